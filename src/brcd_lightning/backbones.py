@@ -1,0 +1,185 @@
+"""Image networks as feature extractors: any torchvision or timm model, or a small one from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from brcd_lightning.checkpoints import read_tensors
+from brcd_lightning.errors import InputError, did_you_mean, require_choice
+
+FREEZE_MODES = ("full", "params", "none")
+TAPS = ("penultimate", "logits")
+
+
+class Backbone(nn.Module):
+    """A network that maps images (N, 3, H, W) to features (N, d).
+
+    Args:
+        network: the feature extractor.
+        num_features: d.
+        freeze: ``full`` keeps the network in eval mode without gradients whatever calls `train`; ``params``
+            trains nothing but lets batch norm and dropout follow train mode, as the paper's release does;
+            ``none`` trains everything.
+    """
+
+    def __init__(self, network: nn.Module, num_features: int, freeze: str) -> None:
+        require_choice("freeze", freeze, FREEZE_MODES)
+        super().__init__()
+        self.network = network
+        self.num_features = num_features
+        self.freeze = freeze
+        network.requires_grad_(freeze == "none")
+        self.train()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Sets train mode, except that a fully frozen network stays in eval mode."""
+        return super().train(mode and self.freeze != "full")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns features (N, d) of images (N, 3, H, W)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze == "none"):
+            return self.network(images)
+
+
+def torchvision_backbone(
+    name: str, weights: str | None = None, freeze: str = "full", tap: str = "penultimate"
+) -> Backbone:
+    """Builds a torchvision classification network as a feature extractor.
+
+    Args:
+        name: a torchvision model name, for example ``vit_b_16``.
+        weights: a torchvision weights name (``IMAGENET1K_V1``, downloaded once), the path of a local
+            safetensors or weights-only state dict, or None for random weights.
+        freeze: see `Backbone`.
+        tap: ``penultimate`` (input of the last linear layer) or ``logits`` (its output).
+
+    Raises:
+        InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
+    """
+    from torchvision import models  # noqa: PLC0415 (slow import, needed only here)
+
+    names = models.list_models(models)
+    if name not in names:
+        raise InputError(f"torchvision has no model {name!r}.{did_you_mean(name, names)}")
+
+    def create(num_classes: int | None = None, weights: str | None = None) -> nn.Module:
+        return models.get_model(name, weights=weights, **({} if num_classes is None else {"num_classes": num_classes}))
+
+    require_choice("tap", tap, TAPS)
+    known = [entry.name for entry in models.get_model_weights(name)]
+    if weights is None:
+        network = create()
+    elif weights in known:
+        network = _fetch(lambda: create(weights=weights), weights, name)
+    else:
+        network = _with_local_weights(create, Path(weights), name, known)
+    layer = _last_linear(network)
+    linear = network.get_submodule(layer)
+    if tap == "penultimate":
+        network.set_submodule(layer, nn.Identity())
+        return Backbone(network, linear.in_features, freeze)
+    return Backbone(network, linear.out_features, freeze)
+
+
+def timm_backbone(
+    name: str, weights: str | None = "pretrained", freeze: str = "full", tap: str = "penultimate"
+) -> Backbone:
+    """Builds any timm network as a feature extractor.
+
+    Args:
+        name: a timm model name, for example ``resnet18`` or ``vit_base_patch16_224.augreg_in21k``.
+        weights: ``pretrained`` (timm's own weights, downloaded once), the path of a local safetensors or
+            weights-only state dict, or None for random weights.
+        freeze: see `Backbone`.
+        tap: ``penultimate`` (pooled features) or ``logits`` (the classifier's output).
+
+    Raises:
+        InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
+    """
+    import timm  # noqa: PLC0415 (slow import, needed only here)
+
+    if not timm.is_model(name):
+        raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
+
+    def create(num_classes: int | None = None, pretrained: bool = False) -> nn.Module:
+        return timm.create_model(
+            name, pretrained=pretrained, **({} if num_classes is None else {"num_classes": num_classes})
+        )
+
+    require_choice("tap", tap, TAPS)
+    if weights is None:
+        network = create()
+    elif weights == "pretrained":
+        network = _fetch(lambda: create(pretrained=True), weights, name)
+    else:
+        network = _with_local_weights(create, Path(weights), name, ["pretrained"])
+    if tap == "logits":
+        return Backbone(network, network.num_classes, freeze)
+    network.reset_classifier(0)
+    return Backbone(network, getattr(network, "head_hidden_size", network.num_features), freeze)
+
+
+def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze: str = "none") -> Backbone:
+    """Builds a small convolutional network for images of 16 to 32 pixels, trained from scratch.
+
+    Args:
+        widths: channels of each stage (3x3 convolution, batch norm, ReLU); the resolution halves between stages.
+        grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
+        freeze: see `Backbone`.
+    """
+    if not widths or min(widths) < 1 or grid < 1:
+        raise InputError(f"widths and grid must be positive, got widths={list(widths)} and grid={grid}.")
+    layers: list[nn.Module] = []
+    channels = 3
+    for stage, width in enumerate(widths):
+        if stage > 0:
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        channels = width
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
+    return Backbone(network, channels * grid**2, freeze)
+
+
+def _last_linear(network: nn.Module) -> str:
+    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        raise InputError(f"{type(network).__name__} has no linear classifier to take features from.")
+    return linears[-1]
+
+
+def _fetch(create: Callable[[], nn.Module], weights: str, name: str) -> nn.Module:
+    try:
+        return create()
+    # Download failures come as URLError, HTTPError, hub errors or a hash mismatch: one remedy serves them all.
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"weights {weights!r} of {name} could not be fetched ({reason}); download them elsewhere and set the "
+            "backbone's weights to the local file, for example teacher.backbone.weights=PATH."
+        ) from error
+
+
+def _with_local_weights(
+    create: Callable[[int | None], nn.Module], path: Path, name: str, known: Sequence[str]
+) -> nn.Module:
+    """Builds the network with the classifier width of the file and loads every key of it strictly."""
+    if not path.is_file():
+        raise InputError(f"weights of {name} must be one of {', '.join(known)} or a file, got {str(path)!r}.")
+    state = read_tensors(path)
+    network = create(None)
+    classifier = _last_linear(network)
+    width = state.get(f"{classifier}.weight")
+    if width is not None and width.shape[0] != network.get_submodule(classifier).out_features:
+        network = create(width.shape[0])
+    try:
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        )
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise InputError(f"weights {path} do not fit {name}: {detail}") from error
+    return network

@@ -1,0 +1,68 @@
+"""Callbacks: the teacher's codes of the training images, clustered and masked at every fit start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.progress import track
+from safetensors.torch import save_file
+from torch import Tensor
+
+from brcd_lightning.files import atomic_path
+from brcd_lightning.metrics import CodeTable
+from brcd_lightning.modules import DistillationModule
+
+
+class TeacherCodesCallback(L.Callback):
+    """Encodes the training images with the teacher and hands the codes to the distillation method.
+
+    It runs at fit start, also on resume, when the method asks for ``training_codes``: images under the evaluation
+    transform, teacher in eval mode. The method clusters and masks them (rank 0; the other ranks receive the
+    result). What it returns is written to ``teacher_codes.safetensors``; its scalars are logged.
+
+    Args:
+        run_dir: folder of the run.
+        about: JSON-able provenance kept in the file (fingerprints of teacher and split, options of the method).
+    """
+
+    FILE = "teacher_codes.safetensors"
+
+    def __init__(self, run_dir: Path | str, about: Mapping[str, Any]) -> None:
+        self.path = Path(run_dir) / self.FILE
+        self.about = dict(about)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: DistillationModule) -> None:
+        """Prepares the distillation method."""
+        method = pl_module.kd_method
+        if "training_codes" not in method.needs:
+            return
+        codes = self._encode_training_images(trainer, pl_module)
+        kept: dict[str, Tensor] = method.prepare(codes) if trainer.is_global_zero else {}
+        buffers = trainer.strategy.broadcast({name: value.cpu() for name, value in method.named_buffers()})
+        for name, value in buffers.items():
+            parent, _, leaf = name.rpartition(".")
+            setattr(method.get_submodule(parent), leaf, value.to(pl_module.device))
+        pl_module.training_codes = codes.to(pl_module.device)
+        if trainer.is_global_zero:
+            self._write(kept, codes)
+            scalars = {f"teacher/{name}": value.item() for name, value in kept.items() if value.ndim == 0}
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=0)
+
+    def _encode_training_images(self, trainer: L.Trainer, module: DistillationModule) -> Tensor:
+        table = CodeTable().to(module.device)
+        loader = trainer.datamodule.eval_dataloader("train")
+        batches = track(loader, "Encoding training images", transient=True, disable=not trainer.is_global_zero)
+        for batch in batches:
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            table.update(batch.index, module.teacher.encode(batch.image), batch.label)
+        return table.compute()[0]
+
+    def _write(self, kept: Mapping[str, Tensor], codes: Tensor) -> None:
+        tensors = {name: value.cpu().contiguous() for name, value in kept.items()} | {"codes": codes}
+        with atomic_path(self.path) as temporary:
+            save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})

@@ -1,0 +1,136 @@
+"""k-means on teacher codes, nearest centroid and bit masks (paper section 4.2-4.3, Eqs. 8-9).
+
+Shapes: n codes, b bits, k clusters.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from brcd_lightning.errors import InputError, require_positive_int, require_unit_interval
+
+
+def kmeans_codes(codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: int = 30) -> tuple[Tensor, Tensor]:
+    """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
+
+    The best restart (lowest inertia) of scikit-learn is finished by exact Lloyd steps in float64, so that on
+    return both identities hold: a centroid is the mean of its members (hence Eq. 8 is ``|centroid|``), and a
+    code's assignment is `nearest_centroid` of it, ties to the lowest cluster.
+
+    Args:
+        codes: (n, b) in {-1, +1}.
+        num_clusters: k.
+        seed: of the k-means++ draws; the same seed gives the same clusters bit for bit on one machine.
+        restarts: number of k-means++ initialisations.
+
+    Returns:
+        centroids (k, b) float64 and assignments (n,) int64, on the device of `codes`.
+
+    Raises:
+        InputError: if there are fewer distinct codes than clusters.
+    """
+    require_positive_int("num_clusters", num_clusters)
+    require_positive_int("restarts", restarts)
+    if num_clusters > len(codes):
+        raise InputError(
+            f"num_clusters must be at most the number of training images, got {num_clusters} clusters "
+            f"for {len(codes)} images; lower kd_method.num_clusters or use more images."
+        )
+    points = codes.detach().cpu().double()
+    distinct = len(torch.unique(points, dim=0))
+    if num_clusters > distinct:
+        raise InputError(
+            f"num_clusters must be at most the number of distinct teacher codes, got {num_clusters} clusters for "
+            f"{distinct} distinct codes; the teacher may have collapsed, or lower kd_method.num_clusters."
+        )
+    model = KMeans(num_clusters, n_init=restarts, max_iter=1000, tol=0.0, random_state=seed, algorithm="lloyd")
+    # One thread: the order in which threads add their partial sums would change the last bits of a centroid.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assignments = torch.from_numpy(model.fit(points.numpy()).labels_).long()
+    while True:
+        centroids = _cluster_means(points, assignments, num_clusters)
+        moved = nearest_centroid(points, centroids)
+        if torch.equal(moved, assignments):
+            return centroids.to(codes.device), assignments.to(codes.device)
+        assignments = moved
+
+
+def _cluster_means(points: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
+    sums = torch.zeros(num_clusters, points.shape[1], dtype=torch.float64, device=points.device)
+    sums.index_add_(0, assignments, points)
+    sizes = torch.bincount(assignments, minlength=num_clusters)
+    return sums / sizes.clamp_min(1)[:, None]
+
+
+def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
+    """Pseudo label of each code: the centroid at the smallest squared Euclidean distance.
+
+    The same rule as k-means uses; the paper's appendix D says Hamming, which would need binary centroids.
+
+    Args:
+        codes: (n, b), real or in {-1, +1}.
+        centroids: (k, b), real.
+
+    Returns:
+        (n,) int64 in [0, k); ties go to the lowest cluster.
+    """
+    if codes.shape[1] != centroids.shape[1]:
+        raise InputError(f"codes have {codes.shape[1]} bits but centroids have {centroids.shape[1]}.")
+    codes, centroids = codes.double(), centroids.double()
+    # |c - mu|^2 = |c|^2 - 2 c.mu + |mu|^2; |c|^2 is the same for every cluster.
+    distances = centroids.square().sum(dim=1) - 2 * codes @ centroids.T  # (n, k)
+    return distances.argmin(dim=1)
+
+
+def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
+    """Eq. (8): e_cr = |mean of bit r over cluster c|, 1 for a bit all members share, 0 for a coin toss.
+
+    Args:
+        codes: (n, b) in {-1, +1}.
+        assignments: (n,) int64 in [0, num_clusters).
+        num_clusters: k.
+
+    Returns:
+        (k, b) float64 in [0, 1]; the row of an empty cluster is 0.
+    """
+    return _cluster_means(codes.double(), assignments, num_clusters).abs()
+
+
+def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: float, *, min_bits: int = 1) -> Tensor:
+    """Eq. (9): keeps bit r of cluster c where its expectation e_cr is at least `delta`.
+
+    Args:
+        codes: (n, b) in {-1, +1}.
+        assignments: (n,) int64 in [0, num_clusters).
+        num_clusters: k.
+        delta: threshold in [0, 1].
+        min_bits: a cluster that would keep fewer bits keeps its `min_bits` with the largest expectation
+            instead (ties to the lowest bit), and a warning says so: a mask row of zeros has no gradient.
+
+    Returns:
+        (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
+    """
+    require_unit_interval("delta", delta)
+    bits = codes.shape[1]
+    if isinstance(min_bits, bool) or not isinstance(min_bits, int) or not 0 <= min_bits <= bits:
+        raise InputError(f"min_bits must be an integer in [0, {bits}], got {min_bits!r}.")
+    expectations = bit_expectations(codes, assignments, num_clusters)
+    masks = expectations >= delta
+    poor = masks.sum(dim=1) < min_bits
+    if bool(poor.any()):
+        best = expectations.argsort(dim=1, descending=True, stable=True)[:, :min_bits]
+        strongest = torch.zeros_like(masks).scatter_(1, best, True)
+        masks = torch.where(poor[:, None], strongest, masks)
+        warnings.warn(
+            f"delta={delta} leaves fewer than {min_bits} bits in clusters {poor.nonzero().flatten().tolist()}; "
+            "their strongest bits are kept instead.",
+            stacklevel=2,
+        )
+    return masks.to(codes.dtype if codes.is_floating_point() else torch.float32)

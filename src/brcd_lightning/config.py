@@ -1,0 +1,131 @@
+"""The configuration: where it lies, what is wrong with it, and the only call of Hydra's instantiate."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
+
+_PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
+_SOURCE = Path(__file__).parents[2] / "conf"  # in a checkout
+CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
+CONFIG_NAME = "train"
+
+STAGES = ("all", "teacher", "student", "test")
+ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
+
+
+def build(node: DictConfig, **arguments: object) -> Any:
+    """Instantiates the `_target_` of a config node; constructors see plain Python values.
+
+    Raises:
+        InputError: for a target outside the allow-list, an unknown or missing option, or whatever the constructor
+            refuses.
+    """
+    key = node._get_full_key(None) or "config"
+    for target in _targets(OmegaConf.to_container(node, resolve=True)):
+        if not target.startswith(ALLOWED_TARGETS):
+            raise InputError(
+                f"{key}: _target_ {target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}."
+            )
+    # Partial, so that arguments which no config can hold (networks, splits) never pass through OmegaConf.
+    try:
+        target = instantiate(node, _convert_="all", _partial_=True)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from error
+        raise
+    try:
+        inspect.signature(target).bind(**arguments)
+    except TypeError as error:
+        options = ", ".join(inspect.signature(target.func).parameters)
+        raise InputError(f"{key}: {error} for {target.func.__name__}; its options are {options}.") from error
+    return target(**arguments)
+
+
+def _targets(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _targets(item)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses wrong values that no constructor would see early, before data or a device is touched.
+
+    Raises:
+        InputError: naming the first wrong key.
+    """
+    known = set(OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml")) - {"defaults", "hydra"}
+    known |= {"dataset", "transform", "hashing_model", "kd_method", "paradigm", "trainer", "logger"}
+    for key in cfg:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}.{did_you_mean(str(key), known)}")
+    require_choice("stage", cfg.stage, STAGES)
+    for key in ("bits", "map_k", "teacher.max_epochs", "student.max_epochs", "teacher.patience", "student.patience"):
+        require_positive_int(key, OmegaConf.select(cfg, key))
+    if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
+        raise InputError(f"seed must be an integer in [0, 2^32), got {cfg.seed!r}.")
+
+
+def labels(cfg: DictConfig) -> dict[str, str]:
+    """The coordinates of a run in the grid, by the names of the chosen options."""
+    choices = HydraConfig.get().runtime.choices
+
+    def backbone(role: str) -> str:
+        return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
+
+    groups = ("dataset", "hashing_model", "kd_method", "paradigm")
+    return {group: choices[group] for group in groups} | {role: backbone(role) for role in ("teacher", "student")}
+
+
+def explain(error: HydraException | OmegaConfBaseException, arguments: Iterable[str]) -> str:
+    """One line for a configuration that does not compose: the key path and the closest known one."""
+    text = str(error)
+    missing = re.search(r"Could not override '([^']+)'", text)
+    option = re.search(r"Could not find '([^']+)'", text)
+    if option:
+        group, _, name = option.group(1).rpartition("/")
+        options = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+        if group and options:
+            return f"{group} has no option {name!r}.{did_you_mean(name, options)} Options: {', '.join(options)}."
+    if missing:
+        key = missing.group(1)
+        return f"unknown key {key!r}.{_closest_key(key, arguments)}"
+    return " ".join(text.split())
+
+
+def _closest_key(key: str, arguments: Iterable[str]) -> str:
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (only on the way to an error message)
+    from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
+
+    groups = [argument for argument in arguments if "=" in argument and key not in argument and "hydra" not in argument]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        try:
+            cfg = compose(CONFIG_NAME, overrides=groups)
+        except (HydraException, OmegaConfBaseException):
+            cfg = compose(CONFIG_NAME)
+    keys = list(_flat_keys(OmegaConf.to_container(cfg, resolve=False), ""))
+    namesakes = [known for known in keys if known.rpartition(".")[2] == key]
+    return f" Did you mean '{namesakes[0]}'?" if namesakes else did_you_mean(key, keys)
+
+
+def _flat_keys(value: object, prefix: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield f"{prefix}{key}"
+            yield from _flat_keys(child, f"{prefix}{key}.")

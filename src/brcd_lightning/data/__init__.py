@@ -1,0 +1,1 @@
+"""Images to batches: dataset builders, splits, view transforms, samplers and the DataModule."""

@@ -1,0 +1,167 @@
+"""The DataModule: training batches of anchors and augmented views, evaluation batches of whole splits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
+
+ANCHOR_VIEWS = ("clean", "aug")
+
+
+class ViewBatch(NamedTuple):
+    """M training images; it holds no labels."""
+
+    index: Tensor
+    """(M,) int64 position in the training split."""
+    anchor: Tensor
+    """(M, 3, H, W) the image under the evaluation transform (``clean``) or its first augmentation (``aug``)."""
+    first: Tensor
+    """(M, 3, H, W) one augmentation."""
+    second: Tensor
+    """(M, 3, H, W) another augmentation; the x' of the paper."""
+
+
+class EvalBatch(NamedTuple):
+    """M images under the evaluation transform."""
+
+    index: Tensor
+    """(M,) int64 position in the split."""
+    image: Tensor
+    """(M, 3, H, W) float32."""
+    label: Tensor
+    """(M,) int64 class, or (M, C) multi-hot."""
+
+
+class ViewDataset(Dataset[ViewBatch]):
+    """Training images by (epoch, position); the views of an item depend on (seed, epoch, position, view) alone."""
+
+    def __init__(self, splits: Splits, transforms: ImageTransforms, anchor_view: str, seed: int) -> None:
+        self.splits = splits
+        self.transforms = transforms
+        self.anchor_view = anchor_view
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.splits.train)
+
+    def __getitem__(self, key: tuple[int, int]) -> ViewBatch:
+        epoch, index = key
+        pixels = self.splits.source.load(int(self.splits.train[index]))
+        first, second = (self._view(pixels, epoch, index, view) for view in (0, 1))
+        anchor = first if self.anchor_view == "aug" else self.transforms.evaluation(pixels)
+        return ViewBatch(torch.tensor(index), anchor, first, second)
+
+    def _view(self, pixels: Tensor, epoch: int, index: int, view: int) -> Tensor:
+        with random_stream(self.seed, epoch, index, view):
+            return self.transforms.view(pixels)
+
+
+class EvalDataset(Dataset[EvalBatch]):
+    """One split under the evaluation transform, in order."""
+
+    def __init__(self, splits: Splits, transforms: ImageTransforms, role: str) -> None:
+        self.source = splits.source
+        self.positions = splits.positions(role)
+        self.transforms = transforms
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> EvalBatch:
+        position = int(self.positions[index])
+        pixels = self.source.load(position)
+        return EvalBatch(torch.tensor(index), self.transforms.evaluation(pixels), self.source.labels[position])
+
+
+class HashingDataModule(L.LightningDataModule):
+    """Loaders of one run.
+
+    Validation and test give the pair (queries, database): validation queries against the database without them,
+    test queries against the whole database.
+
+    Args:
+        splits: the data set.
+        transforms: evaluation and view transform.
+        batch_size: training images per step, over all devices together.
+        eval_batch_size: images per evaluation batch and device.
+        num_workers: loader processes per loader; 0 loads in the main process.
+        anchor_view: ``clean`` (the paper's Algorithm 1) or ``aug`` (the paper's release), see `ViewBatch`.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        transforms: ImageTransforms,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        anchor_view: str = "clean",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_positive_int("data.batch_size", batch_size)
+        require_positive_int("data.eval_batch_size", eval_batch_size)
+        require_choice("anchor_view", anchor_view, ANCHOR_VIEWS)
+        if batch_size > len(splits.train):
+            raise InputError(
+                f"data.batch_size must be at most the number of training images, got {batch_size} for "
+                f"{len(splits.train)} images."
+            )
+        self.splits = splits
+        self.transforms = transforms
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.anchor_view = anchor_view
+        self.seed = seed
+
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch; the last incomplete batch is dropped."""
+        return len(self.splits.train) // self.batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of `ViewBatch`."""
+        rank, world_size = self._place()
+        if self.batch_size % world_size:
+            raise InputError(f"data.batch_size must be a multiple of the {world_size} devices, got {self.batch_size}.")
+        return DataLoader(
+            ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed),
+            batch_size=self.batch_size // world_size,
+            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size),
+            drop_last=True,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def eval_dataloader(self, role: str) -> DataLoader:
+        """Batches of `EvalBatch` over one role of the splits; this rank's share of it."""
+        dataset = EvalDataset(self.splits, self.transforms, role)
+        return DataLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            sampler=ShardSampler(len(dataset), *self._place()),
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Validation queries and their database."""
+        return [self.eval_dataloader("val_query"), self.eval_dataloader("val_database")]
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Test queries and the database."""
+        return [self.eval_dataloader("query"), self.eval_dataloader("database")]
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -1,0 +1,37 @@
+"""The handwritten digits bundled with scikit-learn: real images, no download."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+
+from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
+
+
+def digits(
+    size: int = 16, train_per_class: int = 100, query_per_class: int = 30, val_query_per_class: int = 25, seed: int = 0
+) -> Splits:
+    """Builds the 1,797 digits (10 classes, 8x8 grey levels 0-16), enlarged to `size` pixels.
+
+    Args:
+        size: side in pixels.
+        train_per_class: see `draw_splits`.
+        query_per_class: see `draw_splits`; the rest is the database.
+        val_query_per_class: see `draw_splits`.
+        seed: of the split.
+    """
+    bundled = load_digits()
+    grey = torch.from_numpy(bundled.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8)
+    grey = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False)
+    pixels = grey.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    everything = torch.arange(len(pixels))
+    return draw_splits(
+        ArrayImages(pixels, [f"digit/{i}" for i in range(len(pixels))], torch.from_numpy(bundled.target).long()),
+        query_pool=everything,
+        database_pool=everything,
+        train_per_class=train_per_class,
+        query_per_class=query_per_class,
+        val_query_per_class=val_query_per_class,
+        seed=seed,
+    )

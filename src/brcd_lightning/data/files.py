@@ -1,0 +1,129 @@
+"""Images in files, decoded with PIL only, and the scan that names the unreadable ones before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from brcd_lightning.data.splits import ImageSource
+from brcd_lightning.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+def read_image(path: Path) -> Tensor:
+    """Decodes an image file to (3, H, W) uint8 RGB.
+
+    PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
+    """
+    with Image.open(path) as image:
+        return pil_to_tensor(image.convert("RGB"))
+
+
+class FileImages(ImageSource):
+    """Images on disk.
+
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths with forward slashes; they are the ids.
+        labels: see `ImageSource`.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Tensor) -> None:
+        super().__init__(names, labels)
+        self.root = root
+
+    def load(self, position: int) -> Tensor:
+        """Pixels of one image."""
+        try:
+            return read_image(self.root / self.ids[position])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"image {self.root / self.ids[position]} cannot be decoded: {error}.") from error
+
+
+def find_unreadable(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Decodes every file once, in parallel and with a progress bar.
+
+    Returns:
+        Name to reason for each file that cannot be decoded.
+    """
+
+    def check(name: str) -> str | None:
+        try:
+            read_image(root / name)
+        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
+            return " ".join(str(error).split()) or type(error).__name__
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        reasons = list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
+    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
+
+
+def usable_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[list[str], dict[str, str]]:
+    """Splits names into readable ones and the reasons why others are not.
+
+    Raises:
+        InputError: naming the unreadable files, unless `skip_corrupt`.
+    """
+    unreadable = find_unreadable(root, names)
+    if unreadable and not skip_corrupt:
+        shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
+        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        raise InputError(
+            f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
+            "dataset.skip_corrupt=true to leave them out."
+        )
+    return [name for name in names if name not in unreadable], unreadable
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the sub-folders of `root`, sorted."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Lists images below ``root/part/<class>``.
+
+    Args:
+        root: data set folder.
+        part: sub-folder that holds the class folders, ``""`` for `root` itself.
+        classes: class folder names; the label is the place in this list.
+
+    Returns:
+        Names relative to `root`, sorted inside each class, and labels (n,) int64.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(
+            path.relative_to(root).as_posix()
+            for path in (root / part / name).rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not found:
+            raise InputError(f"class folder {root / part / name} holds no images.")
+        names += found
+        labels += [label] * len(found)
+    return names, torch.tensor(labels)
+
+
+def require_folder(root: str | None, what: str) -> Path:
+    """Returns the folder `root`.
+
+    Raises:
+        InputError: if it is not given or does not exist.
+    """
+    if root is None:
+        raise InputError(f"dataset.root is not set; point it at the folder of {what}.")
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise InputError(f"dataset.root {str(path)!r} is not a folder; point it at the folder of {what}.")
+    return path

@@ -1,0 +1,72 @@
+"""Sampling that depends on (seed, epoch, position) only: not on workers, ranks or what was drawn before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+
+def stream_seed(*key: int) -> int:
+    """A 63-bit seed for the random stream of a key such as (seed, epoch, index, view)."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def random_stream(*key: int) -> Iterator[None]:
+    """Runs a block on the CPU random stream of `key` and puts torch's global stream back afterwards.
+
+    Far cheaper than `torch.random.fork_rng` with `torch.manual_seed`, which visit every device.
+    """
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(stream_seed(*key))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, position): a new permutation each epoch, the ranks' shares interleaved and equally long.
+
+    Args:
+        size: number of training images.
+        seed: of the permutations.
+        rank: this process.
+        world_size: number of processes; up to ``world_size - 1`` images sit out an epoch.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
+        order = torch.randperm(self.size, generator=generator)[self.rank :: self.world_size]
+        return ((self.epoch, position) for position in order[: len(self)].tolist())
+
+
+class ShardSampler(Sampler[int]):
+    """Yields every ``world_size``-th position: each image once over all ranks, without padding."""
+
+    def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.positions = range(rank, size, world_size)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)

@@ -1,0 +1,1 @@
+"""Knowledge distillation at the hash-code layer, one method a file."""

@@ -1,0 +1,46 @@
+"""The one exception for what a user can mend, and spelling suggestions for its message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A wrong option, path, shape, image, checkpoint or config key.
+
+    The message says what is wrong, what was given and what to do. The command line prints it as one line,
+    without a traceback; every other exception is a bug and keeps its traceback.
+    """
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Returns `` Did you mean 'x'?`` for the closest of `options`, or an empty string when none is close."""
+    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def require_choice(name: str, value: object, options: Iterable[str]) -> None:
+    """Raises `InputError` unless `value` is one of `options`."""
+    options = list(options)
+    if value not in options:
+        hint = did_you_mean(str(value), options)
+        raise InputError(f"{name} must be one of {', '.join(options)}, got {value!r}.{hint}")
+
+
+def require_positive_int(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a positive integer, got {value!r}.")
+
+
+def require_unit_interval(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be in [0, 1], got {value!r}.")
+
+
+def require_positive(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name} must be a positive number, got {value!r}.")

@@ -1,0 +1,1 @@
+"""Hashing models: a head on backbone features and its unsupervised objective, one file each."""

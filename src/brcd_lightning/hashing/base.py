@@ -1,0 +1,105 @@
+"""What every hashing model shares: the head, one evaluation rule, and the network that joins it to a backbone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from brcd_lightning.codes import sign
+from brcd_lightning.errors import require_choice, require_positive_int
+
+HEADS = ("linear", "mlp")
+
+
+class HashOutput(NamedTuple):
+    """What a hashing model makes of M images (d features, b bits)."""
+
+    features: Tensor
+    """(M, d) input of the head."""
+    logits: Tensor
+    """(M, b) output of the head, before binarisation."""
+    code: Tensor
+    """(M, b) training code, differentiable through the model's own estimator."""
+
+
+class HashingModel(nn.Module, ABC):
+    """Head and objective of one unsupervised hashing method, used unchanged as teacher and as student.
+
+    A subclass gives the training code (`binarize`) and the objective; evaluation is the same for all: +1 where
+    the logit is at least 0.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        head: ``linear``, or ``mlp`` for Linear(d, hidden) + ReLU + Linear(hidden, b).
+        hidden_features: hidden width of the ``mlp`` head.
+    """
+
+    num_views: int = 1
+    """How many views of an image the objective compares: 1 or 2."""
+
+    def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
+        super().__init__()
+        require_positive_int("bits", bits)
+        require_choice("head", head, HEADS)
+        require_positive_int("hidden_features", hidden_features)
+        self.bits = bits
+        self.head: nn.Module = nn.Linear(in_features, bits)
+        if head == "mlp":
+            self.head = nn.Sequential(
+                nn.Linear(in_features, hidden_features), nn.ReLU(), nn.Linear(hidden_features, bits)
+            )
+
+    @abstractmethod
+    def binarize(self, logits: Tensor) -> Tensor:
+        """Training code (M, b) of logits (M, b), with the model's own gradient."""
+
+    @abstractmethod
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Weighted loss terms by name; their sum is the hashing loss of `num_views` views of the same M images."""
+
+    def forward(self, features: Tensor) -> HashOutput:
+        """Training pass on features (M, d)."""
+        logits = self.head(features)
+        return HashOutput(features, logits, self.binarize(logits))
+
+    def kd_code(self, output: HashOutput) -> Tensor:
+        """The differentiable code (M, b) that distillation sees; by default the training code."""
+        return output.code
+
+
+class HashNetwork(nn.Module):
+    """A backbone and a hashing model: images in, codes out."""
+
+    def __init__(self, backbone: nn.Module, hashing_model: HashingModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hashing_model = hashing_model
+
+    @property
+    def bits(self) -> int:
+        """Code length b."""
+        return self.hashing_model.bits
+
+    def forward(self, views: Sequence[Tensor]) -> list[HashOutput]:
+        """Training pass on several views (M, 3, H, W) of the same images, as one batch through the backbone."""
+        features = self.backbone(torch.cat(list(views)))
+        return [self.hashing_model(part) for part in features.chunk(len(views))]
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes (M, b) int8 in {-1, +1} of images (M, 3, H, W): +1 where the logit is at least 0.
+
+        The answer does not depend on batch mates or on train mode.
+        """
+        training = self.training
+        if training:
+            self.eval()
+        codes = sign(self.hashing_model.head(self.backbone(images))).to(torch.int8)
+        if training:
+            self.train()
+        return codes

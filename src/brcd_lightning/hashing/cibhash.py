@@ -1,0 +1,99 @@
+"""CIBHash (Qiu et al., IJCAI 2021): contrastive learning of codes with an information bottleneck.
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.codes import sign_ste
+from brcd_lightning.errors import InputError, require_positive
+from brcd_lightning.hashing.base import HashingModel, HashOutput
+
+_LOG_EPS = 1e-8
+
+
+def nt_xent(first: Tensor, second: Tensor, tau: float) -> Tensor:
+    """NT-Xent over two views: cross-entropy of finding the other view among all 2M - 1 other rows.
+
+    Args:
+        first: (M, b) codes of view 1.
+        second: (M, b) codes of view 2 of the same images.
+        tau: temperature of the cosine similarities.
+
+    Returns:
+        Scalar, the mean over the 2M anchors.
+    """
+    rows = F.normalize(torch.cat([first, second]), dim=1, eps=1e-8)  # (2M, b)
+    logits = rows @ rows.T / tau  # (2M, 2M)
+    logits = logits.masked_fill(torch.eye(len(rows), dtype=torch.bool, device=rows.device), float("-inf"))
+    partners = torch.arange(len(rows), device=rows.device).roll(len(first))
+    return F.cross_entropy(logits, partners)
+
+
+def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
+    """KL divergence between two rows of Bernoulli probabilities, both ways, the target detached.
+
+    Args:
+        first: (M, b) probabilities in [0, 1].
+        second: (M, b), the same.
+
+    Returns:
+        Scalar: summed over bits, averaged over the batch and the two directions.
+    """
+
+    def divergence(p: Tensor, q: Tensor) -> Tensor:
+        on = p * ((p + _LOG_EPS).log() - (q + _LOG_EPS).log())
+        off = (1 - p) * ((1 - p + _LOG_EPS).log() - (1 - q + _LOG_EPS).log())
+        return (on + off).sum(dim=1).mean()
+
+    return (divergence(first, second.detach()) + divergence(second, first.detach())) / 2
+
+
+class CIBHash(HashingModel):
+    """Two views, codes ``sign(sigmoid(u) - 1/2)``, NT-Xent plus `beta` times the Bernoulli KL of the views.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        tau: temperature of NT-Xent.
+        beta: weight of the KL term, at least 0.
+        head: see `HashingModel`.
+        hidden_features: see `HashingModel`.
+    """
+
+    num_views = 2
+
+    def __init__(
+        self,
+        in_features: int,
+        bits: int,
+        tau: float = 0.3,
+        beta: float = 0.001,
+        head: str = "linear",
+        hidden_features: int = 1000,
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_positive("tau", tau)
+        if beta < 0:
+            raise InputError(f"beta must be at least 0, got {beta}.")
+        self.tau = tau
+        self.beta = beta
+
+    def binarize(self, logits: Tensor) -> Tensor:
+        """``sign(p - 1/2)`` with the identity gradient to p = sigmoid(logits), hence p (1 - p) to the logits."""
+        return sign_ste(torch.sigmoid(logits) - 0.5)
+
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Terms ``contrastive`` and ``bottleneck`` (weighted by beta)."""
+        first, second = views
+        bottleneck = symmetric_bernoulli_kl(torch.sigmoid(first.logits), torch.sigmoid(second.logits))
+        return {
+            "contrastive": nt_xent(first.code, second.code, self.tau),
+            "bottleneck": self.beta * bottleneck,
+        }

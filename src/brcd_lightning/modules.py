@@ -1,0 +1,199 @@
+"""LightningModules: the hashing model alone (teacher), and the student that distils from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
+from brcd_lightning.distillation.base import KDInput, KDMethod
+from brcd_lightning.errors import require_positive, require_positive_int
+from brcd_lightning.hashing.base import HashNetwork, HashOutput
+from brcd_lightning.metrics import CodeTable, mean_average_precision
+
+SIDES = ("query", "database")
+"""Order of the evaluation loaders."""
+
+
+class HashingModule(L.LightningModule):
+    """Trains one hash network on its own objective, and evaluates it by retrieval.
+
+    Args:
+        network: backbone, head and objective.
+        learning_rate: of Adam, over everything that requires a gradient.
+        map_k: K of the mAP@K that is logged as ``val/map`` and ``test/map``.
+        architecture: plain description saved in checkpoints, see `checkpoints.load_network`.
+    """
+
+    def __init__(self, network: HashNetwork, learning_rate: float, map_k: int, architecture: Mapping[str, Any]) -> None:
+        super().__init__()
+        require_positive("learning_rate", learning_rate)
+        require_positive_int("map_k", map_k)
+        self.network = network
+        self.learning_rate = learning_rate
+        self.map_k = map_k
+        self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
+        encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
+        self.tables = nn.ModuleDict({f"{encoder}_{side}": CodeTable() for encoder in encoders for side in SIDES})
+        self._frozen_codes: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        self.codes: dict[str, tuple[Tensor, Tensor]] = {}
+        """Codes (n, b) and labels of the last evaluation, by ``<encoder>_<side>``."""
+
+    # What is evaluated: metric name -> (who encodes the queries, who encodes the database).
+    val_pairs: dict[str, tuple[str, str]] = {"map": ("student", "student")}  # noqa: RUF012
+    test_pairs: dict[str, tuple[str, str]] = {"map": ("student", "student")}  # noqa: RUF012
+
+    def encoders(self) -> dict[str, HashNetwork]:
+        """Networks by the name that the pairs use; ``student`` is the one in training."""
+        return {"student": self.network}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with default betas over all trainable parameters."""
+        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate)
+
+    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        """Sum of the objective's terms."""
+        views = [batch.first, batch.second] if self.network.hashing_model.num_views == 2 else [batch.anchor]
+        outputs = self.network(views)
+        with self._full_precision():
+            terms = self._hashing_terms([_float(output) for output in outputs])
+        return self._sum_and_log(terms)
+
+    def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
+        self.log("train/bit_balance", views[0].code.detach().mean(dim=0).abs().mean(), on_step=False, on_epoch=True)
+        return {f"hash_{name}": term for name, term in self.network.hashing_model.objective(views).items()}
+
+    def _full_precision(self) -> torch.autocast:
+        """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def _sum_and_log(self, terms: Mapping[str, Tensor]) -> Tensor:
+        loss = torch.stack(list(terms.values())).sum()
+        logged = {f"train/{name}": term.detach() for name, term in terms.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
+        """Encodes one batch of validation queries or database images."""
+        self._collect("val", self.val_pairs, batch, SIDES[dataloader_idx])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/<metric>`` over the whole split."""
+        self._evaluate("val", self.val_pairs)
+
+    def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
+        """Encodes one batch of test queries or database images."""
+        self._collect("test", self.test_pairs, batch, SIDES[dataloader_idx])
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/<metric>`` over the whole split."""
+        self._evaluate("test", self.test_pairs)
+
+    def _collect(self, stage: str, pairs: Mapping[str, tuple[str, str]], batch: EvalBatch, side: str) -> None:
+        encoders = self.encoders()
+        for encoder in {pair[SIDES.index(side)] for pair in pairs.values()}:
+            key = f"{encoder}_{side}"
+            if (stage, key) not in self._frozen_codes:
+                self.tables[key].update(batch.index, encoders[encoder].encode(batch.image), batch.label)
+
+    def _evaluate(self, stage: str, pairs: Mapping[str, tuple[str, str]]) -> None:
+        self.codes = {}
+        for encoder, side in sorted({place for pair in pairs.values() for place in zip(pair, SIDES, strict=True)}):
+            key = f"{encoder}_{side}"
+            if (stage, key) in self._frozen_codes:
+                self.codes[key] = self._frozen_codes[stage, key]
+                continue
+            self.codes[key] = self.tables[key].compute()
+            self.tables[key].reset()
+            if encoder != "student":  # it never changes: encode its images once per fit
+                self._frozen_codes[stage, key] = self.codes[key]
+        for metric, (query, database) in pairs.items():
+            query_codes, query_labels = self.codes[f"{query}_query"]
+            database_codes, database_labels = self.codes[f"{database}_database"]
+            value = mean_average_precision(query_codes, database_codes, query_labels, database_labels, self.map_k)
+            self.log(f"{stage}/{metric}", value, prog_bar=stage == "val", rank_zero_only=False)
+
+
+class DistillationModule(HashingModule):
+    """Trains a student hash network on its own objective plus a distillation loss from a frozen teacher.
+
+    The teacher is not a child module: it stays in eval mode whatever calls `train`, is not trained and not in the
+    checkpoint; `_apply` moves it along to the device.
+
+    Args:
+        network: the student.
+        teacher: the trained teacher.
+        kd_method: the distillation method; its parameters train with the student.
+        anchor_view: ``clean`` or ``aug``, as the batches are made, see `ViewBatch`.
+        learning_rate: see `HashingModule`.
+        map_k: K of ``map_sshp`` (student encodes both sides), ``map_ashp`` (student queries, teacher database)
+            and, at test, ``map_teacher`` (teacher both).
+        architecture: see `HashingModule`.
+    """
+
+    val_pairs = {"map_sshp": ("student", "student"), "map_ashp": ("student", "teacher")}  # noqa: RUF012
+    test_pairs = val_pairs | {"map_teacher": ("teacher", "teacher")}
+
+    def __init__(
+        self,
+        network: HashNetwork,
+        teacher: HashNetwork,
+        kd_method: KDMethod,
+        anchor_view: str,
+        learning_rate: float,
+        map_k: int,
+        architecture: Mapping[str, Any],
+    ) -> None:
+        super().__init__(network, learning_rate, map_k, architecture)
+        self._teacher = (teacher.requires_grad_(False).eval(),)
+        self.kd_method = kd_method
+        self.anchor_view = anchor_view
+        # Clean teacher codes of the training split, filled at fit start; recomputed, hence not saved.
+        self.register_buffer("training_codes", torch.empty(0, dtype=torch.int8), persistent=False)
+
+    @property
+    def teacher(self) -> HashNetwork:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistillationModule:
+        self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def encoders(self) -> dict[str, HashNetwork]:
+        """Student and teacher."""
+        return {"student": self.network, "teacher": self.teacher}
+
+    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        """Sum of the hashing objective's terms and the distillation terms."""
+        two_views = self.network.hashing_model.num_views == 2
+        separate_anchor = self.anchor_view == "clean" and two_views and bool(self.kd_method.needs)
+        views = [batch.first, batch.second] if two_views else [batch.anchor]
+        outputs = self.network([*views, batch.anchor] if separate_anchor else views)
+        with self._full_precision():
+            outputs = [_float(output) for output in outputs]
+            terms = self._hashing_terms(outputs[: len(views)])
+            if self.kd_method.needs:
+                anchor = self.network.hashing_model.kd_code(outputs[-1 if separate_anchor else 0])
+                kd = self.kd_method(self._kd_input(batch, anchor))
+                terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
+                diagnostics = {f"train/kd_{name}": value for name, value in kd.diagnostics.items()}
+                self.log_dict(diagnostics, on_step=False, on_epoch=True)
+        return self._sum_and_log(terms)
+
+    def _kd_input(self, batch: ViewBatch, student: Tensor) -> KDInput:
+        if self.anchor_view == "clean" and len(self.training_codes):
+            teacher = self.training_codes[batch.index]
+        else:
+            teacher = self.teacher.encode(batch.anchor)
+        view = self.teacher.encode(batch.second).float() if "teacher_view" in self.kd_method.needs else None
+        return KDInput(student=student, teacher=teacher.float(), index=batch.index, teacher_view=view)
+
+
+def _float(output: HashOutput) -> HashOutput:
+    return HashOutput(*(tensor.float() for tensor in output))

@@ -1,0 +1,141 @@
+"""``results.json``: everything a table row needs, its schema, and the table itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor
+
+from brcd_lightning.codes import pack
+from brcd_lightning.errors import InputError
+from brcd_lightning.files import atomic_path, source_commit, write_text
+
+SCHEMA_VERSION = 1
+FILE = "results.json"
+_PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
+
+
+def make_results(
+    *,
+    metrics: Mapping[str, float],
+    labels: Mapping[str, str],
+    timings: Mapping[str, float],
+    config: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    epochs: int,
+    fingerprints: Mapping[str, str],
+) -> dict[str, Any]:
+    """Assembles the record of one run.
+
+    Args:
+        metrics: test metrics by name.
+        labels: coordinates in the grid, see `config.labels`.
+        timings: seconds per stage.
+        config: the whole resolved configuration.
+        sizes: images per role.
+        epochs: student epochs run.
+        fingerprints: of split and teacher.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "metrics": dict(metrics),
+        "metric_protocol": {
+            "k": config["map_k"],
+            "denominator": "relevant items in the top K",
+            "ties": "database order, one fixed seeded permutation",
+            "queries_without_hit": "count as 0",
+        },
+        "row": {**labels, "bits": config["bits"], "seed": config["seed"]},
+        "method": {key: value for key, value in config["kd_method"].items() if key != "_target_"},
+        "epochs": epochs,
+        "sizes": dict(sizes),
+        "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
+        "fingerprints": dict(fingerprints),
+        "commit": source_commit(),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine(),
+        "config": dict(config),
+    }
+
+
+def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
+    """Writes ``results.json`` atomically."""
+    write_text(run_dir / FILE, json.dumps(results, indent=2, sort_keys=True) + "\n")
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """Reads ``results.json`` of a run.
+
+    Raises:
+        InputError: if it is missing, damaged or of another schema.
+    """
+    path = run_dir / FILE
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path} is not a results file of schema {SCHEMA_VERSION}.")
+    return results
+
+
+def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Writes packed codes and labels of both sides, for later figures and for building an index."""
+    tensors = {}
+    for name, (rows, labels) in codes.items():
+        tensors[f"{name}_packed"] = pack(rows)
+        tensors[f"{name.rpartition('_')[2]}_labels"] = labels.contiguous()
+    bits = {str(rows.shape[1]) for rows, _ in codes.values()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"bits": bits.pop()})
+
+
+def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of runs: the teachers first, then one row per run, with the columns in which runs differ.
+
+    Args:
+        runs: records of `make_results`, at least one.
+    """
+    first = runs[0]
+    varying = [key for key in first["row"] if key not in ("kd_method", "paradigm") and _differ(runs, "row", key)]
+    options = list(dict.fromkeys(key for run in runs for key in run["method"] if _differ(runs, "method", key)))
+    fixed = ", ".join(
+        text
+        for key, text in (("dataset", first["row"]["dataset"]), ("bits", f"{first['row']['bits']} bits"))
+        if key not in varying
+    )
+    table = Table(title=f"{fixed}, mAP@{first['metric_protocol']['k']} on test queries", title_justify="left")
+    for column in ("method", *varying, *options):
+        table.add_column(column)
+    for column in ("SSHP", "ASHP"):
+        table.add_column(column, justify="right")
+    teachers = {run["fingerprints"]["teacher"]: run for run in reversed(runs)}
+    for run in reversed(teachers.values()):
+        cells = [str(run["row"][key]) if key != "student" else "" for key in varying] + [""] * len(options)
+        table.add_row(f"teacher ({run['row']['teacher']})", *cells, _score(run, "map_teacher"), "")
+    for run in runs:
+        name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
+        cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
+        table.add_row(name, *cells, _score(run, "map_sshp"), _score(run, "map_ashp"))
+    return table
+
+
+def _differ(runs: Sequence[Mapping[str, Any]], part: str, key: str) -> bool:
+    """Whether runs that have the key disagree about it."""
+    return len({str(run[part][key]) for run in runs if key in run[part]}) > 1
+
+
+def _score(run: Mapping[str, Any], metric: str) -> str:
+    value = run["metrics"].get(f"test/{metric}")
+    return "-" if value is None else f"{value:.4f}"

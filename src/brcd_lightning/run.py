@@ -1,0 +1,216 @@
+"""One run: teacher, student, test, results. `train` calls it with a composed configuration."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+import warnings
+
+import lightning as L
+from filelock import FileLock
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig
+from rich.console import Console
+
+from brcd_lightning.callbacks import TeacherCodesCallback
+from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
+from brcd_lightning.config import build
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.errors import InputError
+from brcd_lightning.files import write_text
+from brcd_lightning.gallery import save_gallery
+from brcd_lightning.job import Job, build_job, plan
+from brcd_lightning.loggers import LogContext, close_loggers
+from brcd_lightning.modules import DistillationModule, HashingModule
+from brcd_lightning.results import make_results, results_table, save_codes, write_results
+
+DONE = "DONE"
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Runs the stages that ``cfg.stage`` asks for.
+
+    Returns:
+        The watched test metric (what a sweep compares), None when nothing was tested.
+    """
+    job = build_job(cfg)
+    _say(plan(job))
+    if cfg.dry_run:
+        return None
+    exit_code = 1
+    try:
+        metric = _run_stages(job)
+        exit_code = 0
+    finally:
+        close_loggers(exit_code)
+    _say(f"Teacher: {job.teacher_path}\nResults are in {job.run_dir}")
+    if _is_rank_zero():
+        write_text(job.run_dir / DONE, "")  # the last act: a run without it did not finish
+    return metric
+
+
+def _say(text: str) -> None:
+    if _is_rank_zero():
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def _is_rank_zero() -> bool:
+    return rank_zero_only.rank == 0
+
+
+def _run_stages(job: Job) -> float | None:
+    cfg, timings = job.cfg, {}
+    if _is_rank_zero() and job.splits.skipped:
+        _write_skipped(job)
+    if cfg.stage == "test":  # before the teacher, which may have to train first
+        load_network(cfg.student.checkpoint, job.student, job.architecture("student"), "student")
+
+    started = time.perf_counter()
+    _teacher_stage(job)
+    timings["teacher_seconds"] = time.perf_counter() - started
+    if cfg.stage == "teacher":
+        return None
+
+    module = DistillationModule(
+        job.student,
+        job.teacher,
+        job.kd_method,
+        cfg.anchor_view,
+        learning_rate=cfg.student.learning_rate,
+        map_k=cfg.map_k,
+        architecture=job.architecture("student"),
+    )
+    datamodule = job.datamodule(cfg.student.seed)
+    started = time.perf_counter()
+    trainer = _student_stage(job, module, datamodule)
+    timings["student_seconds"] = time.perf_counter() - started
+    if cfg.stage == "student":
+        return None
+
+    started = time.perf_counter()
+    metrics = trainer.test(module, datamodule=datamodule, verbose=False)[0]
+    timings["test_seconds"] = time.perf_counter() - started
+    if _is_rank_zero():
+        _report(job, module, metrics, timings, trainer.current_epoch)
+    return metrics[cfg.paradigm.monitor.replace("val/", "test/")]
+
+
+def _teacher_stage(job: Job) -> None:
+    """Loads the given teacher, or the stored one of the same fingerprint, or trains and stores it."""
+    path = job.teacher_path
+    if job.cfg.teacher.checkpoint is not None:
+        load_network(path, job.teacher, job.architecture("teacher"), "teacher")
+    elif _is_rank_zero():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / "teacher.lock"):  # concurrent jobs wait here for the one that trains
+            _load_or_train_teacher(job)
+    else:  # rank 0 decided under the lock and is waiting inside the same fit
+        _load_or_train_teacher(job)
+
+
+def _load_or_train_teacher(job: Job) -> None:
+    options, path = job.cfg.teacher, job.teacher_path
+    architecture = job.architecture("teacher")
+    if path.is_file():
+        load_network(path, job.teacher, architecture, "teacher")
+        return
+    module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture)
+    _fit(_trainer(job, "teacher", "val/map", []), module, job.datamodule(options.seed), options.seed)
+    close_loggers()
+    if _is_rank_zero():
+        about = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint(), "config": job.config()["teacher"]}
+        save_network(path, job.teacher, architecture | {"about": about})
+
+
+def _student_stage(job: Job, module: DistillationModule, datamodule: HashingDataModule) -> L.Trainer:
+    """Trains and saves the student unless only a test is asked for; returns the trainer that also tests."""
+    about = {"teacher": job.teacher_id, "split": job.splits.fingerprint(), "kd_method": job.config()["kd_method"]}
+    trainer = _trainer(job, "student", job.cfg.paradigm.monitor, [TeacherCodesCallback(job.run_dir, about)])
+    if job.cfg.stage == "test":
+        return trainer
+    _fit(trainer, module, datamodule, job.cfg.student.seed)
+    if _is_rank_zero():
+        architecture = job.architecture("student") | {"about": about}
+        save_network(job.run_dir / "student.safetensors", job.student, architecture)
+    return trainer
+
+
+def _fit(trainer: L.Trainer, module: HashingModule, datamodule: HashingDataModule, seed: int) -> None:
+    """Trains, then puts the weights of the best validation back into the network."""
+    L.seed_everything(seed, workers=True, verbose=False)
+    trainer.fit(module, datamodule=datamodule)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.strategy.barrier()
+    best = trainer.checkpoint_callback.best_model_path
+    if best:
+        load_network(best, module.network, module.hparams["architecture"], "best")
+
+
+def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> L.Trainer:
+    """The trainer of one stage: keeps the best and the last checkpoint, stops when `monitor` no longer rises."""
+    cfg, options = job.cfg, job.cfg[role]
+    loggers = []
+    if _is_rank_zero():
+        context = LogContext(job.run_dir, role, job.labels, cfg.bits, options.seed, job.config())
+        loggers = [build(node, context=context) for node in cfg.logger.values()]
+    best = ModelCheckpoint(
+        dirpath=job.run_dir / "checkpoints" / role,
+        filename="best",
+        monitor=monitor,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
+    every = min(options.check_val_every, options.max_epochs)
+    limits = {"max_epochs": options.max_epochs, "check_val_every_n_epoch": every}
+    limits = {key: value for key, value in limits.items() if key not in cfg.trainer}
+    try:
+        return build(
+            cfg.trainer,
+            callbacks=[best, stopping, *callbacks],
+            logger=loggers or False,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=str(job.run_dir),
+            num_sanity_val_steps=0,  # a partial split has no mAP
+            use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
+            **limits,
+        )
+    except (RuntimeError, MisconfigurationException) as error:  # a device or precision this machine lacks
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _report(
+    job: Job, module: DistillationModule, metrics: dict[str, float], timings: dict[str, float], epochs: int
+) -> None:
+    results = make_results(
+        metrics=metrics,
+        labels=job.labels,
+        timings=timings,
+        config=job.config(),
+        sizes=job.splits.sizes(),
+        epochs=epochs,
+        fingerprints={"split": job.splits.fingerprint(), "teacher": job.teacher_id},
+    )
+    save_codes(job.run_dir / "codes.safetensors", module.codes)
+    title = f"{job.labels['kd_method']}, {job.cfg.bits} bits"
+    save_gallery(job.run_dir / "gallery.png", job.splits, module.codes, title=title)
+    write_results(job.run_dir, results)
+    Console(soft_wrap=True).print(results_table([results]))
+    _say(f"Gallery: {job.run_dir / 'gallery.png'}")
+
+
+def _write_skipped(job: Job) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([("image", "reason"), *job.splits.skipped.items()])
+    write_text(job.run_dir / "skipped_images.csv", text.getvalue())

@@ -1,0 +1,37 @@
+"""Exact nearest neighbours in Hamming space, over faiss."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_lightning.codes import pack
+from brcd_lightning.errors import InputError, require_positive_int
+
+
+def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest database codes of each query; equal distances come in database order.
+
+    Args:
+        queries: (Q, b) codes in {-1, +1}.
+        database: (N, b) codes in {-1, +1}.
+        k: neighbours per query; the whole database when larger than N.
+
+    Returns:
+        distances (Q, min(k, N)) int32, ascending, and database positions (Q, min(k, N)) int64.
+    """
+    require_positive_int("k", k)
+    if queries.shape[1] != database.shape[1]:
+        raise InputError(
+            f"queries and database must have the same bits, got {queries.shape[1]} and {database.shape[1]}."
+        )
+    database_bytes = np.ascontiguousarray(pack(database).cpu().numpy())
+    index = faiss.IndexBinaryFlat(8 * database_bytes.shape[1])
+    # Counting instead of a heap: several times faster for k in the hundreds, with the same stable order.
+    index.use_heap = False
+    index.add(database_bytes)
+    query_bytes = np.ascontiguousarray(pack(queries).cpu().numpy())
+    distances, positions = index.search(query_bytes, min(k, len(database)))
+    return torch.from_numpy(distances), torch.from_numpy(positions)

@@ -1,0 +1,74 @@
+"""Shared test material: tiny splits, tiny networks, the reference vectors, and the command in a subprocess."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from brcd_lightning.backbones import small_backbone
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.fake import fake
+from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.hashing.cibhash import CIBHash
+
+ROOT = Path(__file__).parents[1]
+VECTORS = Path(__file__).parent / "vectors"
+
+# The command runs at these sizes in tests: every stage, a second or two each.
+TINY = [
+    "dataset=fake",
+    "trainer=debug",
+    "bits=16",
+    "data.batch_size=16",
+    "teacher.backbone.widths=[4,8]",
+    "student.backbone.widths=[4]",
+    "kd_method.num_clusters=4",
+]
+
+
+@pytest.fixture(scope="session")
+def kd_vectors():
+    return json.loads((VECTORS / "kd.json").read_text())
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def random_codes(rows, bits, generator):
+    return torch.randint(0, 2, (rows, bits), generator=generator) * 2 - 1
+
+
+@pytest.fixture(scope="session")
+def splits():
+    return fake()
+
+
+def make_network(bits=16, widths=(4,), seed=0, freeze="none", **options):
+    torch.manual_seed(seed)
+    backbone = small_backbone(widths, grid=2, freeze=freeze)
+    return HashNetwork(backbone, CIBHash(backbone.num_features, bits, **options))
+
+
+def make_datamodule(splits, **options):
+    return HashingDataModule(splits, digit_images(16), **{"batch_size": 16, "eval_batch_size": 16, **options})
+
+
+def run_command(*arguments, cwd, module="brcd_lightning.train", env=None, timeout=300):
+    """Runs the command as a user would; returns the finished process."""
+    environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120", **(env or {})}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

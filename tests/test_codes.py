@@ -1,0 +1,48 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brcd_lightning.codes import hamming_distance, pack, sign, sign_ste, unpack
+from brcd_lightning.errors import InputError
+from conftest import random_codes
+
+
+def test_sign_has_two_values_also_at_zero():
+    assert sign(torch.tensor([-2.0, -0.0, 0.0, 3.0])).tolist() == [-1, 1, 1, 1]
+
+
+def test_sign_ste_passes_the_gradient_through():
+    x = torch.tensor([-2.0, 0.0, 0.5], requires_grad=True)
+    (sign_ste(x) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad.tolist() == [1, 2, 3]
+
+
+@given(rows=st.integers(1, 9), bits=st.integers(1, 70), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_unpack_inverts_pack(rows, bits, seed):
+    codes = random_codes(rows, bits, torch.Generator().manual_seed(seed))
+    packed = pack(codes)
+    assert packed.dtype == torch.uint8
+    assert packed.shape == (rows, (bits + 7) // 8)
+    assert torch.equal(unpack(packed, bits), codes.to(torch.int8))
+
+
+def test_pack_puts_bit_0_lowest():
+    assert pack(torch.tensor([[1, -1, -1, -1, -1, -1, -1, -1, 1]])).tolist() == [[1, 1]]
+
+
+def test_pack_refuses_logits():
+    with pytest.raises(InputError, match="only -1 and \\+1"):
+        pack(torch.tensor([[0.3, -1.0]]))
+
+
+def test_unpack_refuses_another_width():
+    with pytest.raises(InputError, match="of 9 bits must be uint8 of shape \\(rows, 2\\)"):
+        unpack(torch.zeros(2, 1, dtype=torch.uint8), 9)
+
+
+def test_hamming_distance_counts_differing_bits(generator):
+    queries, database = random_codes(5, 13, generator), random_codes(7, 13, generator)
+    expected = [[int((q != d).sum()) for d in database] for q in queries]
+    assert hamming_distance(queries, database).tolist() == expected
