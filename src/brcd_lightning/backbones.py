@@ -32,6 +32,8 @@ class Backbone(nn.Module):
         self.network = network
         self.num_features = num_features
         self.freeze = freeze
+        # Side of the only image size a network takes, for those (ViTs) that take one; None for any size.
+        self.image_size: int | None = _fixed_image_size(network)
         network.requires_grad_(freeze == "none")
         self.train()
 
@@ -43,6 +45,15 @@ class Backbone(nn.Module):
         """Returns features (N, d) of images (N, 3, H, W)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze == "none"):
             return self.network(images)
+
+
+def _fixed_image_size(network: nn.Module) -> int | None:
+    """ViTs of torchvision say it themselves, those of timm in their patch embedding."""
+    embedding = getattr(network, "patch_embed", None)
+    if getattr(embedding, "strict_img_size", False) and getattr(embedding, "img_size", None):
+        return embedding.img_size[0]
+    size = getattr(network, "image_size", None)
+    return size if isinstance(size, int) else None
 
 
 def torchvision_backbone(

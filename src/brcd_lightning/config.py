@@ -22,6 +22,9 @@ CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
 CONFIG_NAME = "train"
 
 STAGES = ("all", "teacher", "student", "test")
+ANCHOR_VIEWS = ("clean", "aug")
+GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "trainer", "logger")
+SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
 
 
@@ -45,10 +48,11 @@ def build(node: DictConfig, **arguments: object) -> Any:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from error
         raise
+    signature = inspect.signature(target.func)
     try:
-        inspect.signature(target).bind(**arguments)
+        signature.bind(*target.args, **{**target.keywords, **arguments})
     except TypeError as error:
-        options = ", ".join(inspect.signature(target.func).parameters)
+        options = ", ".join(signature.parameters)
         raise InputError(f"{key}: {error} for {target.func.__name__}; its options are {options}.") from error
     return target(**arguments)
 
@@ -69,16 +73,25 @@ def check(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the first wrong key.
     """
-    known = set(OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml")) - {"defaults", "hydra"}
-    known |= {"dataset", "transform", "hashing_model", "kd_method", "paradigm", "trainer", "logger"}
-    for key in cfg:
-        if key not in known:
-            raise InputError(f"unknown key {key!r}.{did_you_mean(str(key), known)}")
+    _check_keys(cfg)
     require_choice("stage", cfg.stage, STAGES)
     for key in ("bits", "map_k", "teacher.max_epochs", "student.max_epochs", "teacher.patience", "student.patience"):
         require_positive_int(key, OmegaConf.select(cfg, key))
+    require_choice("anchor_view", cfg.anchor_view, ANCHOR_VIEWS)
     if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
         raise InputError(f"seed must be an integer in [0, 2^32), got {cfg.seed!r}.")
+
+
+def _check_keys(cfg: DictConfig) -> None:
+    """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
+    primary = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
+    known = {str(key) for key in primary if key not in ("defaults", "hydra")} | set(GROUPS)
+    for role in ("teacher", "student"):
+        known |= {f"{role}.{key}" for key in (*primary[role], *SCHEDULE, "backbone")}
+    present = [str(key) for key in cfg] + [f"{role}.{key}" for role in ("teacher", "student") for key in cfg[role]]
+    for key in present:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}.{did_you_mean(key, known)}")
 
 
 def labels(cfg: DictConfig) -> dict[str, str]:

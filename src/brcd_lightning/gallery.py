@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from brcd_lightning.data.splits import Splits
@@ -16,6 +17,7 @@ from brcd_lightning.metrics import relevance_of
 from brcd_lightning.search import nearest_codes
 
 HIT, MISS, QUERY = "#1a9641", "#d7191c", "#404040"
+_STEP_X, _STEP_Y = 1.12, 1.42  # distance between cells of width and height 1; the rest is for the caption
 PARADIGMS = {"SSHP": ("student_query", "student_database"), "ASHP": ("student_query", "teacher_database")}
 
 
@@ -40,33 +42,36 @@ def save_gallery(
     labels = codes["student_query"][1]
     rows = torch.linspace(0, len(labels) - 1, min(num_queries, len(labels))).round().long().unique()
     top = min(top, len(codes["student_database"][0]))
-    figure = Figure(figsize=(0.62 * (2 * top + 4), 0.72 * len(rows) + 1.1), dpi=130, layout="constrained")
-    figure.suptitle(
-        f"{title}: nearest images in Hamming space (green: relevant, red: not, number: distance)", fontsize=11
-    )
-    panels = figure.subfigures(1, len(PARADIGMS), wspace=0.03)
-    for panel, (name, (query_key, database_key)) in zip(panels, PARADIGMS.items(), strict=True):
+    width, height = (top + 1) * _STEP_X, len(rows) * _STEP_Y  # of one panel, in cells
+    figure = Figure(figsize=(0.55 * len(PARADIGMS) * width, 0.55 * height + 0.9), dpi=130, layout="constrained")
+    figure.suptitle(f"{title}: nearest images in Hamming space (green: relevant, red: not, number: distance)")
+    for axes, (name, (query_key, database_key)) in zip(
+        figure.subplots(1, len(PARADIGMS)), PARADIGMS.items(), strict=True
+    ):
         query_codes, query_labels = codes[query_key]
         database_codes, database_labels = codes[database_key]
         distances, positions = nearest_codes(query_codes[rows], database_codes, top)
         relevance = relevance_of(query_labels[rows], database_labels, positions)
-        panel.suptitle(f"{name}: {relevance.float().mean():.0%} of these results are relevant", fontsize=10)
-        axes = panel.subplots(len(rows), top + 1, squeeze=False)
         for row, query in enumerate(rows.tolist()):
-            _show(axes[row, 0], splits.source.load(int(splits.query[query])), QUERY, "query" if row == 0 else "")
-            for rank in range(top):
-                image = splits.source.load(int(splits.database[positions[row, rank]]))
-                color = HIT if relevance[row, rank] else MISS
-                _show(axes[row, rank + 1], image, color, str(int(distances[row, rank])))
+            _draw(axes, 0, row, splits.source.load(int(splits.query[query])), QUERY, "query")
+            for rank, (place, distance) in enumerate(
+                zip(positions[row].tolist(), distances[row].tolist(), strict=True)
+            ):
+                image = splits.source.load(int(splits.database[place]))
+                _draw(axes, rank + 1, row, image, HIT if relevance[row, rank] else MISS, str(distance))
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axes.set_title(f"{name}: {relevance.float().mean():.0%} of these results are relevant", fontsize=11)
+        axes.set_axis_off()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _show(axes: Axes, pixels: Tensor, color: str, text: str) -> None:
-    axes.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(color)
-        spine.set_linewidth(2.5)
-    axes.set_title(text, fontsize=7, pad=2)
+def _draw(axes: Axes, column: int, row: int, pixels: Tensor, color: str, text: str) -> None:
+    """Draws one framed image with its caption; a cell is one unit wide, the image keeps its shape inside it."""
+    left, top = column * _STEP_X, row * _STEP_Y + _STEP_Y - 1
+    _, height, width = pixels.shape
+    half_x, half_y = (width / max(width, height) / 2, height / max(width, height) / 2)
+    extent = (left + 0.5 - half_x, left + 0.5 + half_x, top + 0.5 + half_y, top + 0.5 - half_y)
+    axes.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
+    axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=color, linewidth=2.5, clip_on=False))
+    axes.text(left + 0.5, top - 0.06, text, ha="center", va="bottom", fontsize=8)

@@ -101,6 +101,10 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
     # A checkpoint brings the backbone's weights along: nothing to fetch.
     ready = options.checkpoint is not None and "weights" in options.backbone
     backbone = build(options.backbone, **({"weights": None} if ready else {}))
+    if backbone.image_size not in (None, cfg.transform.size):
+        raise InputError(
+            f"{role}.backbone takes images of {backbone.image_size} pixels, got transform.size={cfg.transform.size}."
+        )
     model = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=options.head)
     return HashNetwork(backbone, model)
 

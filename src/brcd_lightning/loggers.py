@@ -58,9 +58,7 @@ def tensorboard_logger(context: LogContext) -> Logger:
     return TensorBoardLogger(context.run_dir, name="tensorboard", version=context.stage)
 
 
-def wandb_logger(
-    context: LogContext, project: str = "brcd", entity: str | None = None, offline: bool = False
-) -> Logger:
+def wandb_logger(context: LogContext, project: str, entity: str | None = None, offline: bool = False) -> Logger:
     """A Weights & Biases run: group = the table cell without its seed, job type = the stage, tags = the grid."""
     logger = WandbLogger(
         project=project,

@@ -33,6 +33,7 @@ DONE = "DONE"
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen backbones are
 warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 
 
@@ -186,7 +187,7 @@ def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> 
             use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
             **limits,
         )
-    except (RuntimeError, MisconfigurationException) as error:  # a device or precision this machine lacks
+    except (RuntimeError, ImportError, MisconfigurationException) as error:  # a device or precision this machine lacks
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 

@@ -1,0 +1,120 @@
+"""Imports point one way, and the house stays in order (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "brcd_lightning"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# Which packages outside the project a part may import at all; what is not named is free.
+HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib"}
+ALLOWED = {
+    "codes": set(),
+    "errors": set(),
+    "files": set(),
+    "search": {"faiss"},
+    "metrics": set(),
+    "clusters": {"sklearn"},
+    "backbones": set(),
+    "hashing": set(),
+    "distillation": set(),
+    "data": {"sklearn"},
+    "data/datamodule": {"lightning"},
+    "checkpoints": {"lightning"},
+    "modules": {"lightning"},
+    "callbacks": {"lightning"},
+    "gallery": {"matplotlib"},
+    "results": set(),
+    "fingerprint": {"omegaconf"},
+    "loggers": {"lightning"},
+    "config": {"hydra", "omegaconf"},
+    "job": {"hydra", "omegaconf", "lightning"},
+    "run": {"omegaconf", "lightning"},
+    "sweep": {"hydra", "omegaconf"},
+    "train": {"hydra", "omegaconf"},
+}
+# Lower floors never import upper ones.
+FLOORS = [
+    {"errors"},
+    {"codes", "files"},
+    {"clusters", "search"},
+    {"metrics", "checkpoints"},
+    {"backbones", "hashing", "distillation", "data"},
+    {"modules", "gallery", "results", "fingerprint", "loggers"},
+    {"callbacks", "config"},
+    {"job"},
+    {"run", "sweep"},
+    {"train"},
+]
+
+
+def part_of(module):
+    """``brcd_lightning.data.splits`` -> ``data``."""
+    return module.split(".")[1]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def name_of(path):
+    return path.relative_to(SOURCE).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_one_way(path):
+    name = name_of(path)
+    part = name.split("/")[0]
+    if part == "__init__":
+        return
+    floor = {part: level for level, parts in enumerate(FLOORS) for part in parts}
+    for module in imports(path):
+        top = module.split(".")[0]
+        if top == "brcd_lightning":
+            other = part_of(module)
+            assert floor[other] <= floor[part], f"{name} imports {module}"
+            assert {part, other} != {"hashing", "distillation"}, f"{name} imports {module}"
+        else:
+            allowed = ALLOWED.get(name, ALLOWED[part])
+            assert top not in HEAVY - allowed, f"{name} imports {module}"
+
+
+def test_no_method_is_named_outside_its_own_file():
+    methods = {path.stem for path in (SOURCE / "distillation").glob("*.py")} - {"__init__", "base", "none"}
+    for path in FILES:
+        if path.parent.name == "distillation":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in methods, f"{name_of(path)} names {node.value}"
+        assert not [m for m in imports(path) if m.startswith("brcd_lightning.distillation.") and not m.endswith("base")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_house_rules(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "a file says what it is"
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert "weights_only=False" not in path.read_text()
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_tests_mirror_the_source():
+    tests = Path(__file__).parent
+    elsewhere = {
+        "job": "test_train",
+        "run": "test_train",
+        "data/fake": "test_splits",
+        "data/files": "test_image_folder",
+    }
+    elsewhere |= {"data/cifar10": "test_image_folder", "distillation/base": "test_none"}
+    for path in FILES:
+        if path.stem != "__init__":
+            name = elsewhere.get(name_of(path), f"test_{path.stem}")
+            assert (tests / path.relative_to(SOURCE).parent / f"{name}.py").exists(), f"{name_of(path)}: no {name}.py"

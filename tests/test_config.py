@@ -1,0 +1,45 @@
+import pytest
+from omegaconf import OmegaConf
+
+from brcd_lightning.config import build, check
+from brcd_lightning.errors import InputError
+from test_configs import composed
+
+
+def test_constructors_see_plain_values_and_extra_arguments():
+    node = OmegaConf.create({"_target_": "brcd_lightning.hashing.cibhash.CIBHash", "tau": 0.5})
+    assert build(node, in_features=3, bits=4).tau == 0.5
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "brcd_lightning_evil.x", "numpy.load", "builtins.eval"])
+def test_targets_outside_the_allow_list_never_run(target):
+    node = OmegaConf.create({"_target_": "brcd_lightning.errors.did_you_mean", "word": {"_target_": target}})
+    with pytest.raises(InputError, match="is not allowed"):
+        build(node, options=[])
+
+
+def test_unknown_options_name_the_known_ones():
+    cfg = composed(["+kd_method.alhpa=0.3"])
+    with pytest.raises(InputError, match="kd_method: .*'alhpa'.* its options are num_clusters, alpha"):
+        build(cfg.kd_method)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bits=0", "bits must be a positive integer, got 0"),
+        ("bits=abc", "bits must be a positive integer, got 'abc'"),
+        ("bits=16.5", "bits must be a positive integer, got 16.5"),
+        ("map_k=0", "map_k must be a positive integer, got 0"),
+        ("stage=tset", "stage must be one of all, teacher, student, test, got 'tset'. Did you mean 'test'?"),
+        ("seed=-1", "seed must be an integer in [0, 2^32), got -1"),
+        ("student.max_epochs=0", "student.max_epochs must be a positive integer, got 0"),
+        ("anchor_view=raw", "anchor_view must be one of clean, aug, got 'raw'"),
+        ("+bitz=3", "unknown key 'bitz'. Did you mean 'bits'?"),
+        ("+student.lerning_rate=3", "unknown key 'student.lerning_rate'. Did you mean 'student.learning_rate'?"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_built(override, message):
+    with pytest.raises(InputError) as error:
+        check(composed([override]))
+    assert message in str(error.value)

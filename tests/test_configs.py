@@ -1,0 +1,110 @@
+"""Every YAML below conf/ composes, and everything it describes instantiates."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import Trainer
+
+from brcd_lightning.config import CONFIG_DIR, build, check, labels
+from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.distillation.base import KDMethod
+from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.loggers import LogContext
+
+FILES = sorted(path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
+ADDED = ("experiment", "sweep")  # chosen with +group=option
+
+
+def overrides_of(file):
+    group, _, option = file.rpartition("/")
+    if not group:
+        return []
+    if group == "backbone":
+        name = ["teacher.backbone.name=resnet10t", "student.backbone.name=resnet10t"] if option == "timm" else []
+        return [f"backbone@{role}.backbone={option}" for role in ("teacher", "student")] + name
+    return [f"{'+' if group in ADDED else ''}{group}={option}"]
+
+
+def composed(overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+@pytest.fixture(params=FILES)
+def cfg(request):
+    return composed(overrides_of(request.param))
+
+
+def test_every_file_is_seen():
+    assert len(FILES) > 35
+    assert {"train", "experiment/cifar_vitb_effb0", "sweep/alpha_delta", "kd_method/brcd_wo_np"} <= set(FILES)
+
+
+def test_composes_checks_and_instantiates(cfg, tmp_path):
+    check(cfg)
+    assert isinstance(build(cfg.kd_method), KDMethod)
+    assert isinstance(build(cfg.transform), ImageTransforms)
+    for role in ("teacher", "student"):
+        with torch.device("meta"):  # shapes only: a ViT-L takes no memory and no time
+            weights = {"weights": None} if "weights" in cfg[role].backbone else {}
+            backbone = build(cfg[role].backbone, **weights)
+            model = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=cfg[role].head)
+            network = HashNetwork(backbone, model)
+            size = backbone.image_size or cfg.transform.size
+            assert network([torch.zeros(2, 3, size, size)])[0].code.shape == (2, cfg.bits)
+    assert cfg.paradigm.monitor == {"student": "val/map_sshp", "teacher": "val/map_ashp"}[cfg.paradigm.database]
+    one = labels(cfg)
+    assert set(one) == {"dataset", "hashing_model", "kd_method", "paradigm", "teacher", "student"}
+
+
+@pytest.mark.parametrize("option", [file for file in FILES if file.startswith("dataset/")])
+def test_data_sets_build_from_local_files(option, tmp_path):
+    from data.test_image_folder import write_images
+
+    overrides = overrides_of(option)
+    if option.endswith(("cifar10", "image_folder")):
+        for part, count in (("train", 6), ("test", 2)):
+            write_images(tmp_path / part / "cat", count)
+            write_images(tmp_path / part / "dog", count)
+        overrides += [f"dataset.root={tmp_path}", "dataset.train_per_class=3", "dataset.val_query_per_class=1"]
+    cfg = composed([*overrides, "data.batch_size=4"])
+    data = build(cfg.data, splits=build(cfg.dataset), transforms=build(cfg.transform), anchor_view="clean", seed=0)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.anchor.shape == (4, 3, cfg.transform.size, cfg.transform.size)
+
+
+@pytest.mark.parametrize("option", [file for file in FILES if file.startswith("trainer/")])
+def test_trainers_build_on_this_machine(option):
+    cfg = composed(overrides_of(option))
+    if cfg.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        cfg.trainer.accelerator, cfg.trainer.precision, cfg.trainer.devices = "cpu", "32-true", 1
+    assert isinstance(build(cfg.trainer, logger=False), Trainer)
+
+
+@pytest.mark.parametrize("option", [file for file in FILES if file.startswith("logger/")])
+def test_loggers_build(option, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    if option.endswith("tensorboard"):
+        pytest.importorskip("tensorboard")
+    cfg = composed(overrides_of(option))
+    context = LogContext(tmp_path, "student", labels(cfg), 32, 0, {})
+    for node in cfg.logger.values():
+        build(node, context=context)
+    from brcd_lightning.loggers import close_loggers
+
+    close_loggers()
+
+
+def test_experiments_say_how_to_launch_them():
+    for file in FILES:
+        if file.startswith(("experiment/", "sweep/")):
+            text = (CONFIG_DIR / f"{file}.yaml").read_text()
+            assert text.startswith("# @package _global_")
+            assert f"{file.replace('/', '=')}" in text, file

@@ -1,0 +1,65 @@
+import pytest
+from hydra import compose, initialize_config_dir
+
+from brcd_lightning.config import CONFIG_DIR
+from brcd_lightning.fingerprint import architecture, teacher_fingerprint
+
+
+def fingerprint(*overrides, split="s"):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return teacher_fingerprint(compose("train", overrides=list(overrides)), split)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "kd_method.alpha=0.6",
+        "kd_method=none",
+        "paradigm=ashp",
+        "student.max_epochs=3",
+        "student.seed=9",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        "logger=tensorboard",
+        "output_dir=elsewhere",
+        "data.num_workers=2",
+    ],
+)
+def test_what_does_not_shape_the_teacher_shares_it(override):
+    assert fingerprint(override) == fingerprint()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "bits=64",
+        "seed=1",
+        "teacher.learning_rate=0.1",
+        "teacher.head=mlp",
+        "hashing_model.tau=0.4",
+        "transform.size=20",
+        "data.batch_size=64",
+        "+trainer.limit_train_batches=2",
+        "teacher.backbone.widths=[8]",
+    ],
+)
+def test_what_shapes_the_teacher_makes_another(override):
+    assert fingerprint(override) != fingerprint()
+
+
+def test_the_split_and_the_weights_count_by_content(tmp_path):
+    assert fingerprint(split="other") != fingerprint()
+    prints = []
+    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).write_text(content)
+        prints.append(fingerprint("backbone@teacher.backbone=resnet18", f"teacher.backbone.weights={tmp_path / name}"))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_architecture_leaves_out_weights_and_freezing():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", overrides=["backbone@teacher.backbone=resnet18"])
+    found = architecture(cfg, "teacher")
+    assert found["bits"] == 32
+    assert found["backbone"]["name"] == "resnet18"
+    assert not {"weights", "freeze"} & set(found["backbone"])

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from brcd_lightning.loggers import LogContext, close_loggers, csv_logger, wandb_logger
+from wandb_log import read_records
+
+LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "paradigm": "sshp"}
+LABELS |= {"teacher": "vit_b_16", "student": "efficientnet_b0"}
+
+
+def context(run_dir, stage="student"):
+    return LogContext(run_dir, stage, LABELS, 64, 3, {"kd_method": {"alpha": 0.8}, "bits": 64})
+
+
+def test_wandb_offline_keeps_what_dashboards_group_by(tmp_path):
+    logger = wandb_logger(context(tmp_path), project="p", offline=True)
+    logger.log_metrics({"val/map_sshp": 0.5, "epoch": 0})
+    logger.log_metrics({"val/map_sshp": 0.4, "epoch": 1})
+    close_loggers()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    records = read_records(folder)
+    run = next(record.run for record in records if record.HasField("run"))
+    assert run.run_group == "digits/cibhash/vit_b_16>efficientnet_b0/brcd/64b"
+    assert run.job_type == "student"
+    assert run.run_id == context(tmp_path).id
+    assert {"digits", "brcd", "sshp", "64b"} <= set(run.tags)
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["kd_method"] == {"alpha": 0.8}
+    metrics = [record.metric for record in records if record.HasField("metric")]
+    watched = next(metric for metric in metrics if metric.glob_name == "val/map*")
+    assert watched.summary.max
+    assert [record for record in records if record.HasField("exit")]
+
+
+def test_two_stages_are_two_wandb_runs(tmp_path):
+    for stage in ("teacher", "student"):
+        _ = wandb_logger(context(tmp_path, stage), project="p", offline=True).experiment
+        close_loggers()
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_csv_lies_in_the_run_folder(tmp_path, stage):
+    logger = csv_logger(context(tmp_path, stage))
+    logger.log_metrics({"val/map": 0.5}, step=1)
+    logger.save()
+    assert "val/map" in (tmp_path / "metrics" / stage / "metrics.csv").read_text()
+
+
+def test_closing_nothing_is_fine():
+    close_loggers()

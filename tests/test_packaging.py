@@ -1,0 +1,45 @@
+"""The wheel works away from the checkout, with its configuration inside."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from conftest import ROOT, TINY
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_ships_every_yaml(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert f"brcd_lightning/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
+    assert "brcd_lightning/py.typed" in names
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = "import sys, brcd_lightning.config as c; print(c.CONFIG_DIR); from brcd_lightning.train import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *TINY, "dry_run=true"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(site), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(site / "brcd_lightning" / "conf") in done.stdout
+    assert "Results go to" in done.stdout

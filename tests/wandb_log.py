@@ -1,0 +1,26 @@
+"""Reads an offline wandb run: a LevelDB log (7-byte head, 32 KiB blocks) of protobuf records."""
+
+import struct
+from pathlib import Path
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK = 32768
+FIRST_OR_MIDDLE = (2, 3)
+
+
+def read_records(folder: Path) -> list[Record]:
+    (file,) = folder.glob("run-*.wandb")
+    data, records, parts, position = file.read_bytes(), [], b"", 7
+    while position + 7 <= len(data):
+        left = BLOCK - position % BLOCK
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind not in FIRST_OR_MIDDLE:
+            records.append(Record.FromString(parts))
+            parts = b""
+    return records
