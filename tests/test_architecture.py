@@ -28,7 +28,7 @@ ALLOWED = {
     "gallery": {"matplotlib"},
     "results": set(),
     "fingerprint": {"omegaconf"},
-    "loggers": {"lightning"},
+    "loggers": {"lightning", "wandb"},
     "config": {"hydra", "omegaconf"},
     "job": {"hydra", "omegaconf", "lightning"},
     "run": {"omegaconf", "lightning"},

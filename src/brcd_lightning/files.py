@@ -56,7 +56,10 @@ def sha256_of(path: Path | str) -> str:
 
 def source_commit() -> str | None:
     """The git commit of the source tree (with ``-dirty`` for local changes), None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed package may lie inside somebody else's repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -11,6 +11,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from brcd_lightning.errors import InputError
+
 METRICS_UP = ("val/map*", "test/map*")
 
 
@@ -73,7 +75,16 @@ def wandb_logger(context: LogContext, project: str, entity: str | None = None, o
         config=dict(context.config),
         offline=offline,
     )
-    define = getattr(logger.experiment, "define_metric", None)
+    import wandb  # noqa: PLC0415 (slow import, needed only here)
+
+    try:
+        experiment = logger.experiment
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"wandb could not start a run ({reason}); log in with 'wandb login', or use logger=wandb_offline."
+        ) from error
+    define = getattr(experiment, "define_metric", None)
     if callable(define):  # absent on ranks other than 0
         define("epoch")
         define("train/*", step_metric="epoch")

@@ -14,6 +14,7 @@ from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import InputError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 _refusals: list[str] = []
 
 
@@ -42,6 +43,9 @@ def main() -> None:
         _job()
     except (CompactHydraException, OmegaConfBaseException) as error:
         _refuse(explain(error, sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the run has no DONE file\n")
+        sys.exit(EXIT_INTERRUPTED)
     if _refusals:
         sys.exit(EXIT_USER_ERROR)
 

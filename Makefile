@@ -1,0 +1,44 @@
+# Every command sets up what it needs in .venv (choose another with VENV=DIR, another Python with PYTHON=python3.12).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format clean clean-outputs
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,tensorboard]'
+	@touch $@
+
+install: $(STAMP)  ## Create .venv with the project and its tools
+
+demo: $(STAMP)  ## Train a teacher, distil with BRCD and without, search with both, in about two minutes
+	$(BIN)/python -m brcd_lightning.train --multirun kd_method=none,brcd
+
+test: $(STAMP)  ## Lint and run all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)  ## Run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+
+clean-outputs:  ## Remove runs, sweeps and stored teachers
+	rm -rf outputs
