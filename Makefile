@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Create .venv with the project and its tools
 
-demo: $(STAMP)  ## Train a teacher, distil with BRCD and without, search with both, in about two minutes
+demo: $(STAMP)  ## Train a teacher, distil with BRCD and without, search with both
 	$(BIN)/python -m brcd_lightning.train --multirun kd_method=none,brcd
 
 test: $(STAMP)  ## Lint and run all tests

@@ -16,7 +16,7 @@ ALLOWED = {
     "files": set(),
     "search": {"faiss"},
     "metrics": set(),
-    "clusters": {"sklearn"},
+    "clusters": {"faiss", "sklearn"},
     "backbones": set(),
     "hashing": set(),
     "distillation": set(),

@@ -108,7 +108,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
             "must be one of IMAGENET1K_V1 or a file, got 'V3'",
         ),
         (torchvision_backbone, {"name": "resnet18", "tap": "last"}, "tap must be one of penultimate, logits"),
-        (small_backbone, {"widths": ()}, "widths and grid must be positive"),
+        (small_backbone, {"widths": ()}, "widths must be a list of positive integers"),
     ],
 )
 def test_wrong_options_are_refused(build, arguments, message):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.clusters import bit_expectations, bit_masks, kmeans_codes, nearest_centroid
+from brcd_lightning.clusters import _lloyd, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
@@ -55,6 +55,23 @@ def test_kmeans_finds_separate_groups(generator):
     _, assignments = kmeans_codes(codes, 4, seed=0, restarts=5)
     pairs = set(zip(truth.tolist(), assignments.tolist(), strict=True))
     assert len(pairs) == 4
+
+
+@pytest.mark.parametrize("method", ["sklearn", "faiss"])
+def test_both_methods_end_at_the_same_identities(method, generator):
+    codes = random_codes(400, 16, generator)
+    centroids, assignments = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    assert torch.equal(nearest_centroid(codes, centroids), assignments)
+    assert assignments.bincount(minlength=6).min() > 0
+    assert torch.equal(bit_expectations(codes, assignments, 6), centroids.abs())
+    again = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    assert torch.equal(again[0], centroids)
+
+
+def test_an_empty_cluster_takes_the_farthest_code():
+    points = torch.tensor([[1.0, 1], [1, 1], [1, -1], [-1, -1]], dtype=torch.float64)
+    _, assignments = _lloyd(points, torch.zeros(4, dtype=torch.long), 3)
+    assert sorted(assignments.bincount(minlength=3).tolist()) == [1, 1, 2]
 
 
 def test_kmeans_repeats_bit_for_bit(generator):

@@ -18,8 +18,10 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
     return make_results(
         metrics={"test/map_sshp": sshp, "test/map_ashp": 0.25, "test/map_teacher": 0.75},
         labels=LABELS | {"kd_method": kd_method},
+        method={"_target_": "x", **method},
+        seed=seed,
         timings={"student_seconds": 1.23456},
-        config={"map_k": 100, "bits": 32, "seed": seed, "kd_method": {"_target_": "x", **method}},
+        config={"map_k": 100, "bits": 32, "seed": seed},
         sizes={"train": 4},
         epochs=3,
         fingerprints={"split": "s", "teacher": teacher},

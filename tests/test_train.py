@@ -95,6 +95,38 @@ def test_a_checkpoint_of_another_network_is_refused(finished, arguments, message
     assert re.search(message, done.stderr)
 
 
+def test_a_student_is_tested_as_what_it_is_or_not_at_all(finished, tmp_path):
+    folder, first, _ = finished
+    given = ["stage=test", f"student.checkpoint={first}/student.safetensors", f"output_dir={tmp_path}"]
+    done = run_command(*TINY, *given, "teacher.seed=7", cwd=folder)
+    assert_one_line(done)
+    assert "belongs to teacher" in done.stderr
+    done = run_command(*TINY, *given, "dataset.seed=7", cwd=folder)
+    assert_one_line(done)
+    assert "belongs to split" in done.stderr
+    (teacher,) = (folder / "outputs" / "teachers").glob("*/teacher.safetensors")
+    tiny = [argument for argument in TINY if not argument.startswith("kd_method.")]
+    done = run_command(*tiny, *given, "kd_method=none", "seed=9", f"teacher.checkpoint={teacher}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("runs/*/results.json")
+    row = json.loads(path.read_text())["row"]
+    assert (row["kd_method"], row["seed"]) == ("brcd", 0)
+
+
+def test_a_failed_run_in_an_old_folder_leaves_no_old_outcome(finished, tmp_path):
+    folder, _, _ = finished
+    place = ["output_dir=" + str(folder / "outputs"), f"hydra.run.dir={tmp_path}/here"]
+    assert run_command(*TINY, *place, cwd=folder).returncode == 0
+    assert (tmp_path / "here" / "DONE").exists()
+    (tmp_path / "here" / "checkpoints" / "student" / "best.ckpt").unlink()
+    (tmp_path / "here" / "checkpoints" / "student" / "last.ckpt").unlink()
+    (tmp_path / "here" / "checkpoints" / "student").rmdir()
+    (tmp_path / "here" / "checkpoints" / "student").write_text("in the way")
+    assert run_command(*TINY, *place, cwd=folder).returncode != 0
+    assert not (tmp_path / "here" / "DONE").exists()
+    assert not (tmp_path / "here" / "results.json").exists()
+
+
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_stages_alone(finished, stage):
     folder, _, _ = finished
@@ -127,6 +159,8 @@ def assert_one_line(done):
         ),
         (["bits=-8"], "bits must be a positive integer, got -8"),
         (["map_k=0"], "map_k must be a positive integer, got 0"),
+        (["kd_method=null"], "kd_method"),
+        (["output_dir=/proc/nowhere"], "/proc/nowhere"),
     ],
 )
 def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, arguments, message):
@@ -144,13 +178,16 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
     [
         (["kd_method.alpha=1.5"], "kd_method.alpha must be in [0, 1], got 1.5"),
         (["kd_method.delta=-0.5"], "kd_method.delta must be in [0, 1], got -0.5"),
-        (["kd_method.num_clusters=65"], "num_clusters must be at most the number of training images, got 65 clusters"),
+        (["kd_method.num_clusters=65"], "num_clusters must be at most the number of training images, got 65 "),
         (["+kd_method.alhpa=0.5"], "unexpected keyword argument 'alhpa'"),
         (["dataset=image_folder", "dataset.root=nowhere"], "dataset.root 'nowhere' is not a folder"),
-        (["teacher.checkpoint=nowhere.ckpt"], "teacher.checkpoint nowhere.ckpt does not exist"),
+        (["teacher.checkpoint=nowhere.ckpt"], "teacher.checkpoint nowhere.ckpt is not a file"),
         (["stage=test"], "stage=test needs student.checkpoint=PATH"),
         (["backbone@teacher.backbone=vit_b_16", "teacher.backbone.weights=null"], "takes images of 224 pixels"),
         (["trainer.accelerator=tpu"], "trainer: "),
+        (["trainer.precision=foo"], "trainer: "),
+        (["trainer.devices=99"], "trainer.devices must be at most the "),
+        (["kd_method._target_=brcd_lightning.nope.X"], "kd_method: "),
     ],
 )
 def test_later_mistakes_end_in_one_line_too(tmp_path, arguments, message):
@@ -182,7 +219,7 @@ def test_a_corrupt_image_is_named_and_skipped_on_request(tmp_path):
 def test_dry_run_prints_the_plan_and_stops(tmp_path):
     done = run_command(*TINY, "dry_run=true", cwd=tmp_path)
     assert done.returncode == 0
-    for part in ("train 64", "Teacher: small_wide", "Student: small", "4 per epoch", "to be trained", "Results go to"):
+    for part in ("train 64", "Teacher: small_wide", "Student: small", "2 per epoch", "to be trained", "Results go to"):
         assert part in done.stdout
     assert not (tmp_path / "outputs" / "teachers").exists()
     assert not list(tmp_path.rglob("DONE"))
@@ -245,6 +282,16 @@ def test_a_wrong_job_of_a_sweep_does_not_stop_the_others(tmp_path):
     assert done.returncode == 2
     assert "kd_method.alpha must be in [0, 1], got 2" in done.stderr
     assert "1 of 2 jobs have results" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_multirun_over_several_devices_is_refused(tmp_path):
+    done = run_command(
+        "-m", *TINY, "kd_method.alpha=0.5,0.7", "trainer.devices=2", "+trainer.strategy=ddp", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "a multirun trains each job on one device, got 2" in done.stderr
+    assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from brcd_lightning.checkpoints import read_tensors
-from brcd_lightning.errors import InputError, did_you_mean, require_choice
+from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
 
 FREEZE_MODES = ("full", "params", "none")
 TAPS = ("penultimate", "logits")
@@ -142,8 +142,11 @@ def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze:
         grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
         freeze: see `Backbone`.
     """
-    if not widths or min(widths) < 1 or grid < 1:
-        raise InputError(f"widths and grid must be positive, got widths={list(widths)} and grid={grid}.")
+    if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
+        raise InputError(f"widths must be a list of positive integers such as [8,16], got {widths!r}.")
+    for width in widths:
+        require_positive_int("each of widths", width)
+    require_positive_int("grid", grid)
     layers: list[nn.Module] = []
     channels = 3
     for stage, width in enumerate(widths):

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import warnings
 
+import faiss
+import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_positive_int, require_unit_interval
+from brcd_lightning.errors import InputError, require_choice, require_positive_int, require_unit_interval
+
+KMEANS = ("sklearn", "faiss")
+_MAX_STEPS = 1000
 
 
-def kmeans_codes(codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: int = 30) -> tuple[Tensor, Tensor]:
+def kmeans_codes(
+    codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: int = 30, method: str = "sklearn"
+) -> tuple[Tensor, Tensor]:
     """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
 
-    The best restart (lowest inertia) of scikit-learn is finished by exact Lloyd steps in float64, so that on
+    The best restart (lowest inertia) is finished by exact Lloyd steps in float64, so that on
     return both identities hold: a centroid is the mean of its members (hence Eq. 8 is ``|centroid|``), and a
     code's assignment is `nearest_centroid` of it, ties to the lowest cluster.
 
@@ -28,6 +35,7 @@ def kmeans_codes(codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: i
         num_clusters: k.
         seed: of the k-means++ draws; the same seed gives the same clusters bit for bit on one machine.
         restarts: number of k-means++ initialisations.
+        method: ``sklearn``, or ``faiss`` for millions of codes (all of them are used, none sampled away).
 
     Returns:
         centroids (k, b) float64 and assignments (n,) int64, on the device of `codes`.
@@ -37,6 +45,7 @@ def kmeans_codes(codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: i
     """
     require_positive_int("num_clusters", num_clusters)
     require_positive_int("restarts", restarts)
+    require_choice("method", method, KMEANS)
     if num_clusters > len(codes):
         raise InputError(
             f"num_clusters must be at most the number of training images, got {num_clusters} clusters "
@@ -49,17 +58,48 @@ def kmeans_codes(codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: i
             f"num_clusters must be at most the number of distinct teacher codes, got {num_clusters} clusters for "
             f"{distinct} distinct codes; the teacher may have collapsed, or lower kd_method.num_clusters."
         )
+    start = _sklearn_assignments if method == "sklearn" else _faiss_assignments
+    centroids, assignments = _lloyd(points, start(points, num_clusters, seed, restarts), num_clusters)
+    return centroids.to(codes.device), assignments.to(codes.device)
+
+
+def _sklearn_assignments(points: Tensor, num_clusters: int, seed: int, restarts: int) -> Tensor:
     model = KMeans(num_clusters, n_init=restarts, max_iter=1000, tol=0.0, random_state=seed, algorithm="lloyd")
     # One thread: the order in which threads add their partial sums would change the last bits of a centroid.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        assignments = torch.from_numpy(model.fit(points.numpy()).labels_).long()
-    while True:
+        return torch.from_numpy(model.fit(points.numpy()).labels_).long()
+
+
+def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, restarts: int) -> Tensor:
+    rows = np.ascontiguousarray(points.numpy(), dtype=np.float32)
+    # faiss would otherwise sample 256 points per cluster and start from random ones.
+    model = faiss.Kmeans(
+        rows.shape[1],
+        num_clusters,
+        niter=100,
+        nredo=restarts,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(rows),
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+    )
+    model.train(rows)
+    return nearest_centroid(points, torch.from_numpy(model.centroids))
+
+
+def _lloyd(points: Tensor, assignments: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
+    """Exact Lloyd steps until nothing moves; an empty cluster takes the code farthest from its own centroid."""
+    for _ in range(_MAX_STEPS):
         centroids = _cluster_means(points, assignments, num_clusters)
         moved = nearest_centroid(points, centroids)
+        for cluster in (moved.bincount(minlength=num_clusters) == 0).nonzero().flatten().tolist():
+            distances = (points - centroids[moved]).square().sum(dim=1)
+            moved[distances.argmax()] = cluster
         if torch.equal(moved, assignments):
-            return centroids.to(codes.device), assignments.to(codes.device)
+            return centroids, assignments
         assignments = moved
+    raise RuntimeError(f"k-means did not settle in {_MAX_STEPS} exact steps.")
 
 
 def _cluster_means(points: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:

@@ -14,7 +14,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
+from brcd_lightning.errors import (
+    InputError,
+    did_you_mean,
+    require_bool,
+    require_choice,
+    require_non_negative_int,
+    require_positive,
+    require_positive_int,
+)
 
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
 _SOURCE = Path(__file__).parents[2] / "conf"  # in a checkout
@@ -23,6 +31,9 @@ CONFIG_NAME = "train"
 
 STAGES = ("all", "teacher", "student", "test")
 ANCHOR_VIEWS = ("clean", "aug")
+HEADS = ("linear", "mlp")
+MONITORS = ("val/map_sshp", "val/map_ashp")
+ROLES = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "trainer", "logger")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
@@ -47,6 +58,8 @@ def build(node: DictConfig, **arguments: object) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from error
+        if error.__cause__ is not None and isinstance(error.__cause__, ImportError | AttributeError):
+            raise InputError(f"{key}: {str(error).splitlines()[0]}.") from error
         raise
     signature = inspect.signature(target.func)
     try:
@@ -75,20 +88,32 @@ def check(cfg: DictConfig) -> None:
     """
     _check_keys(cfg)
     require_choice("stage", cfg.stage, STAGES)
-    for key in ("bits", "map_k", "teacher.max_epochs", "student.max_epochs", "teacher.patience", "student.patience"):
+    require_choice("paradigm.monitor", cfg.paradigm.get("monitor"), MONITORS)
+    require_bool("dry_run", cfg.dry_run)
+    counts = [f"{role}.{key}" for role in ROLES for key in ("max_epochs", "check_val_every", "patience")]
+    for key in ("bits", "map_k", *counts):
         require_positive_int(key, OmegaConf.select(cfg, key))
+    for role in ROLES:
+        require_positive(f"{role}.learning_rate", cfg[role].learning_rate)
+        require_choice(f"{role}.head", cfg[role].head, HEADS)
+    for key in ("seed", "teacher.seed", "student.seed"):
+        seed = OmegaConf.select(cfg, key)
+        require_non_negative_int(key, seed)
+        if seed >= 2**32:
+            raise InputError(f"{key} must be below 2^32, got {seed}.")
     require_choice("anchor_view", cfg.anchor_view, ANCHOR_VIEWS)
-    if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
-        raise InputError(f"seed must be an integer in [0, 2^32), got {cfg.seed!r}.")
 
 
 def _check_keys(cfg: DictConfig) -> None:
     """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
     primary = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
+    for key in (*ROLES, *GROUPS, *(f"{role}.backbone" for role in ROLES)):
+        if not isinstance(OmegaConf.select(cfg, key), DictConfig):
+            raise InputError(f"{key} must be a group of options, got {OmegaConf.select(cfg, key)!r}.")
     known = {str(key) for key in primary if key not in ("defaults", "hydra")} | set(GROUPS)
-    for role in ("teacher", "student"):
+    for role in ROLES:
         known |= {f"{role}.{key}" for key in (*primary[role], *SCHEDULE, "backbone")}
-    present = [str(key) for key in cfg] + [f"{role}.{key}" for role in ("teacher", "student") for key in cfg[role]]
+    present = [str(key) for key in cfg] + [f"{role}.{key}" for role in ROLES for key in cfg[role]]
     for key in present:
         if key not in known:
             raise InputError(f"unknown key {key!r}.{did_you_mean(key, known)}")
@@ -102,12 +127,16 @@ def labels(cfg: DictConfig) -> dict[str, str]:
         return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
 
     groups = ("dataset", "hashing_model", "kd_method", "paradigm")
-    return {group: choices[group] for group in groups} | {role: backbone(role) for role in ("teacher", "student")}
+    return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
 
 
-def explain(error: HydraException | OmegaConfBaseException, arguments: Iterable[str]) -> str:
+def explain(error: Exception, arguments: Iterable[str]) -> str:
     """One line for a configuration that does not compose: the key path and the closest known one."""
     text = str(error)
+    arguments = list(arguments)
+    if text.startswith("Config group override must be"):
+        chosen = next((argument for argument in arguments if argument.endswith("=null")), "a group")
+        return f"{chosen} chooses nothing; name an option of the group (kd_method and logger have one called none)."
     missing = re.search(r"Could not override '([^']+)'", text)
     option = re.search(r"Could not find '([^']+)'", text)
     if option:
@@ -132,7 +161,7 @@ def _closest_key(key: str, arguments: Iterable[str]) -> str:
             cfg = compose(CONFIG_NAME, overrides=groups)
         except (HydraException, OmegaConfBaseException):
             cfg = compose(CONFIG_NAME)
-    keys = list(_flat_keys(OmegaConf.to_container(cfg, resolve=False), ""))
+    keys = [key for key in _flat_keys(OmegaConf.to_container(cfg, resolve=False), "") if not key.endswith("_target_")]
     namesakes = [known for known in keys if known.rpartition(".")[2] == key]
     return f" Did you mean '{namesakes[0]}'?" if namesakes else did_you_mean(key, keys)
 

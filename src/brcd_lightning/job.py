@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.splits import Splits
@@ -35,6 +41,9 @@ class Job:
     teacher_id: str
     """Fingerprint of the teacher: of its configuration, or of the file when one is given."""
 
+    trainer: L.Trainer
+    """An idle trainer with the configured devices and limits: what the machine refuses shows before training."""
+
     @property
     def teacher_path(self) -> Path:
         """The teacher's file: the given checkpoint, or its place in the store."""
@@ -57,6 +66,20 @@ class Job:
             seed=seed,
         )
 
+    def epochs(self, role: str) -> int:
+        """Largest number of epochs of a stage: the trainer's own limit goes before the schedule's."""
+        return self.cfg.trainer.get("max_epochs") or self.cfg[role].max_epochs
+
+    def provenance(self) -> dict[str, Any]:
+        """What a student should say of itself: its teacher, split, method and seed."""
+        return {
+            "teacher": self.teacher_id,
+            "split": self.splits.fingerprint,
+            "kd_method": self.labels["kd_method"],
+            "method": self.config()["kd_method"],
+            "seed": self.cfg.student.seed,
+        }
+
     def config(self) -> dict[str, Any]:
         """The whole resolved configuration as plain Python values."""
         return OmegaConf.to_container(self.cfg, resolve=True)
@@ -69,9 +92,15 @@ def build_job(cfg: DictConfig) -> Job:
         InputError: for whatever a part refuses.
     """
     _check_checkpoints(cfg)
+    trainer = make_trainer(cfg, logger=False, enable_checkpointing=False)
+    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            f"a multirun trains each job on one device, got {trainer.world_size}; run the jobs one by one, "
+            "or set trainer.devices=1."
+        )
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)
-    given = cfg.teacher.checkpoint
+    kd_method.check(len(splits.train), cfg.bits)
     return Job(
         cfg=cfg,
         run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
@@ -80,8 +109,37 @@ def build_job(cfg: DictConfig) -> Job:
         kd_method=kd_method,
         teacher=_build_network(cfg, "teacher"),
         student=_build_network(cfg, "student"),
-        teacher_id=sha256_of(given)[:16] if given is not None else teacher_fingerprint(cfg, splits.fingerprint()),
+        teacher_id=_teacher_id(cfg, splits),
+        trainer=trainer,
     )
+
+
+def make_trainer(cfg: DictConfig, **arguments: Any) -> L.Trainer:
+    """Builds the configured trainer.
+
+    Raises:
+        InputError: for a device, precision or limit that Lightning or this machine refuses.
+    """
+    # The only accelerators we know to work: Apple's has no float64, which clusters and metrics need.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = {"accelerator": device} if cfg.trainer.accelerator == "auto" else {}
+    try:
+        trainer = build(cfg.trainer, **accelerator, **arguments)
+    except InputError:
+        raise
+    except (RuntimeError, ImportError, ValueError, TypeError, AssertionError, MisconfigurationException) as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > (os.cpu_count() or 1):
+        raise InputError(f"trainer.devices must be at most the {os.cpu_count()} CPUs, got {trainer.num_devices}.")
+    return trainer
+
+
+def _teacher_id(cfg: DictConfig, splits: Splits) -> str:
+    given = cfg.teacher.checkpoint
+    if given is None:
+        return teacher_fingerprint(cfg, splits.fingerprint)
+    about = read_architecture(given).get("about", {})
+    return about.get("fingerprint") or sha256_of(given)[:16]
 
 
 def _check_checkpoints(cfg: DictConfig) -> None:
@@ -92,7 +150,7 @@ def _check_checkpoints(cfg: DictConfig) -> None:
     for role in ("teacher", "student"):
         path = cfg[role].checkpoint
         if path is not None and not Path(path).is_file():
-            raise InputError(f"{role}.checkpoint {path} does not exist.")
+            raise InputError(f"{role}.checkpoint {path} is not a file.")
 
 
 def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
@@ -112,6 +170,9 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
 def plan(job: Job) -> str:
     """The resolved plan in a few lines: data, networks, distillation, steps, and where results go."""
     cfg, one = job.cfg, job.labels
+    steps = job.datamodule(cfg.seed).steps_per_epoch()
+    limit = job.trainer.limit_train_batches
+    steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
     sizes = ", ".join(f"{role} {size}" for role, size in job.splits.sizes().items())
     lines = [
         f"Data: {one['dataset']}, {sizes}",
@@ -119,9 +180,8 @@ def plan(job: Job) -> str:
         _network_line(job, "student", job.student),
         f"Distillation: {one['kd_method']} on {one['hashing_model']}, {cfg.bits} bits, anchors {cfg.anchor_view}; "
         f"chosen by {cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
-        f"Steps: {job.datamodule(cfg.seed).steps_per_epoch()} per epoch of batch {cfg.data.batch_size}; "
-        f"teacher at most {cfg.teacher.max_epochs} epochs ({_teacher_state(job)}), "
-        f"student at most {cfg.student.max_epochs}",
+        f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher at most {job.epochs('teacher')} epochs "
+        f"({_teacher_state(job)}), student at most {job.epochs('student')}",
         f"Results go to {job.run_dir}",
     ]
     if job.splits.skipped:

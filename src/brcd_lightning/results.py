@@ -19,7 +19,8 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path, source_commit, write_text
 
 SCHEMA_VERSION = 1
-FILE = "results.json"
+RESULTS = "results.json"
+DONE = "DONE"
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -27,6 +28,8 @@ def make_results(
     *,
     metrics: Mapping[str, float],
     labels: Mapping[str, str],
+    method: Mapping[str, Any],
+    seed: int,
     timings: Mapping[str, float],
     config: Mapping[str, Any],
     sizes: Mapping[str, int],
@@ -38,6 +41,8 @@ def make_results(
     Args:
         metrics: test metrics by name.
         labels: coordinates in the grid, see `config.labels`.
+        method: options of the distillation method that made the student.
+        seed: of the student.
         timings: seconds per stage.
         config: the whole resolved configuration.
         sizes: images per role.
@@ -53,8 +58,8 @@ def make_results(
             "ties": "database order, one fixed seeded permutation",
             "queries_without_hit": "count as 0",
         },
-        "row": {**labels, "bits": config["bits"], "seed": config["seed"]},
-        "method": {key: value for key, value in config["kd_method"].items() if key != "_target_"},
+        "row": {**labels, "bits": config["bits"], "seed": seed},
+        "method": {key: value for key, value in method.items() if key != "_target_"},
         "epochs": epochs,
         "sizes": dict(sizes),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
@@ -71,7 +76,7 @@ def make_results(
 
 def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
     """Writes ``results.json`` atomically."""
-    write_text(run_dir / FILE, json.dumps(results, indent=2, sort_keys=True) + "\n")
+    write_text(run_dir / RESULTS, json.dumps(results, indent=2, sort_keys=True) + "\n")
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, damaged or of another schema.
     """
-    path = run_dir / FILE
+    path = run_dir / RESULTS
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

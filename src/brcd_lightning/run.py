@@ -7,11 +7,12 @@ import io
 import logging
 import time
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 from filelock import FileLock
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -23,12 +24,10 @@ from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
 from brcd_lightning.gallery import save_gallery
-from brcd_lightning.job import Job, build_job, plan
+from brcd_lightning.job import Job, build_job, make_trainer, plan
 from brcd_lightning.loggers import LogContext, close_loggers
 from brcd_lightning.modules import DistillationModule, HashingModule
-from brcd_lightning.results import make_results, results_table, save_codes, write_results
-
-DONE = "DONE"
+from brcd_lightning.results import DONE, RESULTS, make_results, results_table, save_codes, write_results
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -70,10 +69,9 @@ def _is_rank_zero() -> bool:
 
 def _run_stages(job: Job) -> float | None:
     cfg, timings = job.cfg, {}
-    if _is_rank_zero() and job.splits.skipped:
-        _write_skipped(job)
-    if cfg.stage == "test":  # before the teacher, which may have to train first
-        load_network(cfg.student.checkpoint, job.student, job.architecture("student"), "student")
+    if _is_rank_zero():
+        _clear(job)
+    about = job.provenance() if cfg.stage != "test" else _load_student(job)
 
     started = time.perf_counter()
     _teacher_stage(job)
@@ -88,11 +86,11 @@ def _run_stages(job: Job) -> float | None:
         cfg.anchor_view,
         learning_rate=cfg.student.learning_rate,
         map_k=cfg.map_k,
-        architecture=job.architecture("student"),
+        architecture=job.architecture("student") | {"about": about},
     )
     datamodule = job.datamodule(cfg.student.seed)
     started = time.perf_counter()
-    trainer = _student_stage(job, module, datamodule)
+    trainer = _student_stage(job, module, datamodule, about)
     timings["student_seconds"] = time.perf_counter() - started
     if cfg.stage == "student":
         return None
@@ -101,8 +99,22 @@ def _run_stages(job: Job) -> float | None:
     metrics = trainer.test(module, datamodule=datamodule, verbose=False)[0]
     timings["test_seconds"] = time.perf_counter() - started
     if _is_rank_zero():
-        _report(job, module, metrics, timings, trainer.current_epoch)
+        _report(job, module, metrics, timings, trainer.current_epoch, about)
     return metrics[cfg.paradigm.monitor.replace("val/", "test/")]
+
+
+def _load_student(job: Job) -> dict[str, Any]:
+    """Loads the student to test, before the teacher, which may have to train first; returns its provenance."""
+    path = job.cfg.student.checkpoint
+    about = load_network(path, job.student, job.architecture("student"), "student").get("about", {})
+    current = job.provenance()
+    for key in ("split", "teacher"):
+        if about.get(key) != current[key]:
+            raise InputError(
+                f"student checkpoint {path} belongs to {key} {about.get(key)}, but this run has {key} {current[key]}; "
+                "repeat the options of the student's run, or give its teacher as teacher.checkpoint."
+            )
+    return about
 
 
 def _teacher_stage(job: Job) -> None:
@@ -128,13 +140,14 @@ def _load_or_train_teacher(job: Job) -> None:
     _fit(_trainer(job, "teacher", "val/map", []), module, job.datamodule(options.seed), options.seed)
     close_loggers()
     if _is_rank_zero():
-        about = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint(), "config": job.config()["teacher"]}
+        about = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint, "config": job.config()["teacher"]}
         save_network(path, job.teacher, architecture | {"about": about})
 
 
-def _student_stage(job: Job, module: DistillationModule, datamodule: HashingDataModule) -> L.Trainer:
+def _student_stage(
+    job: Job, module: DistillationModule, datamodule: HashingDataModule, about: Mapping[str, Any]
+) -> L.Trainer:
     """Trains and saves the student unless only a test is asked for; returns the trainer that also tests."""
-    about = {"teacher": job.teacher_id, "split": job.splits.fingerprint(), "kd_method": job.config()["kd_method"]}
     trainer = _trainer(job, "student", job.cfg.paradigm.monitor, [TeacherCodesCallback(job.run_dir, about)])
     if job.cfg.stage == "test":
         return trainer
@@ -173,45 +186,53 @@ def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> 
         enable_version_counter=False,
     )
     stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
-    every = min(options.check_val_every, options.max_epochs)
-    limits = {"max_epochs": options.max_epochs, "check_val_every_n_epoch": every}
-    limits = {key: value for key, value in limits.items() if key not in cfg.trainer}
-    try:
-        return build(
-            cfg.trainer,
-            callbacks=[best, stopping, *callbacks],
-            logger=loggers or False,
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=str(job.run_dir),
-            num_sanity_val_steps=0,  # a partial split has no mAP
-            use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
-            **limits,
-        )
-    except (RuntimeError, ImportError, MisconfigurationException) as error:  # a device or precision this machine lacks
-        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+    epochs = job.epochs(role)
+    return make_trainer(
+        cfg,
+        max_epochs=epochs,
+        check_val_every_n_epoch=min(options.check_val_every, epochs),
+        callbacks=[best, stopping, *callbacks],
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(job.run_dir),
+        num_sanity_val_steps=0,  # a partial split has no mAP
+        use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
+    )
 
 
 def _report(
-    job: Job, module: DistillationModule, metrics: dict[str, float], timings: dict[str, float], epochs: int
+    job: Job,
+    module: DistillationModule,
+    metrics: Mapping[str, float],
+    timings: Mapping[str, float],
+    epochs: int,
+    about: Mapping[str, Any],
 ) -> None:
     results = make_results(
         metrics=metrics,
-        labels=job.labels,
+        labels=dict(job.labels) | {"kd_method": about["kd_method"]},
+        method=about["method"],
+        seed=about["seed"],
         timings=timings,
         config=job.config(),
         sizes=job.splits.sizes(),
         epochs=epochs,
-        fingerprints={"split": job.splits.fingerprint(), "teacher": job.teacher_id},
+        fingerprints={"split": job.splits.fingerprint, "teacher": job.teacher_id},
     )
     save_codes(job.run_dir / "codes.safetensors", module.codes)
-    title = f"{job.labels['kd_method']}, {job.cfg.bits} bits"
+    title = f"{about['kd_method']}, {job.cfg.bits} bits"
     save_gallery(job.run_dir / "gallery.png", job.splits, module.codes, title=title)
     write_results(job.run_dir, results)
     Console(soft_wrap=True).print(results_table([results]))
     _say(f"Gallery: {job.run_dir / 'gallery.png'}")
 
 
-def _write_skipped(job: Job) -> None:
+def _clear(job: Job) -> None:
+    """Removes what an earlier run in the same folder left as its outcome, and lists the images left out."""
+    for name in (DONE, RESULTS):
+        (job.run_dir / name).unlink(missing_ok=True)
+    if not job.splits.skipped:
+        return
     text = io.StringIO()
     csv.writer(text).writerows([("image", "reason"), *job.splits.skipped.items()])
     write_text(job.run_dir / "skipped_images.csv", text.getvalue())

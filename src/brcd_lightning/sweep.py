@@ -19,12 +19,15 @@ class SweepSummary(Callback):
         from rich.console import Console  # noqa: PLC0415 (Hydra imports this file for every command)
 
         from brcd_lightning.errors import InputError  # noqa: PLC0415
-        from brcd_lightning.results import read_results, results_table  # noqa: PLC0415
+        from brcd_lightning.results import DONE, read_results, results_table  # noqa: PLC0415
 
         console = Console(soft_wrap=True)
         sweep_dir = Path(config.hydra.sweep.dir).resolve()
         runs, missing = [], []
         for job in sorted((entry.parent for entry in sweep_dir.glob("*/.hydra")), key=_job_order):
+            if not (job / DONE).exists():
+                missing.append(f"{job} did not finish")
+                continue
             try:
                 runs.append((job, read_results(job)))
             except InputError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import hydra
 from hydra.errors import CompactHydraException
@@ -13,9 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import InputError
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
-_refusals: list[str] = []
+EXIT_CRASH, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+_exit_codes: list[int] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
@@ -25,15 +25,18 @@ def _job(cfg: DictConfig) -> float | None:
         from brcd_lightning.run import run  # torch and lightning load only for a configuration that holds
 
         return run(cfg)
+    # Kept instead of raised: the other jobs of a multirun still run, and Hydra adds no report of its own.
     except InputError as error:
-        # Kept instead of raised: the other jobs of a multirun still run, and Hydra adds no report of its own.
         _refuse(str(error))
-        return None
+    except Exception:
+        traceback.print_exc()
+        _exit_codes.append(EXIT_CRASH)
+    return None
 
 
 def _refuse(message: str) -> None:
-    _refusals.append(message)
     sys.stderr.write(f"error: {message}\n")
+    _exit_codes.append(EXIT_USER_ERROR)
 
 
 def main() -> None:
@@ -41,13 +44,14 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     try:
         _job()
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        _refuse(explain(error, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the run has no DONE file\n")
         sys.exit(EXIT_INTERRUPTED)
-    if _refusals:
-        sys.exit(EXIT_USER_ERROR)
+    except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        # Whatever escapes the job comes from Hydra: a configuration that does not compose, a folder it cannot make.
+        _refuse(explain(error, sys.argv[1:]))
+    if _exit_codes:
+        sys.exit(max(_exit_codes))
 
 
 if __name__ == "__main__":

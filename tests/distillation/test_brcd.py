@@ -208,6 +208,13 @@ def test_module_prepares_clusters_and_returns_its_term(generator):
     assert not method.state_dict()  # recomputed at fit start, never in a checkpoint
 
 
+def test_options_are_held_against_the_data_before_training():
+    with pytest.raises(InputError, match="got 10 clusters for 9 images"):
+        BRCD().check(9, 16)
+    with pytest.raises(InputError, match="min_bits must be at most bits=16, got 17"):
+        BRCD(min_bits=17).check(100, 16)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -216,6 +223,9 @@ def test_module_prepares_clusters_and_returns_its_term(generator):
         ({"tau": 0}, "kd_method.tau must be a positive number, got 0"),
         ({"num_clusters": 0}, "kd_method.num_clusters must be a positive integer, got 0"),
         ({"weight": -1}, "kd_method.weight must be a number of at least 0, got -1"),
+        ({"weight": "abc"}, "kd_method.weight must be a number of at least 0, got 'abc'"),
+        ({"use_mask": "no"}, "kd_method.use_mask must be true or false, got 'no'"),
+        ({"kmeans": "scikit"}, "kd_method.kmeans must be one of sklearn, faiss"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -57,7 +57,7 @@ def test_objective_names_its_weighted_terms(generator):
     [
         ({"bits": 0}, "bits must be a positive integer, got 0"),
         ({"bits": 8, "tau": 0.0}, "tau must be a positive number"),
-        ({"bits": 8, "beta": -1}, "beta must be at least 0"),
+        ({"bits": 8, "beta": -1}, "beta must be a number of at least 0, got -1"),
         ({"bits": 8, "head": "mpl"}, "head must be one of linear, mlp, got 'mpl'. Did you mean 'mlp'?"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from brcd_lightning.data.image_folder import image_folder
 from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, require_bool
 
 
 def cifar10(
@@ -45,6 +45,7 @@ def cifar10(
         "database_per_class": database_per_class,
         "seed": seed,
     }
+    require_bool("dataset.download", download)
     folder = Path(root).expanduser()
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         return image_folder(str(folder), skip_corrupt=skip_corrupt, **counts)

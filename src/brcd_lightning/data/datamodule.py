@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms
-from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 
 ANCHOR_VIEWS = ("clean", "aug")
 
@@ -111,6 +111,7 @@ class HashingDataModule(L.LightningDataModule):
         super().__init__()
         require_positive_int("data.batch_size", batch_size)
         require_positive_int("data.eval_batch_size", eval_batch_size)
+        require_non_negative_int("data.num_workers", num_workers)
         require_choice("anchor_view", anchor_view, ANCHOR_VIEWS)
         if batch_size > len(splits.train):
             raise InputError(

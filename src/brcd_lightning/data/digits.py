@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
+from brcd_lightning.errors import require_positive_int
 
 
 def digits(
@@ -21,6 +22,7 @@ def digits(
         val_query_per_class: see `draw_splits`.
         seed: of the split.
     """
+    require_positive_int("dataset.size", size)
     bundled = load_digits()
     grey = torch.from_numpy(bundled.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8)
     grey = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
+from brcd_lightning.errors import require_non_negative_int, require_positive_int
 
 
 def fake(
@@ -27,6 +28,10 @@ def fake(
         val_query_per_class: see `draw_splits`.
         seed: of patterns, noise and split.
     """
+    require_positive_int("dataset.size", size)
+    require_positive_int("dataset.num_classes", num_classes)
+    require_positive_int("dataset.images_per_class", images_per_class)
+    require_non_negative_int("dataset.seed", seed)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_classes).repeat_interleave(images_per_class)
     patterns = torch.rand(num_classes, 3, size, size, generator=generator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from brcd_lightning.data.splits import ImageSource
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, require_bool
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 
@@ -23,7 +25,11 @@ def read_image(path: Path) -> Tensor:
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
     """
-    with Image.open(path) as image:
+    return _decode(path.read_bytes())
+
+
+def _decode(content: bytes) -> Tensor:
+    with Image.open(io.BytesIO(content)) as image:
         return pil_to_tensor(image.convert("RGB"))
 
 
@@ -34,11 +40,13 @@ class FileImages(ImageSource):
         root: folder that the names are relative to.
         names: relative paths with forward slashes; they are the ids.
         labels: see `ImageSource`.
+        digests: SHA-256 of each file.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], labels: Tensor) -> None:
+    def __init__(self, root: Path, names: Sequence[str], labels: Tensor, digests: Sequence[bytes]) -> None:
         super().__init__(names, labels)
         self.root = root
+        self.digests = list(digests)
 
     def load(self, position: int) -> Tensor:
         """Pixels of one image."""
@@ -47,33 +55,39 @@ class FileImages(ImageSource):
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"image {self.root / self.ids[position]} cannot be decoded: {error}.") from error
 
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of the file."""
+        return self.digests[position]
 
-def find_unreadable(root: Path, names: Sequence[str]) -> dict[str, str]:
+
+def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[dict[str, bytes], dict[str, str]]:
     """Decodes every file once, in parallel and with a progress bar.
 
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths.
+        skip_corrupt: report unreadable files instead of refusing them.
+
     Returns:
-        Name to reason for each file that cannot be decoded.
-    """
-
-    def check(name: str) -> str | None:
-        try:
-            read_image(root / name)
-        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
-            return " ".join(str(error).split()) or type(error).__name__
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        reasons = list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
-    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
-
-
-def usable_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[list[str], dict[str, str]]:
-    """Splits names into readable ones and the reasons why others are not.
+        SHA-256 of each readable file, and the reason of each unreadable one, by name.
 
     Raises:
         InputError: naming the unreadable files, unless `skip_corrupt`.
     """
-    unreadable = find_unreadable(root, names)
+    require_bool("dataset.skip_corrupt", skip_corrupt)
+
+    def check(name: str) -> bytes | str:
+        try:
+            content = (root / name).read_bytes()
+            _decode(content)
+        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
+            return " ".join(str(error).split()) or type(error).__name__
+        return hashlib.sha256(content).digest()
+
+    with ThreadPoolExecutor() as pool:
+        found = list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
+    outcomes = dict(zip(names, found, strict=True))
+    unreadable = {name: reason for name, reason in outcomes.items() if isinstance(reason, str)}
     if unreadable and not skip_corrupt:
         shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
@@ -81,7 +95,7 @@ def usable_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
             "dataset.skip_corrupt=true to leave them out."
         )
-    return [name for name in names if name not in unreadable], unreadable
+    return {name: digest for name, digest in outcomes.items() if name not in unreadable}, unreadable
 
 
 def class_folders(root: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from brcd_lightning.data.files import FileImages, class_folders, list_class_images, require_folder, usable_files
+from brcd_lightning.data.files import FileImages, class_folders, list_class_images, require_folder, scan_files
 from brcd_lightning.data.splits import Splits, draw_splits
 from brcd_lightning.errors import InputError
 
@@ -53,10 +53,11 @@ def image_folder(
 
     listed = [list_class_images(folder, part, classes) for part in parts]
     names = [name for part_names, _ in listed for name in part_names]
-    usable, skipped = usable_files(folder, names, skip_corrupt)
+    digests, skipped = scan_files(folder, names, skip_corrupt)
+    usable = list(digests)
     labels = torch.cat([part_labels for _, part_labels in listed])
     keep = torch.tensor([name not in skipped for name in names])
-    source = FileImages(folder, usable, labels[keep])
+    source = FileImages(folder, usable, labels[keep], list(digests.values()))
     everything = torch.arange(len(usable))
     is_query = torch.tensor([_first_folder(name) == parts[0] or len(parts) == 1 for name in usable])
     return draw_splits(

@@ -6,12 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
 
 ROLES = ("train", "query", "database", "val_query", "val_database")
 
@@ -37,6 +38,10 @@ class ImageSource(ABC):
     def load(self, position: int) -> Tensor:
         """Pixels of one image: (3, H, W) uint8, RGB."""
 
+    @abstractmethod
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of one image's content."""
+
 
 class ArrayImages(ImageSource):
     """Images in memory.
@@ -54,6 +59,10 @@ class ArrayImages(ImageSource):
     def load(self, position: int) -> Tensor:
         """Pixels of one image."""
         return self.pixels[position]
+
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of the pixels."""
+        return hashlib.sha256(self.pixels[position].numpy().tobytes()).digest()
 
 
 @dataclass(frozen=True)
@@ -98,15 +107,17 @@ class Splits:
         """Number of images in each role."""
         return {role: len(self.positions(role)) for role in ROLES}
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over the ids and labels of every role, in order: equal for equal splits, wherever they lie."""
-        digest = hashlib.sha256()
+        """Hex SHA-256 over names, content and labels of every role, in order: equal for equal splits anywhere."""
+        content = hashlib.sha256()
         for role in ROLES:
             positions = self.positions(role)
-            digest.update(role.encode())
-            digest.update("\n".join(self.source.ids[position] for position in positions.tolist()).encode())
-            digest.update(self.source.labels[positions].numpy().astype("<i8").tobytes())
-        return digest.hexdigest()
+            content.update(role.encode())
+            for position in positions.tolist():
+                content.update(self.source.ids[position].encode() + b"\n" + self.source.digest(position))
+            content.update(self.source.labels[positions].numpy().astype("<i8").tobytes())
+        return content.hexdigest()
 
 
 def draw_splits(
@@ -135,6 +146,12 @@ def draw_splits(
         seed: of the draws, independent of the training seed.
         skipped: see `Splits`.
     """
+    require_positive_int("dataset.train_per_class", train_per_class)
+    require_positive_int("dataset.val_query_per_class", val_query_per_class)
+    for name, count in (("query_per_class", query_per_class), ("database_per_class", database_per_class)):
+        if count is not None:
+            require_positive_int(f"dataset.{name}", count)
+    require_non_negative_int("dataset.seed", seed)
     generator = np.random.default_rng(seed)
     chosen: dict[str, list[np.ndarray]] = {role: [] for role in ("query", "database", "train", "val_query")}
     labels = source.labels.numpy()
@@ -163,6 +180,7 @@ def _take(
         return members
     if len(members) < count:
         raise InputError(
-            f"class {label} has {len(members)} images left for {count} {what}; lower the counts per class."
+            f"class {label} has {len(members)} images left for {count} {what}; "
+            "lower dataset.train_per_class, dataset.val_query_per_class or the other counts per class."
         )
     return generator.permutation(members)[:count]

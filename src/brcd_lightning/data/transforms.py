@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
+from brcd_lightning.errors import require_bool, require_positive_int
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -36,6 +38,8 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
         center_crop: evaluate on the central `size` pixels of an image resized to 8/7 of it (256 for 224), as for
             ImageNet and MSCOCO; False resizes the whole image to `size`, as for CIFAR.
     """
+    require_positive_int("transform.size", size)
+    require_bool("transform.center_crop", center_crop)
     normalise = _to_input(IMAGENET_MEAN, IMAGENET_STD)
     bilinear = InterpolationMode.BILINEAR
     view = [
@@ -58,6 +62,7 @@ def digit_images(size: int = 16) -> ImageTransforms:
     Args:
         size: side of the network input in pixels.
     """
+    require_positive_int("transform.size", size)
     normalise = _to_input((0.3,) * 3, (0.3,) * 3)
     bilinear = InterpolationMode.BILINEAR
     view = [

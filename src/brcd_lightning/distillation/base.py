@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import require_non_negative
 
 
 class KDInput(NamedTuple):
@@ -43,9 +43,15 @@ class KDMethod(nn.Module, ABC):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= weight < float("inf"):
-            raise InputError(f"kd_method.weight must be a number of at least 0, got {weight}.")
+        require_non_negative("kd_method.weight", weight)
         self.weight = weight
+
+    def check(self, num_images: int, bits: int) -> None:
+        """Called before anything trains, with the size of the training split and the code length.
+
+        Raises:
+            InputError: for options that cannot work with them.
+        """
 
     def prepare(self, teacher_codes: Tensor) -> dict[str, Tensor]:
         """Called at every fit start with the teacher codes (n, b) of the training split, in index order.

@@ -9,9 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brcd_lightning.clusters import bit_expectations, bit_masks, kmeans_codes, nearest_centroid
+from brcd_lightning.clusters import KMEANS, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.errors import require_choice, require_positive, require_positive_int, require_unit_interval
+from brcd_lightning.errors import (
+    InputError,
+    require_bool,
+    require_choice,
+    require_non_negative_int,
+    require_positive,
+    require_positive_int,
+    require_unit_interval,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -126,6 +134,7 @@ class BRCD(KDMethod):
         offset_in_denominator: see `brcd_loss`.
         min_bits: fewest bits a cluster keeps, see `bit_masks`.
         restarts: k-means++ restarts.
+        kmeans: ``sklearn``, or ``faiss`` for millions of training images, see `kmeans_codes`.
         seed: of k-means.
         weight: factor of the loss.
     """
@@ -144,6 +153,7 @@ class BRCD(KDMethod):
         offset_in_denominator: bool = True,
         min_bits: int = 1,
         restarts: int = 30,
+        kmeans: str = "sklearn",
         seed: int = 0,
         weight: float = 1.0,
     ) -> None:
@@ -153,6 +163,16 @@ class BRCD(KDMethod):
         require_unit_interval("kd_method.delta", delta)
         require_positive("kd_method.tau", tau)
         require_positive_int("kd_method.restarts", restarts)
+        require_non_negative_int("kd_method.min_bits", min_bits)
+        require_non_negative_int("kd_method.seed", seed)
+        require_choice("kd_method.kmeans", kmeans, KMEANS)
+        for name, value in (
+            ("use_mask", use_mask),
+            ("drop_false_negatives", drop_false_negatives),
+            ("dynamic_alpha", dynamic_alpha),
+            ("offset_in_denominator", offset_in_denominator),
+        ):
+            require_bool(f"kd_method.{name}", value)
         self.num_clusters = num_clusters
         self.alpha = alpha
         self.delta = delta
@@ -163,14 +183,27 @@ class BRCD(KDMethod):
         self.offset_in_denominator = offset_in_denominator
         self.min_bits = min_bits
         self.restarts = restarts
+        self.kmeans = kmeans
         self.seed = seed
         # Recomputed at every fit start from the teacher, hence not part of a checkpoint.
         self.register_buffer("centroids", torch.empty(0), persistent=False)
         self.register_buffer("masks", torch.empty(0), persistent=False)
 
+    def check(self, num_images: int, bits: int) -> None:
+        """Refuses more clusters than training images and more kept bits than there are."""
+        if self.num_clusters > num_images:
+            raise InputError(
+                f"kd_method.num_clusters must be at most the number of training images, got {self.num_clusters} "
+                f"clusters for {num_images} images."
+            )
+        if self.min_bits > bits:
+            raise InputError(f"kd_method.min_bits must be at most bits={bits}, got {self.min_bits}.")
+
     def prepare(self, teacher_codes: Tensor) -> dict[str, Tensor]:
         """Clusters the training codes (n, b) and builds the masks, Eqs. (8)-(9)."""
-        centroids, assignments = kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=self.restarts)
+        centroids, assignments = kmeans_codes(
+            teacher_codes, self.num_clusters, seed=self.seed, restarts=self.restarts, method=self.kmeans
+        )
         masks = bit_masks(teacher_codes, assignments, self.num_clusters, self.delta, min_bits=self.min_bits)
         self.centroids = centroids.to(self.centroids.device)
         self.masks = masks.to(self.masks.device)

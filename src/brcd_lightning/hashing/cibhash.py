@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.codes import sign_ste
-from brcd_lightning.errors import InputError, require_positive
+from brcd_lightning.errors import require_non_negative, require_positive
 from brcd_lightning.hashing.base import HashingModel, HashOutput
 
 _LOG_EPS = 1e-8
@@ -80,8 +80,7 @@ class CIBHash(HashingModel):
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
         require_positive("tau", tau)
-        if beta < 0:
-            raise InputError(f"beta must be at least 0, got {beta}.")
+        require_non_negative("beta", beta)
         self.tau = tau
         self.beta = beta
 

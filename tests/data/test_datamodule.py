@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from brcd_lightning.errors import InputError
+from conftest import make_datamodule
+
+
+def test_training_batches(splits):
+    data = make_datamodule(splits)
+    batches = list(data.train_dataloader())
+    assert len(batches) == data.steps_per_epoch() == 4
+    batch = batches[0]
+    assert batch.index.shape == (16,)
+    assert batch.anchor.shape == batch.first.shape == batch.second.shape == (16, 3, 16, 16)
+    assert not hasattr(batch, "label")
+    clean = data.transforms.evaluation(splits.source.load(int(splits.train[batch.index[3]])))
+    assert torch.equal(batch.anchor[3], clean)
+    assert not torch.equal(batch.first, batch.second)
+
+
+def test_augmented_anchor_is_the_first_view(splits):
+    batch = next(iter(make_datamodule(splits, anchor_view="aug").train_dataloader()))
+    assert torch.equal(batch.anchor, batch.first)
+
+
+@pytest.mark.slow
+def test_batches_do_not_depend_on_workers(splits):
+    alone, helped = (next(iter(make_datamodule(splits, num_workers=n).train_dataloader())) for n in (0, 2))
+    for one, other in zip(alone, helped, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_evaluation_covers_queries_then_database(splits):
+    data = make_datamodule(splits)
+    for loaders, roles in (
+        (data.val_dataloader(), ("val_query", "val_database")),
+        (data.test_dataloader(), ("query", "database")),
+    ):
+        for loader, role in zip(loaders, roles, strict=True):
+            batches = list(loader)
+            assert torch.equal(torch.cat([b.index for b in batches]), torch.arange(len(splits.positions(role))))
+            assert torch.equal(torch.cat([b.label for b in batches]), splits.labels(role))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "data.batch_size must be a positive integer, got 0"),
+        ({"batch_size": 65}, "got 65 for 64 images"),
+        ({"anchor_view": "cleen"}, "Did you mean 'clean'?"),
+    ],
+)
+def test_wrong_options_are_refused(splits, options, message):
+    with pytest.raises(InputError) as error:
+        make_datamodule(splits, **options)
+    assert message in str(error.value)

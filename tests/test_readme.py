@@ -1,0 +1,48 @@
+"""The README's commands compose and its example method works."""
+
+import re
+import shlex
+
+import pytest
+import torch
+
+from brcd_lightning.config import check
+from brcd_lightning.distillation.base import KDInput
+from conftest import ROOT, random_codes
+from test_configs import composed
+
+TEXT = (ROOT / "README.md").read_text().replace("\\\n", "")
+COMMANDS = re.findall(r"^python -m brcd_lightning\.train (.*)$", TEXT, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_compose(command):
+    arguments = [a for a in shlex.split(command, comments=True) if "=" in a]
+    check(composed([re.sub(r"=([^\[,]*),.*", r"=\1", argument) for argument in arguments]))  # first job of a sweep
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 7
+
+
+def test_every_option_is_listed_and_every_listed_option_exists():
+    rows = re.findall(r"^\| (`[a-z_@.`, ]+) \| (.*) \|$", TEXT, flags=re.MULTILINE)
+    listed = {}
+    for groups, options in rows:
+        group = groups.strip("`").split("@")[0].split("`")[0]
+        if (ROOT / "conf" / group).is_dir():
+            listed[group] = set(re.findall(r"`([a-z0-9_]+)`", options))
+    for group, options in listed.items():
+        assert options == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}, group
+    assert len(listed) == 8
+
+
+def test_the_example_method_works(generator):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    code = "\n".join(line.removeprefix("   ") for line in code.splitlines())
+    scope = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec", dont_inherit=True), scope)
+    student = random_codes(4, 8, generator).float().requires_grad_()
+    output = scope["Cosine"](weight=2.0)(KDInput(student, random_codes(4, 8, generator).float(), torch.arange(4)))
+    output.terms["cosine"].backward()
+    assert student.grad.abs().sum() > 0
