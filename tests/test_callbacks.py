@@ -1,6 +1,9 @@
+import lightning as L
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 
+from brcd_lightning.callbacks import StageProgressBar
 from brcd_lightning.clusters import bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.none import NoDistillation
 from conftest import make_datamodule
@@ -21,6 +24,24 @@ def test_fit_start_clusters_the_clean_training_codes(tmp_path, splits):
     kept = load_file(tmp_path / "teacher_codes.safetensors")
     assert torch.equal(kept["codes"], codes)
     assert torch.equal(kept["assignments"], assignments)
+
+
+def test_the_progress_bar_shows_metrics_and_no_version(tmp_path, splits):
+    module = distillation(NoDistillation())
+    bar = StageProgressBar()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=CSVLogger(tmp_path, name="metrics", version="student"),
+        callbacks=[bar],
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=make_datamodule(splits))
+    shown = bar.get_metrics(trainer, module)
+    assert "v_num" not in shown
+    assert {"train/loss", "val/map_sshp"} <= set(shown)
 
 
 def test_a_second_fit_reclusters_for_another_teacher(tmp_path, splits):

@@ -1,4 +1,4 @@
-"""Callbacks: the teacher's codes of the training images, clustered and masked at every fit start."""
+"""Callbacks: the teacher's codes of the training images, clustered and masked at fit start; the progress bar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,6 +16,14 @@ from torch import Tensor
 from brcd_lightning.files import atomic_path
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
+
+
+class StageProgressBar(RichProgressBar):
+    """Lightning's progress bar without the logger's version number, which here is only the stage's name."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Metrics shown beside the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class TeacherCodesCallback(L.Callback):

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from brcd_lightning.callbacks import TeacherCodesCallback
+from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
@@ -186,6 +186,8 @@ def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> 
         enable_version_counter=False,
     )
     stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
+    if cfg.trainer.get("enable_progress_bar", True):
+        callbacks = [*callbacks, StageProgressBar()]
     epochs = job.epochs(role)
     return make_trainer(
         cfg,
