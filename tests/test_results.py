@@ -17,6 +17,7 @@ LABELS |= {"teacher": "small_wide", "student": "small"}
 def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
     return make_results(
         metrics={"test/map_sshp": sshp, "test/map_ashp": 0.25, "test/map_teacher": 0.75},
+        intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
         labels=LABELS | {"kd_method": kd_method},
         method={"_target_": "x", **method},
         seed=seed,

@@ -3,7 +3,7 @@ import torch
 
 from brcd_lightning.codes import hamming_distance
 from brcd_lightning.errors import InputError
-from brcd_lightning.search import nearest_codes
+from brcd_lightning.search import _nearest_by_products, nearest_codes
 from conftest import random_codes
 
 
@@ -14,6 +14,14 @@ def test_equals_a_stable_sort_of_all_distances(bits, generator):
     expected = hamming_distance(queries, database).sort(dim=1, stable=True)
     assert torch.equal(distances.long(), expected.values[:, :50])
     assert torch.equal(positions, expected.indices[:, :50])
+
+
+def test_matrix_products_give_the_same(generator):
+    queries, database = random_codes(9, 12, generator), random_codes(120, 12, generator)
+    for found, expected in zip(
+        _nearest_by_products(queries, database, 50), nearest_codes(queries, database, 50), strict=True
+    ):
+        assert torch.equal(found.long(), expected.long())
 
 
 def test_k_beyond_the_database_returns_all_of_it(generator):

@@ -41,6 +41,10 @@ def test_a_run_leaves_everything(finished):
     assert len(list((folder / "outputs" / "teachers").glob("*/teacher.safetensors"))) == 1
     results = json.loads((run_dir / "results.json").read_text())
     assert {"test/map_sshp", "test/map_ashp", "test/map_teacher"} <= set(results["metrics"])
+    for name, value in results["metrics"].items():
+        low, high = results["intervals"][name]
+        assert 0 <= low <= value <= high <= 1
+    assert "test/map_ashp_expected" in results["metrics"]
     assert results["row"]["kd_method"] == "brcd"
     assert results["sizes"]["train"] == 64
     assert f"Results are in {run_dir}" in done.stdout

@@ -13,7 +13,8 @@ from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.hashing.base import HashNetwork, HashOutput
-from brcd_lightning.metrics import CodeTable, mean_average_precision
+from brcd_lightning.metrics import CodeTable, average_precisions, bootstrap_interval
+from brcd_lightning.metrics.ranking import TIES
 
 SIDES = ("query", "database")
 """Order of the evaluation loaders."""
@@ -40,6 +41,8 @@ class HashingModule(L.LightningModule):
         encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
         self.tables = nn.ModuleDict({f"{encoder}_{side}": CodeTable() for encoder in encoders for side in SIDES})
         self._frozen_codes: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        self.intervals: dict[str, tuple[float, float]] = {}
+        """95 % bootstrap intervals over queries of the test metrics."""
         self.codes: dict[str, tuple[Tensor, Tensor]] = {}
         """Codes (n, b) and labels of the last evaluation, by ``<encoder>_<side>``."""
 
@@ -115,8 +118,14 @@ class HashingModule(L.LightningModule):
         for metric, (query, database) in pairs.items():
             query_codes, query_labels = self.codes[f"{query}_query"]
             database_codes, database_labels = self.codes[f"{database}_database"]
-            value = mean_average_precision(query_codes, database_codes, query_labels, database_labels, self.map_k)
-            self.log(f"{stage}/{metric}", value, prog_bar=stage == "val", rank_zero_only=False)
+            for ties in TIES if stage == "test" else TIES[:1]:
+                name = f"{stage}/{metric}" if ties == "stable" else f"{stage}/{metric}_{ties}"
+                values = average_precisions(
+                    query_codes, database_codes, query_labels, database_labels, self.map_k, ties=ties
+                )
+                self.log(name, values.mean(), prog_bar=stage == "val", rank_zero_only=False)
+                if stage == "test":
+                    self.intervals[name] = bootstrap_interval(values)
 
 
 class DistillationModule(HashingModule):

@@ -27,6 +27,7 @@ _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "fai
 def make_results(
     *,
     metrics: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
     labels: Mapping[str, str],
     method: Mapping[str, Any],
     seed: int,
@@ -40,6 +41,7 @@ def make_results(
 
     Args:
         metrics: test metrics by name.
+        intervals: 95 % bootstrap intervals over queries, by metric name.
         labels: coordinates in the grid, see `config.labels`.
         method: options of the distillation method that made the student.
         seed: of the student.
@@ -52,10 +54,12 @@ def make_results(
     return {
         "schema_version": SCHEMA_VERSION,
         "metrics": dict(metrics),
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
         "metric_protocol": {
             "k": config["map_k"],
             "denominator": "relevant items in the top K",
-            "ties": "database order, one fixed seeded permutation",
+            "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
+            "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
             "queries_without_hit": "count as 0",
         },
         "row": {**labels, "bits": config["bits"], "seed": seed},

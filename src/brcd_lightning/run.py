@@ -212,6 +212,7 @@ def _report(
 ) -> None:
     results = make_results(
         metrics=metrics,
+        intervals=module.intervals,
         labels=dict(job.labels) | {"kd_method": about["kd_method"]},
         method=about["method"],
         seed=about["seed"],

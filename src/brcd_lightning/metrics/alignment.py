@@ -1,0 +1,107 @@
+"""How well student and teacher agree in Hamming space (paper Eqs. 12, 13 and 28).
+
+Shapes: N images, b bits, k clusters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.clusters import nearest_centroid
+from brcd_lightning.codes import hamming_distance, sign
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.metrics.ranking import relevance_matrix
+
+_BLOCK = 1 << 25  # distances held at a time
+
+
+def individual_sample_distance(student_codes: Tensor, teacher_codes: Tensor) -> Tensor:
+    """ISD, Eq. (12): mean Hamming distance between both codes of the same image.
+
+    Args:
+        student_codes: (N, b) in {-1, +1}.
+        teacher_codes: (N, b) in {-1, +1}, the same images in the same order.
+
+    Returns:
+        Scalar float64: 0 for identical codes, b / 2 for unrelated balanced ones, b for opposite ones.
+    """
+    _check_pairs(student_codes, teacher_codes)
+    return (student_codes != teacher_codes).sum(dim=1).double().mean()
+
+
+def neighbor_relevance_accuracy(
+    student_codes: Tensor,
+    teacher_codes: Tensor,
+    labels: Tensor,
+    k: int,
+    *,
+    exclude_self: bool = False,
+    ties: str = "expected",
+) -> Tensor:
+    """NRA@K, Eq. (13): share of relevant images among the K teacher codes nearest to each student code.
+
+    The printed equation is a sum although its text calls it a percentage: this is the sum divided by N K.
+
+    Args:
+        student_codes: (N, b) in {-1, +1}.
+        teacher_codes: (N, b) in {-1, +1}, the same images in the same order.
+        labels: (N,) class indices or (N, C) multi-hot.
+        k: neighbours per image, at most the candidates there are.
+        exclude_self: leave out the image's own teacher code, which the literal neighbour set contains.
+        ties: at the K-th place, ``expected`` counts the share of the tied group that fits, ``stable`` its first
+            members in database order.
+
+    Returns:
+        Scalar float64 in [0, 1].
+    """
+    _check_pairs(student_codes, teacher_codes)
+    require_positive_int("k", k)
+    require_choice("ties", ties, ("expected", "stable"))
+    candidates = len(student_codes) - exclude_self
+    if k > candidates:
+        raise InputError(f"k must be at most the {candidates} candidates, got {k}.")
+    hits = torch.zeros((), dtype=torch.float64, device=student_codes.device)
+    step = max(1, _BLOCK // len(teacher_codes))
+    for start in range(0, len(student_codes), step):
+        rows = slice(start, start + step)
+        distances = hamming_distance(student_codes[rows], teacher_codes)
+        relevance = relevance_matrix(labels[rows], labels)
+        if exclude_self:
+            own = torch.arange(len(distances), device=distances.device)
+            distances[own, own + start] = student_codes.shape[1] + 1  # behind every other
+        if ties == "stable":
+            order = distances.argsort(dim=1, stable=True)[:, :k]
+            hits += relevance.gather(1, order).sum()
+            continue
+        last = distances.kthvalue(k, dim=1, keepdim=True).values
+        nearer, tied = distances < last, distances == last
+        places = k - nearer.sum(dim=1)
+        share = (tied & relevance).sum(dim=1) / tied.sum(dim=1).double()
+        hits += ((nearer & relevance).sum(dim=1) + places * share).sum()
+    return hits / (len(student_codes) * k)
+
+
+def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
+    """OPR, Eq. (28): share of images whose augmented view falls in another cluster.
+
+    Args:
+        codes: (N, b) teacher codes of the images, in {-1, +1}.
+        view_codes: (N, b) teacher codes of one augmentation of each.
+        centroids: (k, b) cluster centres.
+        distance: ``euclid`` to the real centroids, as k-means; ``sign`` is Hamming distance to their signs.
+
+    Returns:
+        Scalar float64 in [0, 1].
+    """
+    _check_pairs(codes, view_codes)
+    require_choice("distance", distance, ("euclid", "sign"))
+    centres = centroids if distance == "euclid" else sign(centroids)
+    return (nearest_centroid(codes, centres) != nearest_centroid(view_codes, centres)).double().mean()
+
+
+def _check_pairs(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape or one.ndim != 2:
+        raise InputError(
+            f"both codes must have the same shape (images, bits), got {tuple(one.shape)} and {tuple(other.shape)}."
+        )

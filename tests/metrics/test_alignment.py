@@ -1,0 +1,50 @@
+import json
+
+import pytest
+import torch
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy, offset_positive_rate
+from conftest import VECTORS
+
+
+@pytest.fixture(scope="module")
+def vector():
+    v = json.loads((VECTORS / "hash.json").read_text())["alignment"]
+    return v | {key: torch.tensor(v[key]) for key in ("student", "teacher", "labels")}
+
+
+def test_isd(vector):
+    student, teacher = vector["student"], vector["teacher"]
+    assert individual_sample_distance(student, teacher).item() == pytest.approx(vector["ISD"]["float"], abs=1e-9)
+    assert individual_sample_distance(student, student).item() == 0
+    assert individual_sample_distance(student, -student).item() == student.shape[1]
+
+
+@pytest.mark.parametrize("own", ["with_self", "no_self"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize(("ties", "key"), [("stable", "normalised_stable"), ("expected", "normalised_tie_aware")])
+def test_nra(vector, own, k, ties, key):
+    value = neighbor_relevance_accuracy(
+        vector["student"], vector["teacher"], vector["labels"], k, exclude_self=own == "no_self", ties=ties
+    )
+    assert value.item() == pytest.approx(vector["NRA"][f"K{k}_{own}"][key]["float"], abs=1e-9)
+
+
+def test_nra_refuses_more_neighbours_than_there_are(vector):
+    with pytest.raises(InputError, match="k must be at most the 3 candidates, got 4"):
+        neighbor_relevance_accuracy(vector["student"], vector["teacher"], vector["labels"], 4, exclude_self=True)
+
+
+@pytest.mark.parametrize("distance", ["euclid", "sign"])
+def test_opr(distance):
+    v = json.loads((VECTORS / "hash.json").read_text())["opr"]
+    codes, views, centroids = (torch.tensor(v[key]) for key in ("codes", "codes_aug", "centroids"))
+    rate = offset_positive_rate(codes, views, centroids, distance=distance)
+    assert rate.item() == pytest.approx(v[distance]["OPR"]["float"], abs=1e-9)
+    assert offset_positive_rate(codes, codes, centroids, distance=distance).item() == 0
+
+
+def test_unpaired_codes_are_refused():
+    with pytest.raises(InputError, match="same shape"):
+        individual_sample_distance(torch.ones(2, 4), torch.ones(3, 4))

@@ -1,0 +1,20 @@
+import numpy as np
+import torch
+
+from brcd_lightning.metrics import bit_balance, bit_correlation
+from conftest import random_codes
+
+
+def test_balance():
+    codes = torch.tensor([[1, 1, -1], [1, -1, -1], [1, 1, -1], [1, -1, 1]])
+    assert bit_balance(codes).tolist() == [1, 0, 0.5]
+
+
+def test_correlation_equals_numpy(generator):
+    codes = random_codes(50, 6, generator)
+    assert np.allclose(bit_correlation(codes).numpy(), np.corrcoef(codes.numpy().T))
+
+
+def test_constant_bits_correlate_with_nothing():
+    codes = torch.tensor([[1, 1], [1, -1]])
+    assert torch.allclose(bit_correlation(codes), torch.tensor([[0.0, 0], [0, 1]], dtype=torch.float64))
