@@ -105,7 +105,7 @@ def average_precisions(
     query_labels, database_labels = query_labels.to(query_codes.device), database_labels.to(database_codes.device)
     per_query = _bytes_per_query(len(database_codes), min(k, len(database_codes)), database_labels, ties, normalizer)
     values = []
-    for rows in _chunks(len(query_codes), per_query, memory_budget):
+    for rows in chunks(len(query_codes), per_query, memory_budget):
         distances, positions = nearest_codes(query_codes[rows], database_codes, k)
         relevance = relevance_of(query_labels[rows], database_labels, positions)
         total = None
@@ -179,7 +179,8 @@ def _bytes_per_query(database: int, k: int, labels: Tensor, ties: str, normalize
     return k * per_place + database * per_item
 
 
-def _chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
+def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
+    """Slices of `rows` rows that stay within `budget` bytes at `per_row` bytes a row, one row at least."""
     require_positive_int("memory_budget", budget)
     step = max(1, budget // per_row)
     return (slice(start, start + step) for start in range(0, rows, step))
