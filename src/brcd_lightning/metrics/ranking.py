@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from brcd_lightning.codes import hamming_distance
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
 from brcd_lightning.search import nearest_codes
@@ -115,12 +114,9 @@ def average_precisions(
             values.append(_stable(relevance, k, normalizer, total))
             continue
         items, relevant = _histograms(distances.long(), relevance, query_codes.shape[1] + 1)
-        last = distances[:, -1:].long()
-        # The group at the K-th place may go on beyond it: count it in the whole database.
-        tied = hamming_distance(query_codes[rows], database_codes) == last
-        items.scatter_(1, last, tied.sum(dim=1, keepdim=True))
-        tied &= relevance_matrix(query_labels[rows], database_labels)
-        relevant.scatter_(1, last, tied.sum(dim=1, keepdim=True))
+        _complete_last_group(
+            items, relevant, distances, query_codes[rows], database_codes, query_labels[rows], database_labels
+        )
         values.append(expected_average_precision(items, relevant, k, normalizer, total))
     return torch.cat(values)
 
@@ -171,12 +167,36 @@ def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Te
     return empty.scatter_add(1, group, torch.ones_like(group)), empty.scatter_add(1, group, relevance.long())
 
 
+def _complete_last_group(
+    items: Tensor,
+    relevant: Tensor,
+    distances: Tensor,
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+) -> None:
+    """Counts the group at the K-th place (in place), which may go on beyond it: searches deeper where it does."""
+    last = distances[:, -1:].long()
+    unfinished = torch.arange(len(distances), device=distances.device)
+    depth = distances.shape[1]
+    while len(unfinished) and depth < len(database_codes):
+        depth = min(2 * depth, len(database_codes))
+        found, positions = nearest_codes(query_codes[unfinished], database_codes, depth)
+        group = last[unfinished]
+        tied = found == group
+        hits = tied & relevance_of(query_labels[unfinished], database_labels, positions)
+        items[unfinished[:, None], group] = tied.sum(dim=1, keepdim=True)
+        relevant[unfinished[:, None], group] = hits.sum(dim=1, keepdim=True)
+        unfinished = unfinished[tied[:, -1]]
+
+
 def _bytes_per_query(database: int, k: int, labels: Tensor, ties: str, normalizer: str) -> int:
     """Working memory of one query: ranked lists in float64, their labels, and rows over the whole database."""
     width = 1 if labels.ndim == 1 else labels.shape[1]
     per_place = 64 + width * labels.element_size()
-    per_item = 24 if ties == "expected" else 8 if normalizer != "topk" else 0
-    return k * per_place + database * per_item
+    whole = ties == "expected" or normalizer != "topk"  # lists or relevance over the whole database
+    return k * per_place + whole * database * (24 + width * labels.element_size())
 
 
 def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:

@@ -94,17 +94,18 @@ def _cut_group(
     m is hypergeometric; given m, the kept places hold a uniformly random arrangement of m relevant items.
     """
     value = torch.zeros_like(complete)
-    log_all = _log_choose(n, kept)
+    log_factorial = torch.lgamma(torch.arange(1, int(n.max()) + 2, dtype=torch.float64, device=n.device))
+
+    def log_choose(n: Tensor, k: Tensor) -> Tensor:
+        return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+
+    log_all = log_choose(n, kept)
     for m in range(int(p.minimum(kept).max()) + 1):
         count = torch.full_like(p, m)
         possible = (count <= p) & (count <= kept) & (kept - count <= n - p)
-        weight = (_log_choose(p, count) + _log_choose(n - p, kept - count) - log_all).exp()
+        count = torch.where(possible, count, (p - (n - kept)).clamp(min=0))  # any possible one: it gets no weight
+        weight = (log_choose(p, count) + log_choose(n - p, kept - count) - log_all).exp()
         gain = _group_gain(before, hits, kept, count, kept, harmonic)
         share = (complete + gain) / (hits + count).clamp_min(1)
         value += torch.where(possible, weight * share, 0.0)
     return value
-
-
-def _log_choose(n: Tensor, k: Tensor) -> Tensor:
-    n, k = n.double(), k.double()
-    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
