@@ -1,14 +1,23 @@
 import pytest
 from omegaconf import OmegaConf
 
+from brcd_lightning import config
 from brcd_lightning.config import build, check
+from brcd_lightning.data import datamodule
 from brcd_lightning.errors import InputError
+from brcd_lightning.hashing import base
 from test_configs import composed
 
 
 def test_constructors_see_plain_values_and_extra_arguments():
     node = OmegaConf.create({"_target_": "brcd_lightning.hashing.cibhash.CIBHash", "tau": 0.5})
     assert build(node, in_features=3, bits=4).tau == 0.5
+
+
+def test_lists_kept_apart_to_stay_light_agree():
+    """config.py must not load torch, so it repeats what these constructors accept."""
+    assert config.HEADS == base.HEADS
+    assert config.ANCHOR_VIEWS == datamodule.ANCHOR_VIEWS
 
 
 @pytest.mark.parametrize("target", ["os.system", "torch.load", "brcd_lightning_evil.x", "numpy.load", "builtins.eval"])

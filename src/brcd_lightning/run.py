@@ -8,6 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -72,6 +73,8 @@ def _run_stages(job: Job) -> float | None:
     if _is_rank_zero():
         _clear(job)
     about = job.provenance() if cfg.stage != "test" else _load_student(job)
+    # A tested student is what its file says, whatever the command line calls it.
+    job = replace(job, labels={**job.labels, "kd_method": about["kd_method"]})
 
     started = time.perf_counter()
     _teacher_stage(job)
@@ -213,7 +216,7 @@ def _report(
     results = make_results(
         metrics=metrics,
         intervals=module.intervals,
-        labels=dict(job.labels) | {"kd_method": about["kd_method"]},
+        labels=job.labels,
         method=about["method"],
         seed=about["seed"],
         timings=timings,
@@ -223,7 +226,7 @@ def _report(
         fingerprints={"split": job.splits.fingerprint, "teacher": job.teacher_id},
     )
     save_codes(job.run_dir / "codes.safetensors", module.codes)
-    title = f"{about['kd_method']}, {job.cfg.bits} bits"
+    title = f"{job.labels['kd_method']}, {job.cfg.bits} bits"
     save_gallery(job.run_dir / "gallery.png", job.splits, module.codes, title=title)
     write_results(job.run_dir, results)
     Console(soft_wrap=True).print(results_table([results]))

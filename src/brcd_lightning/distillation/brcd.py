@@ -218,6 +218,8 @@ class BRCD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``; diagnostics: mean agreement with both teacher codes, and the share of offset positives."""
+        clusters = nearest_centroid(batch.teacher, self.centroids)
+        view_clusters = nearest_centroid(batch.teacher_view, self.centroids)
         loss = brcd_loss(
             batch.student,
             batch.teacher,
@@ -231,14 +233,13 @@ class BRCD(KDMethod):
             dynamic_alpha=self.dynamic_alpha,
             offset_in_denominator=self.offset_in_denominator,
             index=batch.index,
+            assignments=clusters,
+            view_assignments=view_clusters,
         )
         with torch.no_grad():
-            offset = nearest_centroid(batch.teacher, self.centroids) != nearest_centroid(
-                batch.teacher_view, self.centroids
-            )
             diagnostics = {
                 "agreement": F.cosine_similarity(batch.student, batch.teacher).mean(),
                 "agreement_view": F.cosine_similarity(batch.student, batch.teacher_view).mean(),
-                "offset_positives": offset.float().mean(),
+                "offset_positives": (clusters != view_clusters).float().mean(),
             }
         return KDOutput({"brcd": self.weight * loss}, diagnostics)

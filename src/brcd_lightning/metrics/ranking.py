@@ -194,9 +194,10 @@ def _complete_last_group(
 def _bytes_per_query(database: int, k: int, labels: Tensor, ties: str, normalizer: str) -> int:
     """Working memory of one query: ranked lists in float64, their labels, and rows over the whole database."""
     width = 1 if labels.ndim == 1 else labels.shape[1]
-    per_place = 64 + width * labels.element_size()
+    per_label = width * (labels.element_size() + 2)  # gathered, as bool, and compared
+    per_place = 64 + per_label
     whole = ties == "expected" or normalizer != "topk"  # lists or relevance over the whole database
-    return k * per_place + whole * database * (24 + width * labels.element_size())
+    return k * per_place + whole * database * (24 + per_label)
 
 
 def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
