@@ -45,6 +45,13 @@ def random_codes(rows, bits, generator):
     return torch.randint(0, 2, (rows, bits), generator=generator) * 2 - 1
 
 
+def clustered_codes(rows, bits, generator, prototypes=50, flips=0.06):
+    """Codes that are noisy copies of a few prototypes, as classes make them."""
+    centres = random_codes(prototypes, bits, generator)
+    noise = torch.rand(rows, bits, generator=generator) < flips
+    return torch.where(noise, -1, 1) * centres[torch.randint(0, prototypes, (rows,), generator=generator)]
+
+
 @pytest.fixture(scope="session")
 def splits():
     return fake()

@@ -86,19 +86,65 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(ones.astype(np.int8) * 2 - 1).to(packed.device)
 
 
+def as_packed(codes: Tensor, bits: int | None = None, name: str = "codes") -> Tensor:
+    """Codes in either form, as bytes.
+
+    Args:
+        codes: (N, b) in {-1, +1}, or packed already: (N, ceil(b / 8)) uint8.
+        bits: code length that is expected; any when None.
+        name: what an error message calls the codes.
+
+    Returns:
+        (N, ceil(b / 8)) uint8.
+
+    Raises:
+        InputError: for other values, another length, or set padding bits.
+    """
+    if codes.dtype != torch.uint8:
+        if bits is not None and codes.ndim == 2 and codes.shape[1] != bits:
+            raise InputError(f"{name} must have {bits} bits, got {codes.shape[1]}.")
+        return pack(codes)
+    if codes.ndim != 2 or codes.shape[1] == 0:
+        raise InputError(f"packed {name} must have shape (rows, bytes), got {tuple(codes.shape)}.")
+    if bits is not None:
+        width = (bits + 7) // 8
+        if codes.shape[1] != width:
+            raise InputError(f"packed {name} of {bits} bits must have {width} bytes, got {codes.shape[1]}.")
+        if bits % 8 and bool((codes[:, -1] >> (bits % 8)).any()):
+            raise InputError(f"packed {name} must be 0 beyond their {bits} bits; see codes.pack.")
+    return codes
+
+
+def as_signs(codes: Tensor) -> Tensor:
+    """Codes in either form, as values in {-1, +1}; the padding bits of packed ones become columns of -1.
+
+    Those columns are equal in all codes, so no Hamming distance notices them.
+    """
+    return unpack(codes, 8 * codes.shape[1]) if codes.dtype == torch.uint8 else codes
+
+
+def require_same_bits(queries: Tensor, database: Tensor) -> None:
+    """Raises `InputError` unless both codes have the same form (packed or not) and length."""
+    if (queries.dtype == torch.uint8) != (database.dtype == torch.uint8):
+        raise InputError("queries and database must both be packed (uint8) or both hold -1 and +1.")
+    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
+        raise InputError(
+            "queries and database must be (rows, bits) with the same bits, got shapes "
+            f"{tuple(queries.shape)} and {tuple(database.shape)}."
+        )
+
+
 def hamming_distance(queries: Tensor, database: Tensor) -> Tensor:
     """Hamming distances between every pair of codes.
 
     Args:
-        queries: (Q, b) in {-1, +1}.
-        database: (N, b) in {-1, +1}.
+        queries: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
+        database: (N, b), the same form.
 
     Returns:
         (Q, N) int64 in [0, b], from ``(b - <q, d>) / 2``.
     """
-    if queries.shape[1] != database.shape[1]:
-        raise InputError(
-            f"queries and database must have the same bits, got {queries.shape[1]} and {database.shape[1]}."
-        )
+    require_same_bits(queries, database)
+    queries, database = as_signs(queries), as_signs(database)
     products = queries.float() @ database.float().T  # exact: integers far below 2^24
     return ((queries.shape[1] - products) / 2).round().long()

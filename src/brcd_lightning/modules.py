@@ -123,9 +123,15 @@ class HashingModule(L.LightningModule):
                 values = average_precisions(
                     query_codes, database_codes, query_labels, database_labels, self.map_k, ties=ties
                 )
-                self.log(name, values.mean(), prog_bar=stage == "val", rank_zero_only=False)
-                if stage == "test":
-                    self.intervals[name] = bootstrap_interval(values)
+                self._log_mean(name, values, stage)
+                if ties == "stable" and stage == "test":
+                    self._log_mean(f"{name}_zero_hits", (values == 0).double(), stage)
+
+    def _log_mean(self, name: str, values: Tensor, stage: str) -> None:
+        """Logs the mean over queries; of test metrics keeps the interval too."""
+        self.log(name, values.mean(), prog_bar=stage == "val", rank_zero_only=False)
+        if stage == "test":
+            self.intervals[name] = bootstrap_interval(values)
 
 
 class DistillationModule(HashingModule):

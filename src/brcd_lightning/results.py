@@ -60,7 +60,7 @@ def make_results(
             "denominator": "relevant items in the top K",
             "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
             "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
-            "queries_without_hit": "count as 0",
+            "queries_without_hit": "count as 0; *_zero_hits: their share",
         },
         "row": {**labels, "bits": config["bits"], "seed": seed},
         "method": {key: value for key, value in method.items() if key != "_target_"},

@@ -3,8 +3,16 @@ import json
 import pytest
 import torch
 
+from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy, offset_positive_rate
+from brcd_lightning.metrics import (
+    individual_sample_distance,
+    individual_sample_distances,
+    neighbor_relevance_accuracies,
+    neighbor_relevance_accuracy,
+    offset_positive_rate,
+    offset_positives,
+)
 from conftest import VECTORS
 
 
@@ -48,3 +56,21 @@ def test_opr(distance):
 def test_unpaired_codes_are_refused():
     with pytest.raises(InputError, match="same shape"):
         individual_sample_distance(torch.ones(2, 4), torch.ones(3, 4))
+
+
+def test_values_of_each_image(vector):
+    student, teacher, labels = vector["student"], vector["teacher"], vector["labels"]
+    assert individual_sample_distances(student, teacher).tolist() == [1, 0, 1, 6]
+    each = neighbor_relevance_accuracies(student, teacher, labels, 2)
+    assert each.shape == (4,)
+    assert each.mean() == neighbor_relevance_accuracy(student, teacher, labels, 2)
+    assert offset_positives(teacher, teacher, teacher[:2].double()).tolist() == [False] * 4
+
+
+def test_packed_codes_give_the_same(vector):
+    student, teacher, labels = vector["student"], vector["teacher"], vector["labels"]
+    packed = pack(student), pack(teacher)
+    assert individual_sample_distance(*packed) == individual_sample_distance(student, teacher)
+    for options in ({}, {"exclude_self": True}, {"ties": "stable"}):
+        value = neighbor_relevance_accuracy(student, teacher, labels, 2, **options)
+        assert neighbor_relevance_accuracy(*packed, labels, 2, **options) == value

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from brcd_lightning.metrics import bit_balance, bit_correlation
+from brcd_lightning.codes import pack
+from brcd_lightning.metrics import bit_balance, bit_correlation, kept_bits
 from conftest import random_codes
 
 
@@ -18,3 +19,13 @@ def test_correlation_equals_numpy(generator):
 def test_constant_bits_correlate_with_nothing():
     codes = torch.tensor([[1, 1], [1, -1]])
     assert torch.allclose(bit_correlation(codes), torch.tensor([[0.0, 0], [0, 1]], dtype=torch.float64))
+
+
+def test_packed_codes_give_the_same(generator):
+    codes = random_codes(50, 16, generator)
+    assert torch.equal(bit_balance(pack(codes)), bit_balance(codes))
+    assert torch.equal(bit_correlation(pack(codes)), bit_correlation(codes))
+
+
+def test_kept_bits_are_counted_per_cluster():
+    assert kept_bits(torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1]])).tolist() == [2, 0, 3]

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brcd_lightning.codes import hamming_distance
+from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics import average_precision, mean_average_precision, relevance_of
+from brcd_lightning.metrics import average_precision, mean_average_precision
 from brcd_lightning.metrics.ties import NORMALIZERS
 from conftest import VECTORS, random_codes
 
@@ -128,9 +128,26 @@ def test_without_ties_expected_equals_stable(generator):
         assert torch.allclose(stable, expected, atol=1e-12)
 
 
-def test_mixed_label_kinds_are_refused():
-    with pytest.raises(InputError, match="both be class indices or both be multi-hot"):
-        relevance_of(torch.zeros(2), torch.zeros(3, 2), torch.zeros(2, 1, dtype=torch.long))
+@pytest.mark.parametrize("ties", ["stable", "expected"])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_packed_codes_have_the_same_value(ties, normalizer, generator):
+    queries, database = random_codes(9, 20, generator), random_codes(70, 20, generator)
+    labels = [torch.randint(0, 3, (n,), generator=generator) for n in (9, 70)]
+    options = {"ties": ties, "normalizer": normalizer}
+    plain = mean_average_precision(queries, database, *labels, 15, **options)
+    assert mean_average_precision(pack(queries), pack(database), *labels, 15, **options) == plain
+
+
+def test_one_seeded_permutation_of_a_database_sorted_by_class(generator):
+    queries, database = random_codes(30, 4, generator), random_codes(200, 4, generator)
+    q_labels, d_labels = torch.zeros(30), torch.arange(200) // 50
+    arguments = (queries, database, q_labels, d_labels, 20)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(5))
+    shuffled = mean_average_precision(queries, database[order], q_labels, d_labels[order], 20)
+    assert mean_average_precision(*arguments, permutation_seed=5) == shuffled
+    assert mean_average_precision(*arguments) > shuffled  # class 0 comes first: every tie favours it
+    expected = [mean_average_precision(*arguments, ties="expected", permutation_seed=s).item() for s in (None, 5)]
+    assert expected[0] == pytest.approx(expected[1], abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [0, -5])

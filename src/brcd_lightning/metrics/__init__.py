@@ -1,11 +1,14 @@
-"""Retrieval metrics on hash codes: pure functions, and the torchmetrics shell that gathers codes."""
+"""Retrieval metrics on hash codes: pure functions, and the torchmetrics shells that gather codes."""
 
 from brcd_lightning.metrics.alignment import (
     individual_sample_distance,
+    individual_sample_distances,
+    neighbor_relevance_accuracies,
     neighbor_relevance_accuracy,
     offset_positive_rate,
+    offset_positives,
 )
-from brcd_lightning.metrics.bits import bit_balance, bit_correlation
+from brcd_lightning.metrics.bits import bit_balance, bit_correlation, kept_bits
 from brcd_lightning.metrics.histograms import (
     DistanceHistograms,
     RadiusCurve,
@@ -16,18 +19,26 @@ from brcd_lightning.metrics.histograms import (
     precision_within_radius,
 )
 from brcd_lightning.metrics.intervals import bootstrap_interval
-from brcd_lightning.metrics.ranking import (
-    average_precision,
-    average_precisions,
-    mean_average_precision,
+from brcd_lightning.metrics.lists import (
+    RankedLists,
+    list_average_precision,
+    precision_at_k,
+    precision_curve,
+    ranked_lists,
+    recall_at_k,
     relevance_of,
+    zero_hit_share,
 )
-from brcd_lightning.metrics.tables import CodeTable
+from brcd_lightning.metrics.ranking import average_precision, average_precisions, mean_average_precision
+from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalMetric
 
 __all__ = [
+    "AlignmentMetric",
     "CodeTable",
     "DistanceHistograms",
     "RadiusCurve",
+    "RankedLists",
+    "RetrievalMetric",
     "average_precision",
     "average_precisions",
     "bit_balance",
@@ -37,10 +48,20 @@ __all__ = [
     "expected_precision_at_k",
     "expected_recall_at_k",
     "individual_sample_distance",
+    "individual_sample_distances",
+    "kept_bits",
+    "list_average_precision",
     "mean_average_precision",
+    "neighbor_relevance_accuracies",
     "neighbor_relevance_accuracy",
     "offset_positive_rate",
+    "offset_positives",
+    "precision_at_k",
+    "precision_curve",
     "precision_recall_by_radius",
     "precision_within_radius",
+    "ranked_lists",
+    "recall_at_k",
     "relevance_of",
+    "zero_hit_share",
 ]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.clusters import nearest_centroid
-from brcd_lightning.codes import hamming_distance, sign
+from brcd_lightning.codes import as_signs, hamming_distance, sign
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
-from brcd_lightning.metrics.ranking import relevance_matrix
+from brcd_lightning.metrics.lists import relevance_matrix
 
 _BLOCK = 1 << 25  # distances held at a time
 
@@ -20,14 +20,19 @@ def individual_sample_distance(student_codes: Tensor, teacher_codes: Tensor) -> 
     """ISD, Eq. (12): mean Hamming distance between both codes of the same image.
 
     Args:
-        student_codes: (N, b) in {-1, +1}.
-        teacher_codes: (N, b) in {-1, +1}, the same images in the same order.
+        student_codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        teacher_codes: (N, b), the same images in the same order and form.
 
     Returns:
         Scalar float64: 0 for identical codes, b / 2 for unrelated balanced ones, b for opposite ones.
     """
+    return individual_sample_distances(student_codes, teacher_codes).mean()
+
+
+def individual_sample_distances(student_codes: Tensor, teacher_codes: Tensor) -> Tensor:
+    """Distance of each image's two codes (N,) float64, see `individual_sample_distance`."""
     _check_pairs(student_codes, teacher_codes)
-    return (student_codes != teacher_codes).sum(dim=1).double().mean()
+    return (as_signs(student_codes) != as_signs(teacher_codes)).sum(dim=1).double()
 
 
 def neighbor_relevance_accuracy(
@@ -44,8 +49,8 @@ def neighbor_relevance_accuracy(
     The printed equation is a sum although its text calls it a percentage: this is the sum divided by N K.
 
     Args:
-        student_codes: (N, b) in {-1, +1}.
-        teacher_codes: (N, b) in {-1, +1}, the same images in the same order.
+        student_codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        teacher_codes: (N, b), the same images in the same order and form.
         labels: (N,) class indices or (N, C) multi-hot.
         k: neighbours per image, at most the candidates there are.
         exclude_self: leave out the image's own teacher code, which the literal neighbour set contains.
@@ -55,31 +60,44 @@ def neighbor_relevance_accuracy(
     Returns:
         Scalar float64 in [0, 1].
     """
+    options = {"exclude_self": exclude_self, "ties": ties}
+    return neighbor_relevance_accuracies(student_codes, teacher_codes, labels, k, **options).mean()
+
+
+def neighbor_relevance_accuracies(
+    student_codes: Tensor,
+    teacher_codes: Tensor,
+    labels: Tensor,
+    k: int,
+    *,
+    exclude_self: bool = False,
+    ties: str = "expected",
+) -> Tensor:
+    """Share of relevant neighbours of each image (N,) float64, see `neighbor_relevance_accuracy`."""
     _check_pairs(student_codes, teacher_codes)
     require_positive_int("k", k)
     require_choice("ties", ties, ("expected", "stable"))
     candidates = len(student_codes) - exclude_self
     if k > candidates:
         raise InputError(f"k must be at most the {candidates} candidates, got {k}.")
-    hits = torch.zeros((), dtype=torch.float64, device=student_codes.device)
-    step = max(1, _BLOCK // len(teacher_codes))
-    for start in range(0, len(student_codes), step):
+    values = []
+    for start in range(0, len(student_codes), step := max(1, _BLOCK // len(teacher_codes))):
         rows = slice(start, start + step)
         distances = hamming_distance(student_codes[rows], teacher_codes)
         relevance = relevance_matrix(labels[rows], labels)
         if exclude_self:
             own = torch.arange(len(distances), device=distances.device)
-            distances[own, own + start] = student_codes.shape[1] + 1  # behind every other
+            distances[own, own + start] = 8 * student_codes.shape[1] + 1  # behind every other, packed or not
         if ties == "stable":
             order = distances.argsort(dim=1, stable=True)[:, :k]
-            hits += relevance.gather(1, order).sum()
+            values.append(relevance.gather(1, order).double().sum(dim=1) / k)
             continue
         last = distances.kthvalue(k, dim=1, keepdim=True).values
         nearer, tied = distances < last, distances == last
         places = k - nearer.sum(dim=1)
         share = (tied & relevance).sum(dim=1) / tied.sum(dim=1).double()
-        hits += ((nearer & relevance).sum(dim=1) + places * share).sum()
-    return hits / (len(student_codes) * k)
+        values.append(((nearer & relevance).sum(dim=1) + places * share) / k)
+    return torch.cat(values)
 
 
 def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
@@ -94,10 +112,15 @@ def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *
     Returns:
         Scalar float64 in [0, 1].
     """
+    return offset_positives(codes, view_codes, centroids, distance=distance).double().mean()
+
+
+def offset_positives(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
+    """Whether each image's view falls in another cluster (N,) bool, see `offset_positive_rate`."""
     _check_pairs(codes, view_codes)
     require_choice("distance", distance, ("euclid", "sign"))
     centres = centroids if distance == "euclid" else sign(centroids)
-    return (nearest_centroid(codes, centres) != nearest_centroid(view_codes, centres)).double().mean()
+    return nearest_centroid(codes, centres) != nearest_centroid(view_codes, centres)
 
 
 def _check_pairs(one: Tensor, other: Tensor) -> None:

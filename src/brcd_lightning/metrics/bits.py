@@ -8,23 +8,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from brcd_lightning.codes import as_signs
+
 
 def bit_balance(codes: Tensor) -> Tensor:
     """|mean| of each bit (b,) float64: 0 for a bit that is +1 as often as -1, 1 for one that never changes.
 
     Args:
-        codes: (N, b) in {-1, +1}.
+        codes: (N, b) in {-1, +1}, or packed (N, B) uint8 (padding bits count as bits that never change).
     """
-    return codes.double().mean(dim=0).abs()
+    return as_signs(codes).double().mean(dim=0).abs()
 
 
 def bit_correlation(codes: Tensor) -> Tensor:
     """Pearson correlation of each pair of bits (b, b) float64, in [-1, 1]; 0 with a bit that never changes.
 
     Args:
-        codes: (N, b) in {-1, +1}.
+        codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
     """
+    codes = as_signs(codes)
     centred = codes.double() - codes.double().mean(dim=0)
     norms = centred.square().sum(dim=0).sqrt()
     scale = torch.where(norms > 0, 1 / norms, 0.0)
     return (centred.T @ centred) * scale[:, None] * scale[None, :]
+
+
+def kept_bits(masks: Tensor) -> Tensor:
+    """Bits that each cluster's mask keeps (k,) int64.
+
+    Args:
+        masks: (k, b) of 0 and 1, or bool, of `clusters.bit_masks`.
+    """
+    return (masks != 0).sum(dim=1)

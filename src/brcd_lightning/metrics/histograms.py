@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from brcd_lightning.codes import hamming_distance
+from brcd_lightning.codes import as_signs, hamming_distance
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
-from brcd_lightning.metrics.ranking import DEFAULT_BUDGET, chunks, relevance_matrix
+from brcd_lightning.metrics.lists import chunks, relevance_matrix
+from brcd_lightning.metrics.ranking import DEFAULT_BUDGET
 
 AVERAGES = ("macro", "micro", "nonzero")
 _BYTES_PER_PAIR = 32  # of a distance, a relevance and a histogram key
@@ -49,13 +50,13 @@ def distance_histograms(
     """Counts database items and relevant ones at each Hamming distance.
 
     Args:
-        query_codes: (Q, b) in {-1, +1}.
-        database_codes: (N, b) in {-1, +1}.
+        query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
+        database_codes: (N, b), the same form.
         query_labels: (Q,) class indices or (Q, C) multi-hot.
         database_labels: (N,) or (N, C), the same kind.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
     """
-    width = query_codes.shape[1] + 1
+    width = as_signs(query_codes[:0]).shape[1] + 1
     parts = []
     for rows in chunks(len(query_codes), _BYTES_PER_PAIR * len(database_codes), memory_budget):
         keys = hamming_distance(query_codes[rows], database_codes)

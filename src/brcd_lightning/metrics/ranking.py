@@ -5,44 +5,27 @@ Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from brcd_lightning.codes import as_packed, require_same_bits
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.metrics.lists import (
+    check_label_kinds,
+    chunks,
+    list_average_precision,
+    relevance_of,
+    relevant_totals,
+)
 from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
 from brcd_lightning.search import nearest_codes
 
 TIES = ("stable", "expected")
 DEFAULT_BUDGET = 1 << 29
 """Bytes of working memory."""
-
-
-def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tensor) -> Tensor:
-    """Whether each retrieved item is relevant to its query.
-
-    Args:
-        query_labels: (Q,) class indices, or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
-        positions: (Q, K) int64 database positions.
-
-    Returns:
-        (Q, K) bool: the same class, or at least one shared label.
-    """
-    _check_label_kinds(query_labels, database_labels)
-    found = database_labels[positions]
-    if query_labels.ndim == 1:
-        return found == query_labels[:, None]
-    return (found.bool() & query_labels[:, None].bool()).any(dim=-1)
-
-
-def relevance_matrix(query_labels: Tensor, database_labels: Tensor) -> Tensor:
-    """Relevance of every database item to every query: (Q, N) bool."""
-    _check_label_kinds(query_labels, database_labels)
-    if query_labels.ndim == 1:
-        return query_labels[:, None] == database_labels[None, :]
-    return query_labels.float() @ database_labels.float().T > 0
+_BYTES_PER_GROUP = 128  # of the sums over one distance
 
 
 def average_precision(
@@ -68,10 +51,9 @@ def average_precision(
             f"and {tuple(relevance.shape)}."
         )
     relevance = relevance.bool()
-    total = relevance.sum(dim=1)
     if ties == "stable":
         order = distances.argsort(dim=1, stable=True)[:, :k]
-        return _stable(relevance.gather(1, order), k, normalizer, total)
+        return list_average_precision(relevance.gather(1, order), k, normalizer, relevance.sum(dim=1))
     levels, group = distances.unique(return_inverse=True)  # group ids ascend with distance
     items, relevant = _histograms(group, relevance, levels.numel())
     return expected_average_precision(items, relevant, k, normalizer)
@@ -87,6 +69,7 @@ def average_precisions(
     ties: str = "stable",
     normalizer: str = "topk",
     memory_budget: int = DEFAULT_BUDGET,
+    permutation_seed: int | None = None,
 ) -> Tensor:
     """AP@K of every query, see `mean_average_precision`.
 
@@ -100,24 +83,27 @@ def average_precisions(
     ):
         if len(codes) == 0 or len(codes) != len(labels):
             raise InputError(f"{name} needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
-    _check_label_kinds(query_labels, database_labels)
+    check_label_kinds(query_labels, database_labels)
+    require_same_bits(query_codes, database_codes)
     query_labels, database_labels = query_labels.to(query_codes.device), database_labels.to(database_codes.device)
-    per_query = _bytes_per_query(len(database_codes), min(k, len(database_codes)), database_labels, ties, normalizer)
+    if permutation_seed is not None:
+        generator = torch.Generator().manual_seed(permutation_seed)
+        order = torch.randperm(len(database_codes), generator=generator).to(database_codes.device)
+        database_codes, database_labels = database_codes[order], database_labels[order]
+    if not query_codes.is_cuda:  # once, not for every part of the queries
+        query_codes, database_codes = as_packed(query_codes), as_packed(database_codes)
+    query, database = _Side(query_codes, query_labels), _Side(database_codes, database_labels)
+    total = None if normalizer == "topk" else relevant_totals(query_labels, database_labels)
     values = []
-    for rows in chunks(len(query_codes), per_query, memory_budget):
-        distances, positions = nearest_codes(query_codes[rows], database_codes, k)
-        relevance = relevance_of(query_labels[rows], database_labels, positions)
-        total = None
-        if normalizer != "topk":
-            total = relevance_matrix(query_labels[rows], database_labels).sum(dim=1)
-        if ties == "stable":
-            values.append(_stable(relevance, k, normalizer, total))
-            continue
-        items, relevant = _histograms(distances.long(), relevance, query_codes.shape[1] + 1)
-        _complete_last_group(
-            items, relevant, distances, query_codes[rows], database_codes, query_labels[rows], database_labels
-        )
-        values.append(expected_average_precision(items, relevant, k, normalizer, total))
+    if ties == "stable":
+        for rows in chunks(len(query_codes), _bytes_per_query(database, k), memory_budget):
+            _, relevance = _retrieve(query.at(rows), database, k)
+            values.append(list_average_precision(relevance, k, normalizer, total if total is None else total[rows]))
+        return torch.cat(values)
+    items, relevant = _group_counts(query, database, k, memory_budget)
+    for rows in chunks(len(query_codes), _BYTES_PER_GROUP * items.shape[1], memory_budget):
+        part = total if total is None else total[rows]
+        values.append(expected_average_precision(items[rows], relevant[rows], k, normalizer, part))
     return torch.cat(values)
 
 
@@ -131,88 +117,88 @@ def mean_average_precision(
     ties: str = "stable",
     normalizer: str = "topk",
     memory_budget: int = DEFAULT_BUDGET,
+    permutation_seed: int | None = None,
 ) -> Tensor:
     """mAP@K of Hamming ranking: the mean of AP@K over all queries, those without any hit included.
 
     Args:
-        query_codes: (Q, b) in {-1, +1}.
-        database_codes: (N, b) in {-1, +1}.
+        query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
+        database_codes: (N, b), the same form.
         query_labels: (Q,) class indices or (Q, C) multi-hot.
         database_labels: (N,) or (N, C), the same kind.
         k: cut of the ranking; the whole database when larger than N.
         ties: see `average_precision`.
         normalizer: see `average_precision`.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
+        permutation_seed: shuffle the database first, so that ``stable`` does not favour the class that comes first
+            in a database sorted by class; as it is when None.
 
     Returns:
         Scalar float64 in [0, 1].
     """
-    options = {"ties": ties, "normalizer": normalizer, "memory_budget": memory_budget}
+    options = {
+        "ties": ties,
+        "normalizer": normalizer,
+        "memory_budget": memory_budget,
+        "permutation_seed": permutation_seed,
+    }
     return average_precisions(query_codes, database_codes, query_labels, database_labels, k, **options).mean()
 
 
-def _stable(relevance: Tensor, k: int, normalizer: str, total: Tensor | None) -> Tensor:
-    """AP of ranked lists (Q, K), best first."""
-    hits = relevance.double()
-    places = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
-    gain = (hits.cumsum(dim=1) / places * hits).sum(dim=1)
-    if normalizer == "topk":
-        return gain / hits.sum(dim=1).clamp_min(1)
-    return gain / (total.clamp(max=k) if normalizer == "min" else total).clamp_min(1)
+class _Side(NamedTuple):
+    """Codes and labels of the queries or of the database."""
+
+    codes: Tensor
+    labels: Tensor
+
+    def at(self, rows: slice | Tensor) -> _Side:
+        return _Side(self.codes[rows], self.labels[rows])
+
+
+def _retrieve(query: _Side, database: _Side, k: int) -> tuple[Tensor, Tensor]:
+    """Distances and relevance (Q, K) of the nearest items."""
+    distances, positions = nearest_codes(query.codes, database.codes, k)
+    return distances, relevance_of(query.labels, database.labels, positions)
+
+
+def _group_counts(query: _Side, database: _Side, k: int, memory_budget: int) -> tuple[Tensor, Tensor]:
+    """Items and relevant items (Q, G) at each distance, complete up to the group that holds the K-th place.
+
+    That group may go on beyond the K-th place, so the search goes twice as deep, and deeper where it must.
+    """
+    groups = query.codes.shape[1] * (8 if query.codes.dtype == torch.uint8 else 1) + 1
+    shape, device = (len(query.codes), groups), query.codes.device
+    items, relevant = (torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2))
+    unfinished = torch.arange(len(query.codes), device=device)
+    cut, depth = min(k, len(database.codes)), k
+    while len(unfinished):
+        depth = min(2 * depth, len(database.codes))
+        open_ended = []
+        for rows in chunks(len(unfinished), _bytes_per_query(database, depth), memory_budget):
+            part = unfinished[rows]
+            distances, relevance = _retrieve(query.at(part), database, depth)
+            items[part], relevant[part] = _histograms(distances.long(), relevance, groups)
+            open_ended.append(part[distances[:, -1] == distances[:, cut - 1]])
+        unfinished = torch.cat(open_ended)[: 0 if depth == len(database.codes) else None]
+    return items, relevant
 
 
 def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Counts (Q, size) of all members and of the relevant ones in each group, from group ids (Q, n)."""
-    empty = torch.zeros(len(group), size, dtype=torch.long, device=group.device)
-    return empty.scatter_add(1, group, torch.ones_like(group)), empty.scatter_add(1, group, relevance.long())
+    keys = group + size * relevance
+    keys += 2 * size * torch.arange(len(keys), device=keys.device)[:, None]
+    counts = keys.flatten().bincount(minlength=2 * size * len(keys)).view(len(keys), 2, size)
+    return counts.sum(dim=1), counts[:, 1]
 
 
-def _complete_last_group(
-    items: Tensor,
-    relevant: Tensor,
-    distances: Tensor,
-    query_codes: Tensor,
-    database_codes: Tensor,
-    query_labels: Tensor,
-    database_labels: Tensor,
-) -> None:
-    """Counts the group at the K-th place (in place), which may go on beyond it: searches deeper where it does."""
-    last = distances[:, -1:].long()
-    unfinished = torch.arange(len(distances), device=distances.device)
-    depth = distances.shape[1]
-    while len(unfinished) and depth < len(database_codes):
-        depth = min(2 * depth, len(database_codes))
-        found, positions = nearest_codes(query_codes[unfinished], database_codes, depth)
-        group = last[unfinished]
-        tied = found == group
-        hits = tied & relevance_of(query_labels[unfinished], database_labels, positions)
-        items[unfinished[:, None], group] = tied.sum(dim=1, keepdim=True)
-        relevant[unfinished[:, None], group] = hits.sum(dim=1, keepdim=True)
-        unfinished = unfinished[tied[:, -1]]
-
-
-def _bytes_per_query(database: int, k: int, labels: Tensor, ties: str, normalizer: str) -> int:
-    """Working memory of one query: ranked lists in float64, their labels, and rows over the whole database."""
-    width = 1 if labels.ndim == 1 else labels.shape[1]
-    per_label = width * (labels.element_size() + 2)  # gathered, as bool, and compared
-    per_place = 64 + per_label
-    whole = ties == "expected" or normalizer != "topk"  # lists or relevance over the whole database
-    return k * per_place + whole * database * (24 + per_label)
-
-
-def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
-    """Slices of `rows` rows that stay within `budget` bytes at `per_row` bytes a row, one row at least."""
-    require_positive_int("memory_budget", budget)
-    step = max(1, budget // per_row)
-    return (slice(start, start + step) for start in range(0, rows, step))
+def _bytes_per_query(database: _Side, depth: int) -> int:
+    """Working memory of one ranked list of `depth` places."""
+    width = 1 if database.labels.ndim == 1 else database.labels.shape[1]
+    per_label = width * (database.labels.element_size() + 2)  # gathered, as bool, and compared
+    return min(depth, len(database.labels)) * (64 + per_label)
 
 
 def _check_options(k: int, ties: str, normalizer: str) -> None:
     require_positive_int("k", k)
     require_choice("ties", ties, TIES)
     require_choice("normalizer", normalizer, NORMALIZERS)
-
-
-def _check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
-    if query_labels.ndim != database_labels.ndim:
-        raise InputError("query_labels and database_labels must both be class indices or both be multi-hot.")

@@ -1,0 +1,149 @@
+"""Ranked lists of relevance, and the metrics that are read off them in order.
+
+Shapes: Q queries, N database items, K length of a list, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.metrics.ties import NORMALIZERS
+
+_BLOCK = 1 << 26  # relevance values held at a time
+
+
+class RankedLists(NamedTuple):
+    """What each query retrieved, best first."""
+
+    relevance: Tensor
+    """(Q, K) bool."""
+    total: Tensor
+    """(Q,) int64, relevant items in the whole database."""
+
+
+def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tensor) -> RankedLists:
+    """Judges retrieved items, of `nearest_codes` or of a `HammingIndex`.
+
+    Args:
+        positions: (Q, K) int64 database positions, best first; the ids of an index where those are positions.
+        query_labels: (Q,) class indices, or (Q, C) multi-hot.
+        database_labels: (N,) or (N, C), the same kind.
+
+    Raises:
+        InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
+            rankings of different lengths.
+    """
+    short = int((positions < 0).any(dim=1).sum())
+    if short:
+        raise InputError(
+            f"{short} of {len(positions)} queries have empty slots among their {positions.shape[1]} results, so no "
+            "ranking metric of them is true; use an exact index, or one that reads more (probes, flips)."
+        )
+    relevance = relevance_of(query_labels, database_labels, positions)
+    return RankedLists(relevance, relevant_totals(query_labels, database_labels))
+
+
+def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tensor) -> Tensor:
+    """Whether each retrieved item is relevant to its query.
+
+    Args:
+        query_labels: (Q,) class indices, or (Q, C) multi-hot.
+        database_labels: (N,) or (N, C), the same kind.
+        positions: (Q, K) int64 database positions.
+
+    Returns:
+        (Q, K) bool: the same class, or at least one shared label.
+    """
+    check_label_kinds(query_labels, database_labels)
+    found = database_labels[positions]
+    if query_labels.ndim == 1:
+        return found == query_labels[:, None]
+    return (found.bool() & query_labels[:, None].bool()).any(dim=-1)
+
+
+def relevance_matrix(query_labels: Tensor, database_labels: Tensor) -> Tensor:
+    """Relevance of every database item to every query: (Q, N) bool."""
+    check_label_kinds(query_labels, database_labels)
+    if query_labels.ndim == 1:
+        return query_labels[:, None] == database_labels[None, :]
+    return query_labels.float() @ database_labels.float().T > 0
+
+
+def relevant_totals(query_labels: Tensor, database_labels: Tensor) -> Tensor:
+    """Relevant items in the whole database (Q,) int64."""
+    check_label_kinds(query_labels, database_labels)
+    if query_labels.ndim == 1:
+        classes, counts = database_labels.unique(return_counts=True)
+        place = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
+        return torch.where(classes[place] == query_labels, counts[place], 0)
+    step = max(1, _BLOCK // len(database_labels))
+    parts = query_labels.split(step)
+    return torch.cat([relevance_matrix(part, database_labels).sum(dim=1) for part in parts])
+
+
+def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
+    """Raises `InputError` unless both are class indices or both are multi-hot."""
+    if query_labels.ndim != database_labels.ndim:
+        raise InputError("query_labels and database_labels must both be class indices or both be multi-hot.")
+
+
+def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", total: Tensor | None = None) -> Tensor:
+    """AP@K of ranked lists.
+
+    Args:
+        relevance: (Q, K') bool, best first, of at least K places or of the whole database.
+        k: cut of the ranking.
+        normalizer: see `average_precision`.
+        total: (Q,) all relevant items of each query; not needed for ``topk``.
+
+    Returns:
+        (Q,) float64 in [0, 1].
+    """
+    require_positive_int("k", k)
+    require_choice("normalizer", normalizer, NORMALIZERS)
+    hits = relevance[:, :k].double()
+    places = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
+    gain = hits.cumsum(dim=1).div_(places).mul_(hits).sum(dim=1)
+    if normalizer == "topk":
+        return gain / hits.sum(dim=1).clamp_min(1)
+    if total is None:
+        raise InputError(f"normalizer {normalizer} needs the total of relevant items of each query.")
+    return gain / (total.clamp(max=k) if normalizer == "min" else total).clamp_min(1)
+
+
+def precision_at_k(lists: RankedLists, k: int) -> Tensor:
+    """P@K (Q,) float64: hits in the top K over K (the denominator is K even for a smaller database)."""
+    return _first(lists, k).sum(dim=1).double() / k
+
+
+def recall_at_k(lists: RankedLists, k: int) -> Tensor:
+    """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none."""
+    return _first(lists, k).sum(dim=1).double() / lists.total.clamp_min(1)
+
+
+def precision_curve(lists: RankedLists) -> Tensor:
+    """Precision at every k = 1..K, mean over queries: (K,) float64."""
+    places = torch.arange(1, lists.relevance.shape[1] + 1, device=lists.relevance.device)
+    return lists.relevance.double().mean(dim=0).cumsum(dim=0) / places
+
+
+def zero_hit_share(lists: RankedLists, k: int) -> Tensor:
+    """Share of queries without any relevant item in the top K (scalar float64): what `AP@K` counts as 0."""
+    return (~_first(lists, k).any(dim=1)).double().mean()
+
+
+def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
+    """Slices of `rows` rows that stay within `budget` bytes at `per_row` bytes a row, one row at least."""
+    require_positive_int("memory_budget", budget)
+    step = max(1, budget // per_row)
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _first(lists: RankedLists, k: int) -> Tensor:
+    require_positive_int("k", k)
+    return lists.relevance[:, :k]

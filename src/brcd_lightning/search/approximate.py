@@ -1,0 +1,181 @@
+"""Approximate search: faiss's binary indexes, and how much of the truth they find.
+
+Shapes: Q queries, N database codes, B bytes a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import faiss
+import numpy as np
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.search.exact import RadiusHits, scan, sorted_hits
+
+TARGET_RECALL = 0.99
+"""What the probes of an IVF index are tuned for, and what `auto` asks of it."""
+_TUNING_QUERIES = 128
+_TRAINING_CODES_PER_LIST = 64
+
+OPTIONS: dict[str, dict[str, int | None]] = {
+    # lists: of the k-means partition, about sqrt(N); probes: lists read per query, tuned when None.
+    "ivf": {"lists": None, "probes": None},
+    # links per code (M); build_effort (efConstruction) and search_effort (efSearch): candidates kept.
+    "hnsw": {"links": 32, "build_effort": 100, "search_effort": 256},
+    # tables: substrings of about 16 bits; flips: bits of a substring that may differ.
+    "multi_hash": {"tables": None, "flips": 2},
+}
+"""Options of each kind and their defaults."""
+
+
+class FaissCodes:
+    """One of faiss's approximate binary indexes.
+
+    Args:
+        index: trained faiss index.
+        kind: its name in `OPTIONS`.
+    """
+
+    exact = False
+    removal_shifts = False
+
+    def __init__(self, index: faiss.IndexBinary, kind: str) -> None:
+        self.index, self.kind = index, kind
+
+    def __len__(self) -> int:
+        return self.index.ntotal
+
+    def add(self, codes: np.ndarray, positions: np.ndarray) -> None:
+        """Adds rows under the given positions, which have never been used before."""
+        if self.kind == "ivf":
+            self.index.add_with_ids(codes, positions)  # by itself it would count anew after a removal
+        else:
+            self.index.add(codes)
+
+    def remove(self, positions: np.ndarray) -> None:
+        """Removes rows; the others keep their positions."""
+        if self.kind != "ivf":
+            raise InputError(f"a {self.kind} index cannot remove codes; build it again, or use flat, sharded or ivf.")
+        self.index.remove_ids(faiss.IDSelectorBatch(positions))
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (Q, k) int32 and positions (Q, k) int64; position -1 where nothing more was found."""
+        return self.index.search(queries, k)
+
+    def search_radius(self, queries: np.ndarray, radius: int) -> RadiusHits:
+        """What is found within the radius (inclusive)."""
+        if self.kind == "hnsw":
+            raise InputError("an hnsw index has no radius search; use flat, sharded, ivf or multi_hash.")
+        offsets, distances, positions = self.index.range_search(queries, radius + 1)  # faiss's bound is exclusive
+        return sorted_hits(offsets.astype(np.int64), distances.astype(np.int32), positions)
+
+    def write(self, write: Callable[[Any], object]) -> None:
+        """Writes faiss's own serialisation."""
+
+        def write_all(block: bytes) -> int:
+            write(block)
+            return len(block)
+
+        faiss.write_index_binary(self.index, faiss.PyCallbackIOWriter(write_all, 1 << 20))
+
+    @staticmethod
+    def read(stored: np.ndarray, kind: str, *, in_place: bool) -> FaissCodes:
+        """Opens what `write` wrote; in place it reads `stored`, which must outlive it, and cannot be changed."""
+        if not in_place:
+            return FaissCodes(faiss.deserialize_index_binary(stored), kind)
+        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(stored), stored.size)
+        return FaissCodes(faiss.read_index_binary(reader), kind)
+
+
+def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, count: int) -> dict[str, int | None]:
+    """Fills in the defaults of a kind and checks what was given.
+
+    Raises:
+        InputError: for an unknown option, or one that is no positive integer or too large.
+    """
+    allowed = OPTIONS.get(kind, {})
+    for name, value in options.items():
+        if name not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise InputError(f"{name!r} is not an option of a {kind} index; its options: {known}.")
+        least = 0 if name == "flips" else 1
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    resolved = {name: default if options.get(name) is None else options[name] for name, default in allowed.items()}
+    if kind == "ivf":
+        resolved["lists"] = resolved["lists"] or 2 ** int(np.log2(np.sqrt(count)))
+        if resolved["lists"] > count:
+            raise InputError(f"lists must be at most the number of codes, got {resolved['lists']} for {count} codes.")
+        resolved["probes"] = resolved["probes"] and min(resolved["probes"], resolved["lists"])
+    if kind == "multi_hash":
+        resolved["tables"] = resolved["tables"] or max(1, round(bits / 16))
+        if resolved["tables"] > bits:
+            raise InputError(f"tables must be at most the {bits} bits, got {resolved['tables']}.")
+    return resolved
+
+
+def train(kind: str, codes: np.ndarray, bits: int, options: dict[str, int | None], seed: int) -> FaissCodes:
+    """An empty index, ready for `add`.
+
+    Args:
+        kind: a key of `OPTIONS`.
+        codes: (N, B) uint8, of which a sample trains the partition of an IVF index.
+        bits: code length.
+        options: from `resolve_options`.
+        seed: of that sample and of k-means.
+    """
+    width = 8 * codes.shape[1]
+    if kind == "hnsw":
+        index = faiss.IndexBinaryHNSW(width, options["links"])
+        index.hnsw.efConstruction, index.hnsw.efSearch = options["build_effort"], options["search_effort"]
+    elif kind == "multi_hash":
+        index = faiss.IndexBinaryMultiHash(width, options["tables"], min(bits // options["tables"], 62))
+        index.nflip = options["flips"]
+    else:
+        quantizer = faiss.IndexBinaryFlat(width)
+        index = faiss.IndexBinaryIVF(quantizer, width, options["lists"])
+        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid = seed, 10, 1
+        size = min(len(codes), _TRAINING_CODES_PER_LIST * options["lists"])
+        rows = np.random.default_rng(seed).choice(len(codes), size, replace=False)
+        index.train(codes[np.sort(rows)])
+        index.nprobe = options["probes"] or 1
+    return FaissCodes(index, kind)
+
+
+def recall_meter(codes: np.ndarray, k: int, seed: int) -> Callable[[FaissCodes], float]:
+    """Finds the true neighbours of a sample of the codes, to measure indexes of these codes against.
+
+    Args:
+        codes: (N, B) uint8.
+        k: neighbours per query.
+        seed: of the sample.
+
+    Returns:
+        A function of an index: the share of its results that are no farther than the true k-th neighbour, so that
+        ties do not count as misses.
+    """
+    rows = np.random.default_rng(seed).choice(len(codes), min(_TUNING_QUERIES, len(codes)), replace=False)
+    queries = codes[np.sort(rows)]
+    k = min(k, len(codes))
+    farthest = scan(queries, codes, k)[0][:, -1:]
+
+    def recall(index: FaissCodes) -> float:
+        distances, positions = index.search(queries, k)
+        return float(((positions >= 0) & (distances <= farthest)).mean())
+
+    return recall
+
+
+def tune_probes(index: FaissCodes, recall: Callable[[FaissCodes], float]) -> int:
+    """Sets the fewest probes (a power of two) of an IVF index that reach `TARGET_RECALL` with half the gap to spare.
+
+    Returns:
+        The probes, as many as there are lists if nothing less will do.
+    """
+    faiss_index = index.index
+    faiss_index.nprobe = 1
+    while recall(index) < (1 + TARGET_RECALL) / 2 and faiss_index.nprobe < faiss_index.nlist:
+        faiss_index.nprobe = min(2 * faiss_index.nprobe, faiss_index.nlist)
+    return faiss_index.nprobe

@@ -1,0 +1,297 @@
+"""`HammingIndex`: one object to build, search, change and store an index of hash codes.
+
+Shapes: Q queries, N codes, b bits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.search.approximate import FaissCodes
+from brcd_lightning.search.exact import ScannedCodes, as_bytes
+from brcd_lightning.search.index_file import check_content, read_header, read_section, write_index
+from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, build_engine
+
+
+class SearchResult(NamedTuple):
+    """Nearest codes of each query."""
+
+    distances: Tensor
+    """(Q, k) int32, ascending; b + 1 in an empty slot."""
+    ids: Tensor
+    """(Q, k) int64; -1 in an empty slot."""
+
+    @property
+    def empty_slots(self) -> int:
+        """Slots that an approximate index could not fill; 0 for an exact one."""
+        return int((self.ids < 0).sum())
+
+
+class RadiusResult(NamedTuple):
+    """Codes within a radius of each query."""
+
+    offsets: Tensor
+    """(Q + 1,) int64: the hits of query q are ``offsets[q]:offsets[q + 1]``."""
+    distances: Tensor
+    """(hits,) int32, ascending per query."""
+    ids: Tensor
+    """(hits,) int64."""
+
+
+class HammingIndex:
+    """An index of hash codes. Make one with `build` or `load`.
+
+    ``flat`` and ``sharded`` are exact: they return the true neighbours, equal distances in database order. ``sharded``
+    lets all threads share one query. ``ivf`` (reads only the nearest lists of a k-means partition), ``hnsw`` (walks
+    a graph) and ``multi_hash`` (looks substrings up in hash tables) are approximate: `recall` says what share of the
+    true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
+    at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
+    """
+
+    def __init__(
+        self,
+        engine: ScannedCodes | FaissCodes,
+        *,
+        bits: int,
+        kind: str,
+        ids: np.ndarray | None,
+        fingerprint: str,
+        options: dict[str, int | None],
+        recall: float,
+        read_only: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._ids = ids  # id of each position, -1 where it was removed; None: positions are ids
+        self.bits = bits
+        self.kind = kind
+        self.fingerprint = fingerprint
+        self.options = options
+        """What the kind was built with; probes as tuned."""
+        self.recall = recall
+        """1 for an exact index; otherwise measured when it was built, with its own codes as queries."""
+        self.read_only = read_only
+        """True for a memory-mapped index."""
+
+    @classmethod
+    def build(
+        cls,
+        codes: Tensor,
+        *,
+        bits: int | None = None,
+        ids: Tensor | None = None,
+        kind: str = "auto",
+        fingerprint: str = "",
+        recall_k: int = 100,
+        seed: int = 0,
+        progress: bool = False,
+        **options: int | None,
+    ) -> Self:
+        """Builds an index.
+
+        Args:
+            codes: (N, b) in {-1, +1}, or packed (N, ceil(b / 8)) uint8.
+            bits: code length, needed for packed codes whose length is no multiple of 8.
+            ids: (N,) distinct integers of at least 0; 0..N-1 when None.
+            kind: ``flat``, ``sharded``, ``ivf``, ``hnsw``, ``multi_hash``, or ``auto``: ``sharded`` up to 2 million
+                codes or below 32 bits; above, ``ivf`` if it reaches a recall of 0.99 by reading an eighth of the
+                codes, else ``sharded``.
+            fingerprint: of the model that made the codes; `load` can insist on it.
+            recall_k: neighbours for which recall is measured and probes are tuned.
+            seed: of everything random in building.
+            progress: show a bar while codes are added.
+            **options: of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``, ``build_effort``,
+                ``search_effort``; ``tables``, ``flips``.
+        """
+        require_choice("kind", kind, KINDS)
+        require_positive_int("recall_k", recall_k)
+        require_non_negative_int("seed", seed)
+        if len(codes) == 0:
+            raise InputError("an index needs at least one code to be built.")
+        if bits is None:
+            bits = codes.shape[-1] * (8 if codes.dtype == torch.uint8 else 1)
+        require_positive_int("bits", bits)
+        rows = as_bytes(codes, bits)
+        if codes.dtype == torch.uint8:
+            rows = rows.copy()  # the index must not change with the caller's tensor
+        known = None if ids is None else _checked_ids(ids, len(rows))
+        built = build_engine(kind, rows, bits, options, recall_k=recall_k, seed=seed, progress=progress)
+        return cls(
+            built.engine,
+            bits=bits,
+            kind=built.kind,
+            ids=known,
+            fingerprint=fingerprint,
+            options=built.options,
+            recall=built.recall,
+        )
+
+    @property
+    def exact(self) -> bool:
+        """Whether results are the true neighbours, in database order among equals."""
+        return self._engine.exact
+
+    def __len__(self) -> int:
+        return len(self._engine)
+
+    def __repr__(self) -> str:
+        truth = "exact" if self.exact else f"recall {self.recall:.4f}"
+        return f"HammingIndex({len(self)} codes, {self.bits} bits, {self.kind}, {truth})"
+
+    def add(self, codes: Tensor, ids: Tensor | None = None) -> None:
+        """Adds codes behind those already there.
+
+        Args:
+            codes: (M, b) or packed.
+            ids: (M,) not in the index yet; numbers behind the largest one in the index when None.
+        """
+        self._check_writable()
+        rows = as_bytes(codes, self.bits)
+        used = len(self) if self._ids is None else len(self._ids)
+        first = used if self._ids is None else int(self._ids.max(initial=-1)) + 1
+        if ids is not None or first != used:
+            known = self._known_ids()
+            new = np.arange(first, first + len(rows)) if ids is None else _checked_ids(ids, len(rows))
+            taken = new[np.isin(new, known)]
+            if len(taken):
+                raise InputError(f"ids must be new to the index, {len(taken)} are not: {_few(taken)}.")
+            self._ids = np.concatenate([known, new])
+        self._engine.add(rows, np.arange(used, used + len(rows)))
+
+    def remove(self, ids: Tensor) -> None:
+        """Removes codes; the others keep their ids and their order."""
+        self._check_writable()
+        unwanted, known = _checked_ids(ids, len(ids)), self._known_ids()
+        absent = unwanted[~np.isin(unwanted, known)]
+        if len(absent):
+            raise InputError(f"ids must be in the index, {len(absent)} are not: {_few(absent)}.")
+        positions = np.flatnonzero(np.isin(known, unwanted))
+        self._engine.remove(positions)
+        if self._engine.removal_shifts:
+            self._ids = np.delete(known, positions)
+        else:
+            self._ids = known.copy()
+            self._ids[positions] = -1
+
+    def search(self, queries: Tensor, k: int) -> SearchResult:
+        """The k nearest codes of each query (all codes if there are fewer).
+
+        Args:
+            queries: (Q, b) in {-1, +1}, or packed.
+            k: neighbours per query.
+
+        Returns:
+            On the CPU; check `SearchResult.empty_slots` of an approximate index.
+        """
+        require_positive_int("k", k)
+        if len(self) == 0:
+            raise InputError("the index is empty; add codes before searching.")
+        distances, positions = self._engine.search(as_bytes(queries, self.bits, "queries"), min(k, len(self)))
+        if not self.exact:
+            distances[positions < 0] = self.bits + 1
+        return SearchResult(torch.from_numpy(distances), torch.from_numpy(self._ids_at(positions)))
+
+    def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
+        """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
+
+        Args:
+            queries: (Q, b) in {-1, +1}, or packed.
+            radius: Hamming distance, at least 0.
+        """
+        require_non_negative_int("radius", radius)
+        hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), radius)
+        ids = self._ids_at(hits.positions)
+        return RadiusResult(torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids))
+
+    def save(self, path: Path | str) -> None:
+        """Writes the index into one file, atomically."""
+        names = ("bits", "kind", "fingerprint", "options", "recall")
+        header = {"count": len(self)} | {name: getattr(self, name) for name in names}
+        sections = {"codes": self._engine.write}
+        if self._ids is not None:
+            stored = memoryview(self._ids.astype("<i8")).cast("B")
+            sections["ids"] = lambda write: write(stored)
+        write_index(Path(path), header, sections)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        bits: int | None = None,
+        fingerprint: str | None = None,
+        mmap: bool = True,
+        verify: bool = True,
+    ) -> Self:
+        """Opens an index file.
+
+        Args:
+            path: of the file.
+            bits: refuse an index of another code length.
+            fingerprint: refuse an index of another model's codes.
+            mmap: leave the codes on disk, shared between processes and read as needed; the index is then read-only.
+            verify: compare the checksum, which reads the whole file once.
+
+        Raises:
+            InputError: if the file is missing, foreign, truncated, damaged, or not what was asked for.
+        """
+        path = Path(path)
+        header = read_header(path)
+        for name, wanted in (("bits", bits), ("fingerprint", fingerprint)):
+            if wanted is not None and header[name] != wanted:
+                raise InputError(f"index {path} has {name} {header[name]!r}, not {wanted!r}; use the index that fits.")
+        if verify:
+            check_content(path, header)
+        stored, ids = (read_section(path, header, name, mmap=mmap) for name in ("codes", "ids"))
+        kind, count = header["kind"], header["count"]
+        if kind in EXACT_KINDS:
+            engine = ScannedCodes(stored.reshape(count, -1), in_parts=kind == "sharded")
+        else:
+            engine = FaissCodes.read(stored, kind, in_place=mmap)
+        index = cls(
+            engine,
+            bits=header["bits"],
+            kind=kind,
+            ids=None if ids is None else ids.view("<i8"),
+            fingerprint=header["fingerprint"],
+            options=header["options"],
+            recall=header["recall"],
+            read_only=mmap,
+        )
+        index._stored = stored  # faiss reads it in place: it must live as long as the index
+        return index
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise InputError("a memory-mapped index is read-only; open it with HammingIndex.load(path, mmap=False).")
+
+    def _known_ids(self) -> np.ndarray:
+        return np.arange(len(self)) if self._ids is None else self._ids
+
+    def _ids_at(self, positions: np.ndarray) -> np.ndarray:
+        if self._ids is None:
+            return positions
+        return np.where(positions < 0, -1, self._ids[positions])
+
+
+def _checked_ids(ids: Tensor, count: int) -> np.ndarray:
+    """Ids as (count,) int64: distinct integers of at least 0."""
+    values = torch.as_tensor(ids)
+    if values.is_floating_point() or values.shape != (count,):
+        raise InputError(f"ids must be {count} integers, got {values.dtype} of shape {tuple(values.shape)}.")
+    values = values.cpu().numpy().astype(np.int64)
+    if (values < 0).any():
+        raise InputError(f"ids must be at least 0, got {_few(values[values < 0])}.")
+    distinct, times = np.unique(values, return_counts=True)
+    if len(distinct) < len(values):
+        raise InputError(f"ids must be distinct, got more than one of {_few(distinct[times > 1])}.")
+    return values
+
+
+def _few(values: np.ndarray) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

@@ -1,0 +1,106 @@
+import json
+
+import pytest
+import torch
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.metrics import (
+    distance_histograms,
+    expected_precision_at_k,
+    list_average_precision,
+    mean_average_precision,
+    precision_at_k,
+    precision_curve,
+    ranked_lists,
+    recall_at_k,
+    relevance_of,
+    zero_hit_share,
+)
+from brcd_lightning.metrics.lists import relevance_matrix, relevant_totals
+from brcd_lightning.search import HammingIndex, nearest_codes
+from conftest import VECTORS, clustered_codes, random_codes
+
+
+@pytest.fixture(scope="module")
+def vector():
+    v = json.loads((VECTORS / "hash.json").read_text())["retrieval"]
+    names = {"query_codes": "queries", "db_codes": "database", "query_labels": "q_labels", "db_labels": "d_labels"}
+    return v | {name: torch.tensor(v[key]) for key, name in names.items()}
+
+
+def lists_of(v, k):
+    _, positions = nearest_codes(v["queries"], v["database"], k)
+    return ranked_lists(positions, v["q_labels"], v["d_labels"])
+
+
+def test_lists_equal_the_vectors(vector):
+    for k, expected in vector["K"].items():
+        lists = lists_of(vector, int(k))
+        value = list_average_precision(lists.relevance, int(k), "all", lists.total).mean()
+        assert value.item() == pytest.approx(expected["stable_mAP"]["all"]["float"], abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8, 20])
+def test_precision_and_recall_equal_a_count_by_hand(vector, k):
+    lists = lists_of(vector, 20)
+    relevant = (vector["q_labels"][:, None] & vector["d_labels"][None]).any(dim=2)
+    distances = (vector["queries"][:, None] != vector["database"][None]).sum(dim=2)
+    for q in range(len(relevant)):
+        ranking = sorted(range(8), key=lambda d: (distances[q, d].item(), d))[:k]
+        hits = sum(relevant[q, d].item() for d in ranking)
+        assert precision_at_k(lists, k)[q].item() == pytest.approx(hits / k, abs=1e-12)
+        assert recall_at_k(lists, k)[q].item() == pytest.approx(hits / relevant[q].sum().item(), abs=1e-12)
+        assert lists.total[q] == relevant[q].sum()
+    curve = precision_curve(lists)
+    if k <= 8:
+        assert curve[k - 1].item() == pytest.approx(precision_at_k(lists, k).mean().item(), abs=1e-12)
+
+
+def test_without_ties_both_tie_rules_agree():
+    database = torch.ones(4, 4, dtype=torch.long).triu() * 2 - 1  # distances 0, 1, 2, 3 from the first
+    labels = torch.tensor([1, 0, 1, 1])
+    arguments = (database[:1], database, torch.tensor([1]), labels)
+    lists = ranked_lists(nearest_codes(database[:1], database, 4)[1], *arguments[2:])
+    for k in range(1, 5):
+        expected = expected_precision_at_k(distance_histograms(*arguments), k)
+        assert torch.equal(precision_at_k(lists, k), expected)
+
+
+def test_zero_hits_are_counted():
+    lists = ranked_lists(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 7]), torch.tensor([0, 1]))
+    assert zero_hit_share(lists, 2).item() == 0.5
+    assert recall_at_k(lists, 2).tolist() == [1, 0]
+    assert zero_hit_share(ranked_lists(torch.tensor([[1]]), torch.tensor([0]), torch.tensor([0, 1])), 1).item() == 1
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_totals_equal_the_matrix(multi_hot, generator):
+    shape = (4,) if multi_hot else ()
+    q_labels, d_labels = (torch.randint(0, 2 if multi_hot else 6, (n, *shape), generator=generator) for n in (9, 30))
+    q_labels[0] = 0 if multi_hot else 99
+    assert relevant_totals(q_labels, d_labels).tolist() == relevance_matrix(q_labels, d_labels).sum(dim=1).tolist()
+
+
+def test_results_of_an_index_are_judged_like_those_of_a_scan(generator):
+    codes, labels = clustered_codes(500, 32, generator), torch.randint(0, 5, (500,), generator=generator)
+    found = HammingIndex.build(codes, kind="flat").search(codes[:40], 60)
+    lists = ranked_lists(found.ids, labels[:40], labels)
+    expected = mean_average_precision(codes[:40], codes, labels[:40], labels, 60)
+    assert list_average_precision(lists.relevance, 60).mean().item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_empty_slots_are_refused(generator):
+    codes, labels = random_codes(300, 64, generator), torch.zeros(300)
+    found = HammingIndex.build(codes, kind="multi_hash", flips=0).search(-codes[:10], 200)
+    with pytest.raises(InputError, match="10 of 10 queries have empty slots among their 200 results"):
+        ranked_lists(found.ids, labels[:10], labels)
+
+
+def test_the_total_is_asked_for():
+    with pytest.raises(InputError, match="normalizer min needs the total"):
+        list_average_precision(torch.ones(1, 3, dtype=torch.bool), 3, "min")
+
+
+def test_label_kinds_must_agree():
+    with pytest.raises(InputError, match="both be class indices or both be multi-hot"):
+        relevance_of(torch.zeros(2), torch.zeros(3, 2), torch.zeros(2, 1, dtype=torch.long))

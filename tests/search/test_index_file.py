@@ -1,0 +1,153 @@
+"""A damaged, foreign or unfitting index file is one clear error, never a wrong result."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.search import HammingIndex
+from brcd_lightning.search.index_file import PAGE
+from brcd_lightning.search.kinds import KINDS
+from conftest import clustered_codes
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return clustered_codes(400, 40, torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def saved(tmp_path, codes):
+    path = tmp_path / "codes.index"
+    HammingIndex.build(codes, kind="flat", ids=torch.arange(400) + 5, fingerprint="model-a").save(path)
+    return path
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_index_finds_the_same(tmp_path, codes, kind, mmap):
+    index = HammingIndex.build(codes, kind=kind, ids=torch.arange(400) * 3, fingerprint="model-a")
+    index.save(tmp_path / "x.index")
+    loaded = HammingIndex.load(tmp_path / "x.index", bits=40, fingerprint="model-a", mmap=mmap)
+    for one, other in zip(index.search(codes[:30], 15), loaded.search(codes[:30], 15), strict=True):
+        assert torch.equal(one, other)
+    assert (loaded.kind, loaded.recall, loaded.options, len(loaded)) == (
+        index.kind,
+        index.recall,
+        index.options,
+        len(index),
+    )
+    if mmap:
+        for change in (lambda: loaded.add(codes[:1]), lambda: loaded.remove(torch.tensor([0]))):
+            with pytest.raises(InputError, match="read-only"):
+                change()
+    else:
+        loaded.add(codes[:1], torch.tensor([1]))
+        assert len(loaded) == 401
+
+
+def test_an_index_after_removals_survives_saving(tmp_path, codes):
+    for kind in ("flat", "ivf"):
+        index = HammingIndex.build(codes, kind=kind)
+        index.remove(torch.arange(0, 400, 3))
+        index.save(tmp_path / "x.index")
+        loaded = HammingIndex.load(tmp_path / "x.index", mmap=False)
+        assert torch.equal(index.search(codes[:9], 20).ids, loaded.search(codes[:9], 20).ids)
+        loaded.add(-codes[:1])
+        assert loaded.search(-codes[:1], 1).ids.item() == 399  # one behind the largest that is left
+
+
+def test_mapped_codes_stay_on_disk_when_the_file_is_replaced(saved, codes):
+    loaded = HammingIndex.load(saved)
+    expected = loaded.search(codes[:5], 5).ids
+    HammingIndex.build(-codes, kind="flat").save(saved)
+    assert torch.equal(loaded.search(codes[:5], 5).ids, expected)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_every_flipped_bit_is_noticed(tmp_path, codes, kind):
+    path = tmp_path / "x.index"
+    HammingIndex.build(codes, kind=kind).save(path)
+    whole = path.read_bytes()
+    header_end = whole.rindex(b"}", 0, PAGE) + 1
+    used = [*range(0, header_end, 7), *range(PAGE, len(whole), 41), len(whole) - 1]
+    for position in used:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << position % 8)]) + whole[position + 1 :])
+        with pytest.raises(InputError, match=r"damaged|not an index|version|truncated"):
+            HammingIndex.load(path)
+
+
+@pytest.mark.parametrize("size", [0, 5, 60, PAGE - 1, PAGE, PAGE + 100, -1])
+def test_a_truncated_file_is_refused(saved, size):
+    saved.write_bytes(saved.read_bytes()[:size])
+    with pytest.raises(InputError, match="truncated|not an index"):
+        HammingIndex.load(saved)
+
+
+def test_a_longer_file_is_refused(saved):
+    saved.write_bytes(saved.read_bytes() + b"x")
+    with pytest.raises(InputError, match="was added to"):
+        HammingIndex.load(saved)
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "x.index"
+    path.write_bytes(b"\x89PNG" + bytes(10_000))
+    with pytest.raises(InputError, match="is not an index file"):
+        HammingIndex.load(path)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        HammingIndex.load(tmp_path / "absent.index")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        HammingIndex.load(tmp_path)
+
+
+def test_another_version_is_refused(saved):
+    content = bytearray(saved.read_bytes())
+    content[8] = 9
+    saved.write_bytes(content)
+    with pytest.raises(InputError, match="has version 9, this release reads version 1"):
+        HammingIndex.load(saved)
+
+
+def test_an_index_that_does_not_fit_is_refused(saved, codes):
+    with pytest.raises(InputError, match="has bits 40, not 64"):
+        HammingIndex.load(saved, bits=64)
+    with pytest.raises(InputError, match="has fingerprint 'model-a', not 'model-b'"):
+        HammingIndex.load(saved, fingerprint="model-b")
+    with pytest.raises(InputError, match="queries must have 40 bits, got 32"):
+        HammingIndex.load(saved).search(codes[:, :32], 3)
+
+
+def test_a_description_too_long_for_the_header_is_refused(tmp_path, codes):
+    index = HammingIndex.build(codes, kind="flat", fingerprint="x" * 5000)
+    with pytest.raises(InputError, match="must fit 4096 bytes"):
+        index.save(tmp_path / "x.index")
+    assert not list(tmp_path.iterdir())
+
+
+KILLED_SAVE = """
+import os, signal, sys, torch
+from pathlib import Path
+from brcd_lightning.search import HammingIndex
+moment, path = sys.argv[1:]
+die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+if moment == "rename":
+    os.replace = die
+index = HammingIndex.build(torch.ones(1000, 64), kind="flat")
+if moment == "content":
+    write = index._engine.write
+    index._engine.write = lambda sink: (sink(b"half"), die())
+index.save(path)
+"""
+
+
+@pytest.mark.parametrize("moment", ["content", "rename"])
+def test_a_killed_save_leaves_the_older_file(saved, codes, moment):
+    before = saved.read_bytes()
+    done = subprocess.run([sys.executable, "-c", KILLED_SAVE, moment, str(saved)], env=dict(os.environ), check=False)
+    assert done.returncode == -9
+    assert saved.read_bytes() == before
+    assert len(HammingIndex.load(saved)) == 400
