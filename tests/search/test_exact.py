@@ -1,8 +1,11 @@
+import multiprocessing
+
 import pytest
 import torch
 
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
+from brcd_lightning.search import exact
 from brcd_lightning.search.exact import _nearest_by_products, as_bytes, nearest_codes, scan, scan_in_parts, scan_radius
 from conftest import random_codes
 
@@ -55,6 +58,7 @@ def test_threads_do_not_change_the_result(threads, queries, generator, monkeypat
     arrays = as_bytes(random_codes(queries, 8, generator)), as_bytes(random_codes(203, 8, generator))
     expected = hamming_distance(*(torch.from_numpy(a) for a in arrays)).sort(dim=1, stable=True)
     monkeypatch.setattr("faiss.omp_get_max_threads", lambda: threads)
+    monkeypatch.setattr(exact, "_ROWS_PER_PART", 10)
     for search in (scan, scan_in_parts):
         for k in (1, 40, 203):
             distances, positions = search(*arrays, k)
@@ -72,3 +76,16 @@ def test_radius_finds_all_within_it(radius, generator):
         rows = slice(hits.offsets[q], hits.offsets[q + 1])
         assert hits.positions[rows].tolist() == order.tolist()
         assert hits.distances[rows].tolist() == distances[order].tolist()
+
+
+def test_a_forked_process_scans_in_parts_too(generator, monkeypatch):
+    monkeypatch.setattr("faiss.omp_get_max_threads", lambda: 2)
+    monkeypatch.setattr(exact, "_ROWS_PER_PART", 10)
+    arrays = as_bytes(random_codes(1, 8, generator)), as_bytes(random_codes(203, 8, generator))
+    expected = scan_in_parts(*arrays, 5)[1]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=lambda: queue.put(scan_in_parts(*arrays, 5)[1]))
+    child.start()
+    assert (queue.get(timeout=60) == expected).all()
+    child.join()

@@ -61,3 +61,14 @@ def test_the_same_seed_builds_the_same_index(generator):
     assert one.options == other.options
     assert one.recall == other.recall
     assert torch.equal(one.search(codes[:50], 20).ids, other.search(codes[:50], 20).ids)
+
+
+def test_recall_is_measured_with_the_queries_that_are_given(generator):
+    codes = clustered_codes(2000, 64, generator)
+    like, unlike = (
+        HammingIndex.build(codes, kind="ivf", lists=64, probes=4, recall_k=20, queries=queries).recall
+        for queries in (codes[:100], random_codes(100, 64, generator))
+    )
+    assert unlike < like
+    with pytest.raises(InputError, match="queries must have 64 bits"):
+        HammingIndex.build(codes, kind="ivf", queries=codes[:9, :8])

@@ -6,7 +6,7 @@ Shapes: Q queries, N database codes, B bytes a code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -16,7 +16,7 @@ from brcd_lightning.search.exact import RadiusHits, scan, sorted_hits
 
 TARGET_RECALL = 0.99
 """What the probes of an IVF index are tuned for, and what `auto` asks of it."""
-_TUNING_QUERIES = 128
+_TUNING_QUERIES = 512
 _TRAINING_CODES_PER_LIST = 64
 
 OPTIONS: dict[str, dict[str, int | None]] = {
@@ -28,6 +28,15 @@ OPTIONS: dict[str, dict[str, int | None]] = {
     "multi_hash": {"tables": None, "flips": 2},
 }
 """Options of each kind and their defaults."""
+
+
+class Recall(NamedTuple):
+    """Share of an index's results that are no farther than the true k-th neighbour: ties do not count as misses."""
+
+    mean: float
+    """Over queries."""
+    at_least: float
+    """Lower end of the mean's 95 % interval."""
 
 
 class FaissCodes:
@@ -144,38 +153,40 @@ def train(kind: str, codes: np.ndarray, bits: int, options: dict[str, int | None
     return FaissCodes(index, kind)
 
 
-def recall_meter(codes: np.ndarray, k: int, seed: int) -> Callable[[FaissCodes], float]:
-    """Finds the true neighbours of a sample of the codes, to measure indexes of these codes against.
+def recall_meter(codes: np.ndarray, queries: np.ndarray | None, k: int, seed: int) -> Callable[[FaissCodes], Recall]:
+    """Finds the true neighbours of some queries, to measure indexes of these codes against.
 
     Args:
         codes: (N, B) uint8.
+        queries: (Q, B) uint8; a sample of the codes when None.
         k: neighbours per query.
         seed: of the sample.
 
     Returns:
-        A function of an index: the share of its results that are no farther than the true k-th neighbour, so that
-        ties do not count as misses.
+        A function of an index.
     """
-    rows = np.random.default_rng(seed).choice(len(codes), min(_TUNING_QUERIES, len(codes)), replace=False)
-    queries = codes[np.sort(rows)]
+    if queries is None:
+        rows = np.random.default_rng(seed).choice(len(codes), min(_TUNING_QUERIES, len(codes)), replace=False)
+        queries = codes[np.sort(rows)]
     k = min(k, len(codes))
     farthest = scan(queries, codes, k)[0][:, -1:]
 
-    def recall(index: FaissCodes) -> float:
+    def recall(index: FaissCodes) -> Recall:
         distances, positions = index.search(queries, k)
-        return float(((positions >= 0) & (distances <= farthest)).mean())
+        shares = ((positions >= 0) & (distances <= farthest)).mean(axis=1)
+        return Recall(float(shares.mean()), float(shares.mean() - 1.96 * shares.std() / np.sqrt(len(shares))))
 
     return recall
 
 
-def tune_probes(index: FaissCodes, recall: Callable[[FaissCodes], float]) -> int:
-    """Sets the fewest probes (a power of two) of an IVF index that reach `TARGET_RECALL` with half the gap to spare.
+def tune_probes(index: FaissCodes, recall: Callable[[FaissCodes], Recall]) -> int:
+    """Sets the fewest probes (a power of two) of an IVF index that surely reach `TARGET_RECALL`.
 
     Returns:
         The probes, as many as there are lists if nothing less will do.
     """
     faiss_index = index.index
     faiss_index.nprobe = 1
-    while recall(index) < (1 + TARGET_RECALL) / 2 and faiss_index.nprobe < faiss_index.nlist:
+    while recall(index).at_least < TARGET_RECALL and faiss_index.nprobe < faiss_index.nlist:
         faiss_index.nprobe = min(2 * faiss_index.nprobe, faiss_index.nlist)
     return faiss_index.nprobe

@@ -7,8 +7,10 @@ Shapes: Q queries, N database codes, B bytes a code.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, NamedTuple
 
 import faiss
@@ -23,6 +25,10 @@ _PAIRS = 1 << 24
 """Distances held at a time on a GPU."""
 _QUERIES_PER_THREAD = 16
 """Queries that read the database together: more share one read of it, and need more counters."""
+
+
+_ROWS_PER_PART = 1 << 17
+"""Fewer are scanned before a second thread has woken up."""
 
 
 class RadiusHits(NamedTuple):
@@ -84,17 +90,27 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
 
 def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """`scan` for fewer queries than threads: each thread scans its part of the database. Same result."""
-    parts = min(faiss.omp_get_max_threads(), len(database) // k)
+    parts = min(faiss.omp_get_max_threads(), len(database) // max(k, _ROWS_PER_PART))
     if parts <= len(queries):
         return scan(queries, database, k)
     starts = [len(database) * part // parts for part in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:  # faiss lets go of the interpreter while it scans
-        found = list(pool.map(lambda i: scan(queries, database[starts[i] : starts[i + 1]], k), range(parts)))
+    scans = _pool(parts).map(lambda i: scan(queries, database[starts[i] : starts[i + 1]], k), range(parts))
+    found = list(scans)  # faiss lets go of the interpreter while it scans
     distances = np.concatenate([part[0] for part in found], axis=1)
     positions = np.concatenate([part[1] + start for part, start in zip(found, starts, strict=False)], axis=1)
     # Parts follow each other in database order, so a stable sort keeps that order among equals.
     order = distances.astype(np.int16).argsort(axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # One OpenMP thread for each of ours: their teams would spin and take the processors from each other.
+    return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 def scan_radius(queries: np.ndarray, database: np.ndarray, radius: int) -> RadiusHits:

@@ -74,7 +74,7 @@ class HammingIndex:
         self.options = options
         """What the kind was built with; probes as tuned."""
         self.recall = recall
-        """1 for an exact index; otherwise measured when it was built, with its own codes as queries."""
+        """1 for an exact index; otherwise measured when it was built."""
         self.read_only = read_only
         """True for a memory-mapped index."""
 
@@ -87,6 +87,7 @@ class HammingIndex:
         ids: Tensor | None = None,
         kind: str = "auto",
         fingerprint: str = "",
+        queries: Tensor | None = None,
         recall_k: int = 100,
         seed: int = 0,
         progress: bool = False,
@@ -102,7 +103,8 @@ class HammingIndex:
                 codes or below 32 bits; above, ``ivf`` if it reaches a recall of 0.99 by reading an eighth of the
                 codes, else ``sharded``.
             fingerprint: of the model that made the codes; `load` can insist on it.
-            recall_k: neighbours for which recall is measured and probes are tuned.
+            queries: some like those to come, to measure recall and tune probes with; own codes when None.
+            recall_k: neighbours for which that is done.
             seed: of everything random in building.
             progress: show a bar while codes are added.
             **options: of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``, ``build_effort``,
@@ -120,7 +122,9 @@ class HammingIndex:
         if codes.dtype == torch.uint8:
             rows = rows.copy()  # the index must not change with the caller's tensor
         known = None if ids is None else _checked_ids(ids, len(rows))
-        built = build_engine(kind, rows, bits, options, recall_k=recall_k, seed=seed, progress=progress)
+        asked = None if queries is None else as_bytes(queries, bits, "queries")
+        measure = {"queries": asked, "recall_k": recall_k, "seed": seed}
+        built = build_engine(kind, rows, bits, options, **measure, progress=progress)
         return cls(
             built.engine,
             bits=bits,
@@ -210,8 +214,8 @@ class HammingIndex:
 
     def save(self, path: Path | str) -> None:
         """Writes the index into one file, atomically."""
-        names = ("bits", "kind", "fingerprint", "options", "recall")
-        header = {"count": len(self)} | {name: getattr(self, name) for name in names}
+        header = {name: getattr(self, name) for name in ("bits", "kind", "fingerprint", "options", "recall")}
+        header["count"] = len(self)
         sections = {"codes": self._engine.write}
         if self._ids is not None:
             stored = memoryview(self._ids.astype("<i8")).cast("B")
@@ -253,16 +257,8 @@ class HammingIndex:
             engine = ScannedCodes(stored.reshape(count, -1), in_parts=kind == "sharded")
         else:
             engine = FaissCodes.read(stored, kind, in_place=mmap)
-        index = cls(
-            engine,
-            bits=header["bits"],
-            kind=kind,
-            ids=None if ids is None else ids.view("<i8"),
-            fingerprint=header["fingerprint"],
-            options=header["options"],
-            recall=header["recall"],
-            read_only=mmap,
-        )
+        described = {name: header[name] for name in ("bits", "kind", "fingerprint", "options", "recall")}
+        index = cls(engine, **described, ids=None if ids is None else ids.view("<i8"), read_only=mmap)
         index._stored = stored  # faiss reads it in place: it must live as long as the index
         return index
 

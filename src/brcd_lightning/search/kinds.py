@@ -48,6 +48,7 @@ def build_engine(
     bits: int,
     options: Mapping[str, int | None],
     *,
+    queries: np.ndarray | None,
     recall_k: int,
     seed: int,
     progress: bool,
@@ -59,6 +60,7 @@ def build_engine(
         codes: (N, B) uint8; kept by the exact kinds.
         bits: code length.
         options: of the kind.
+        queries: (Q, B) uint8 to measure recall with; a sample of the codes when None.
         recall_k: neighbours for which recall is measured and probes are tuned.
         seed: of everything random.
         progress: show a bar while codes are added.
@@ -67,7 +69,8 @@ def build_engine(
         if options:
             raise InputError(f"kind auto takes no options, got {', '.join(options)}; name a kind.")
         if len(codes) > AUTO_SIZE and bits >= AUTO_BITS:
-            built = build_engine("ivf", codes, bits, {}, recall_k=recall_k, seed=seed, progress=progress)
+            measure = {"queries": queries, "recall_k": recall_k, "seed": seed}
+            built = build_engine("ivf", codes, bits, {}, **measure, progress=progress)
             few = built.options["probes"] <= _AUTO_SHARE * built.options["lists"]
             if built.recall >= TARGET_RECALL and few:
                 return built
@@ -79,7 +82,7 @@ def build_engine(
     for start in track(range(0, len(codes), _ADD_BLOCK), f"adding codes to {kind}", disable=not progress):
         block = codes[start : start + _ADD_BLOCK]
         engine.add(block, np.arange(start, start + len(block)))
-    recall = recall_meter(codes, recall_k, seed)
+    recall = recall_meter(codes, queries, recall_k, seed)
     if kind == "ivf" and resolved["probes"] is None:
         resolved["probes"] = tune_probes(engine, recall)
-    return BuiltEngine(engine, kind, resolved, recall(engine))
+    return BuiltEngine(engine, kind, resolved, recall(engine).mean)
