@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format clean clean-outputs
+.PHONY: help install demo test test-fast lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,5 +40,8 @@ format: $(STAMP)  ## Mend style
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
 
-clean-outputs:  ## Remove runs, sweeps and stored teachers
+clean-cache:  ## Remove the stored features of frozen backbones
+	rm -rf outputs/features
+
+clean-outputs:  ## Remove runs, sweeps, stored teachers and features
 	rm -rf outputs

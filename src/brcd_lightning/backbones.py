@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from brcd_lightning.checkpoints import read_tensors
 from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
+from brcd_lightning.feature_store import FeatureTable
 
 FREEZE_MODES = ("full", "params", "none")
 TAPS = ("penultimate", "logits")
@@ -34,6 +35,8 @@ class Backbone(nn.Module):
         self.freeze = freeze
         # Side of the only image size a network takes, for those (ViTs) that take one; None for any size.
         self.image_size: int | None = _fixed_image_size(network)
+        # Stored features of the images of a run, looked up by row where a batch has row numbers instead of images.
+        self.features: FeatureTable | None = None
         network.requires_grad_(freeze == "none")
         self.train()
 
@@ -42,7 +45,9 @@ class Backbone(nn.Module):
         return super().train(mode and self.freeze != "full")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns features (N, d) of images (N, 3, H, W)."""
+        """Returns features (N, d) of images (N, 3, H, W), or of rows (N,) int64 of `features`."""
+        if images.ndim == 1:
+            return self.features(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze == "none"):
             return self.network(images)
 

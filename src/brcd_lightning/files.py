@@ -45,6 +45,11 @@ def write_text(target: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def cache_folder() -> Path:
+    """Folder for what can be computed again: ``$XDG_CACHE_HOME/brcd_lightning``, usually below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brcd_lightning"
+
+
 def sha256_of(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.stored import StoredDataModule
+from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import sha256_of
 from brcd_lightning.fingerprint import architecture, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.view_store import ViewStore
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Job:
     teacher_id: str
     """Fingerprint of the teacher: of its configuration, or of the file when one is given."""
 
+    view_store: ViewStore
     trainer: L.Trainer
     """An idle trainer with the configured devices and limits: what the machine refuses shows before training."""
 
@@ -56,15 +61,33 @@ class Job:
         """What checkpoints of this role must agree on."""
         return architecture(self.cfg, role)
 
-    def datamodule(self, seed: int) -> HashingDataModule:
-        """Loaders of one stage."""
-        return build(
-            self.cfg.data,
-            splits=self.splits,
-            transforms=build(self.cfg.transform),
-            anchor_view=self.cfg.anchor_view,
-            seed=seed,
-        )
+    def datamodule(self, seed: int, *, stored: bool = False) -> HashingDataModule:
+        """Loaders of one stage, of images or of rows of the view store."""
+        parts = {"splits": self.splits, "transforms": self.transforms, "anchor_view": self.cfg.anchor_view}
+        if not stored:
+            return build(self.cfg.data, **parts, seed=seed)
+        options = OmegaConf.to_container(self.cfg.data, resolve=True)
+        del options["_target_"]
+        return StoredDataModule(views=self.view_store.views, **options, **parts, seed=seed)
+
+    @cached_property
+    def transforms(self) -> ImageTransforms:
+        """Evaluation and view transform."""
+        return build(self.cfg.transform)
+
+    def stored_roles(self, stage: str) -> list[str]:
+        """Networks whose features are read from the view store in the ``teacher`` or ``student`` stage.
+
+        A student that is fully frozen brings the teacher along: by then its weights are fixed, however they were
+        trained. A teacher takes the student along to decode and transform every image once for both.
+        """
+        networks = {"teacher": self.teacher, "student": self.student}
+        if not self.view_store.serves(networks[stage].backbone, stage):
+            return []
+        if stage == "student":
+            return ["teacher", "student"]
+        both = self.cfg.stage != "teacher" and self.view_store.serves(self.student.backbone, "student")
+        return ["teacher", "student"] if both else ["teacher"]
 
     def epochs(self, role: str) -> int:
         """Largest number of epochs of a stage: the trainer's own limit goes before the schedule's."""
@@ -110,6 +133,7 @@ def build_job(cfg: DictConfig) -> Job:
         teacher=_build_network(cfg, "teacher"),
         student=_build_network(cfg, "student"),
         teacher_id=_teacher_id(cfg, splits),
+        view_store=build(cfg.view_store),
         trainer=trainer,
     )
 
@@ -180,6 +204,7 @@ def plan(job: Job) -> str:
         _network_line(job, "student", job.student),
         f"Distillation: {one['kd_method']} on {one['hashing_model']}, {cfg.bits} bits, anchors {cfg.anchor_view}; "
         f"chosen by {cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
+        _features_line(job),
         f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher at most {job.epochs('teacher')} epochs "
         f"({_teacher_state(job)}), student at most {job.epochs('student')}",
         f"Results go to {job.run_dir}",
@@ -194,6 +219,14 @@ def _network_line(job: Job, role: str, network: HashNetwork) -> str:
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     head = job.cfg[role].head
     return f"{role.capitalize()}: {job.labels[role]}, {head} head, {total:,} parameters, {trained:,} trained"
+
+
+def _features_line(job: Job) -> str:
+    """Where each stage takes its features from."""
+    views = job.view_store.views
+    kinds = {stage: "stored" if job.stored_roles(stage) else "online" for stage in ("teacher", "student")}
+    stored = f" (stored: {views} views of each training image, computed once)" if "stored" in kinds.values() else ""
+    return f"Features: teacher {kinds['teacher']}, student {kinds['student']}{stored}"
 
 
 def _teacher_state(job: Job) -> str:

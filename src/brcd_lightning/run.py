@@ -91,7 +91,9 @@ def _run_stages(job: Job) -> float | None:
         map_k=cfg.map_k,
         architecture=job.architecture("student") | {"about": about},
     )
-    datamodule = job.datamodule(cfg.student.seed)
+    started = time.perf_counter()
+    datamodule = _datamodule(job, "student")
+    timings["store_seconds"] = time.perf_counter() - started
     started = time.perf_counter()
     trainer = _student_stage(job, module, datamodule, about)
     timings["student_seconds"] = time.perf_counter() - started
@@ -140,11 +142,29 @@ def _load_or_train_teacher(job: Job) -> None:
         load_network(path, job.teacher, architecture, "teacher")
         return
     module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture)
-    _fit(_trainer(job, "teacher", "val/map", []), module, job.datamodule(options.seed), options.seed)
+    _fit(_trainer(job, "teacher", "val/map", []), module, _datamodule(job, "teacher"), options.seed)
     close_loggers()
     if _is_rank_zero():
         about = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint, "config": job.config()["teacher"]}
         save_network(path, job.teacher, architecture | {"about": about})
+
+
+def _datamodule(job: Job, stage: str) -> HashingDataModule:
+    """Loaders of a stage; where the view store serves it, builds what is missing there."""
+    roles, networks = job.stored_roles(stage), {"teacher": job.teacher, "student": job.student}
+    if roles:
+        job.view_store.attach(
+            {role: networks[role].backbone for role in roles},
+            job.splits,
+            job.transforms,
+            {role: job.architecture(role)["backbone"] for role in roles} | {"transform": job.config()["transform"]},
+            views=0 if job.cfg.stage == "test" else job.view_store.views,
+            device=job.trainer.strategy.root_device,
+            precision=job.trainer.precision,
+            say=_say,
+            progress=job.cfg.trainer.get("enable_progress_bar", True),
+        )
+    return job.datamodule(job.cfg[stage].seed, stored=bool(roles))
 
 
 def _student_stage(

@@ -161,3 +161,16 @@ def test_missing_labels_are_refused():
     codes = torch.ones(2, 4)
     with pytest.raises(InputError, match="database needs one label per code, got 2 codes and 3 labels"):
         mean_average_precision(codes, codes, torch.zeros(2), torch.zeros(3), 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("ties", ["stable", "expected"])
+@pytest.mark.parametrize("bits", [8, 64])
+def test_a_gpu_gives_the_same(ties, bits, generator):
+    arguments = [random_codes(n, bits, generator) for n in (50, 2000)]
+    arguments += [torch.randint(0, 5, (n,), generator=generator) for n in (50, 2000)]
+    there = [part.cuda() for part in arguments]
+    for normalizer in NORMALIZERS:
+        options = {"ties": ties, "normalizer": normalizer}
+        expected = mean_average_precision(*arguments, 300, **options).item()
+        assert mean_average_precision(*there, 300, **options).item() == pytest.approx(expected, abs=1e-9)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
@@ -130,13 +130,26 @@ class HashingDataModule(L.LightningDataModule):
         """Optimiser steps of one epoch; the last incomplete batch is dropped."""
         return len(self.splits.train) // self.batch_size
 
+    def train_dataset(self) -> Dataset[ViewBatch]:
+        """Training images by (epoch, position)."""
+        return ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed)
+
+    def eval_dataset(self, role: str) -> Dataset[EvalBatch]:
+        """One role of the splits, in order."""
+        return EvalDataset(self.splits, self.transforms, role)
+
+    def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
+        """One batch of what a dataset gives."""
+        return default_collate(items)
+
     def train_dataloader(self) -> DataLoader:
         """Batches of `ViewBatch`."""
         rank, world_size = self._place()
         if self.batch_size % world_size:
             raise InputError(f"data.batch_size must be a multiple of the {world_size} devices, got {self.batch_size}.")
         return DataLoader(
-            ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed),
+            self.train_dataset(),
+            collate_fn=self.collate,
             batch_size=self.batch_size // world_size,
             sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size),
             drop_last=True,
@@ -147,9 +160,10 @@ class HashingDataModule(L.LightningDataModule):
 
     def eval_dataloader(self, role: str) -> DataLoader:
         """Batches of `EvalBatch` over one role of the splits; this rank's share of it."""
-        dataset = EvalDataset(self.splits, self.transforms, role)
+        dataset = self.eval_dataset(role)
         return DataLoader(
             dataset,
+            collate_fn=self.collate,
             batch_size=self.eval_batch_size,
             sampler=ShardSampler(len(dataset), *self._place()),
             num_workers=self.num_workers,

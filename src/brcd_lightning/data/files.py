@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from brcd_lightning.data.splits import ImageSource
 from brcd_lightning.errors import InputError, require_bool
+from brcd_lightning.files import cache_folder, write_text
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 
@@ -61,7 +63,7 @@ class FileImages(ImageSource):
 
 
 def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Decodes every file once, in parallel and with a progress bar.
+    """Decodes every file once, in parallel and with a progress bar; again only after one of them has changed.
 
     Args:
         root: folder that the names are relative to.
@@ -76,18 +78,13 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
     """
     require_bool("dataset.skip_corrupt", skip_corrupt)
 
-    def check(name: str) -> bytes | str:
-        try:
-            content = (root / name).read_bytes()
-            _decode(content)
-        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
-            return " ".join(str(error).split()) or type(error).__name__
-        return hashlib.sha256(content).digest()
-
-    with ThreadPoolExecutor() as pool:
-        found = list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
-    outcomes = dict(zip(names, found, strict=True))
-    unreadable = {name: reason for name, reason in outcomes.items() if isinstance(reason, str)}
+    remembered = _outcome_file(root, names)
+    if remembered.is_file():
+        outcomes = json.loads(remembered.read_text(encoding="utf-8"))
+    else:
+        outcomes = dict(zip(names, _decode_all(root, names), strict=True))
+        write_text(remembered, json.dumps(outcomes))
+    unreadable = {name: outcome["reason"] for name, outcome in outcomes.items() if "reason" in outcome}
     if unreadable and not skip_corrupt:
         shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
@@ -95,7 +92,35 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
             "dataset.skip_corrupt=true to leave them out."
         )
-    return {name: digest for name, digest in outcomes.items() if name not in unreadable}, unreadable
+    digests = {name: bytes.fromhex(outcome["sha256"]) for name, outcome in outcomes.items() if "sha256" in outcome}
+    return digests, unreadable
+
+
+def _outcome_file(root: Path, names: Sequence[str]) -> Path:
+    """Where the outcome for these files, as they are now, is remembered: they count by path, size and time."""
+    key = hashlib.sha256(str(root.resolve()).encode())
+    for name in names:
+        try:
+            found = (root / name).stat()
+            key.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n".encode())
+        except OSError:
+            key.update(f"{name}\nunreadable\n".encode())
+    return cache_folder() / "scans" / f"{key.hexdigest()}.json"
+
+
+def _decode_all(root: Path, names: Sequence[str]) -> list[dict[str, str]]:
+    """Tries every file: its ``sha256``, or the ``reason`` why it cannot be decoded."""
+
+    def check(name: str) -> dict[str, str]:
+        try:
+            content = (root / name).read_bytes()
+            _decode(content)
+        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
+            return {"reason": " ".join(str(error).split()) or type(error).__name__}
+        return {"sha256": hashlib.sha256(content).hexdigest()}
+
+    with ThreadPoolExecutor() as pool:
+        return list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
 
 
 def class_folders(root: Path) -> list[str]:

@@ -1,0 +1,258 @@
+"""The view store's files: features of a frozen backbone, computed once and read by any number of jobs.
+
+A store is one folder for one (backbone and weights, split, transform, precision). It holds memory-mapped parts:
+``evaluation`` (every image under the evaluation transform) and views of the training images, doubling in number:
+``views_0_1``, ``views_1_2``, ``views_2_4``, ``views_4_8`` and so on, so that a store of 64 views serves every job that
+asks for fewer. ``manifest.json`` names the parts that are whole, with a checksum for every block of rows. A part in
+the making is called ``<part>.building`` beside a journal of its finished blocks: after a kill the next job goes on.
+
+Shapes: E images, n training images, V views, d features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.files import write_text
+
+DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+MANIFEST = "manifest.json"
+VERSION = 1
+BLOCK_ROWS = 256
+"""Rows per block: what a kill can cost, and what a checksum covers."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a store."""
+
+    name: str
+    items: int
+    """Images."""
+    first_view: int
+    views: int
+    """Rows per image: 1 for evaluation features."""
+
+    @property
+    def blocks(self) -> list[range]:
+        """Images of each block."""
+        step = max(1, BLOCK_ROWS // self.views)
+        return [range(start, min(start + step, self.items)) for start in range(0, self.items, step)]
+
+
+def parts_of(images: int, train: int, views: int) -> list[Part]:
+    """The parts that a job with `views` views reads; the last may hold more views than asked for."""
+    parts = [Part("evaluation", images, -1, 1)]
+    first = 0
+    while first < views:
+        count = max(first, 1)
+        parts.append(Part(f"views_{first}_{first + count}", train, first, count))
+        first += count
+    return parts
+
+
+class FeatureStore:
+    """One store on disk.
+
+    Args:
+        root: folder of all stores.
+        about: everything that shapes the features; its digest names the store.
+        images: E.
+        train: n.
+        num_features: d.
+        dtype: ``float16`` or ``float32``.
+    """
+
+    def __init__(
+        self, root: Path, about: Mapping[str, Any], images: int, train: int, num_features: int, dtype: str
+    ) -> None:
+        self.about = {
+            **about,
+            "version": VERSION,
+            "images": images,
+            "train": train,
+            "num_features": num_features,
+            "dtype": dtype,
+        }
+        text = json.dumps(self.about, sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = root / self.fingerprint
+        self.images, self.train, self.num_features = images, train, num_features
+        self.dtype = DTYPES[dtype]
+
+    def lock(self) -> FileLock:
+        """Held by the one job that builds."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "build.lock")
+
+    def bytes_of(self, parts: Sequence[Part]) -> int:
+        """Size of parts on disk."""
+        return sum(part.items * part.views for part in parts) * self.num_features * self.dtype.itemsize
+
+    def missing(self, views: int) -> list[Part]:
+        """Parts that a job with `views` views needs and that are not whole yet."""
+        whole = self._manifest()
+        return [part for part in parts_of(self.images, self.train, views) if part.name not in whole]
+
+    def open(self, views: int) -> FeatureTable:
+        """Maps the parts of a job, after comparing every checksum.
+
+        Raises:
+            InputError: naming the damaged part and images.
+        """
+        manifest = self._manifest()
+        parts = parts_of(self.images, self.train, views)
+        arrays = [self._checked(part, manifest[part.name]) for part in parts]
+        return FeatureTable(arrays, self.images, self.train)
+
+    def _manifest(self) -> dict[str, list[str]]:
+        """Checksums of each whole part."""
+        path = self.folder / MANIFEST
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["about"] != self.about:
+                raise ValueError("it describes other features")
+            return content["parts"]
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"feature store {path} is damaged ({error}); remove its folder to build it again."
+            ) from error
+
+    def _checked(self, part: Part, checksums: Sequence[str]) -> np.ndarray:
+        path = self.folder / part.name
+        shape = (part.items, part.views, self.num_features)
+        try:
+            # Copy on write: torch insists on writable memory, and nothing ever writes.
+            array = np.memmap(path, dtype=self.dtype, mode="c", shape=shape)
+        except (OSError, ValueError) as error:
+            raise InputError(f"feature store part {path} cannot be read ({error}); remove {self.folder}.") from error
+        for block, checksum in zip(part.blocks, checksums, strict=True):
+            if _sha256(array[block.start : block.stop]) != checksum:
+                raise InputError(
+                    f"feature store part {path} is damaged at images {block.start} to {block.stop - 1}; remove "
+                    f"{self.folder} to build it again."
+                )
+        return array
+
+
+class PartWriter:
+    """Writes one part block by block, going on where a killed writer stopped. Use it under the store's lock."""
+
+    def __init__(self, store: FeatureStore, part: Part) -> None:
+        self.store, self.part = store, part
+        store.folder.mkdir(parents=True, exist_ok=True)
+        self._target = store.folder / f"{part.name}.building"
+        self._journal = store.folder / f"{part.name}.journal.json"
+        shape = (part.items, part.views, store.num_features)
+        whole = store.folder / part.name
+        if whole.exists() and self._journal.exists():
+            os.replace(whole, self._target)  # killed between its renaming and its entry in the manifest
+        resumable = self._target.exists() and self._target.stat().st_size == store.bytes_of([part])
+        if not resumable:
+            self._journal.unlink(missing_ok=True)
+        mode = "r+" if resumable else "w+"
+        self._array = np.memmap(self._target, dtype=store.dtype, mode=mode, shape=shape)
+        self._checksums = self._finished_blocks()
+
+    def _finished_blocks(self) -> dict[str, str]:
+        """Blocks in the journal whose content is really there: a crash of the machine may have lost some of it."""
+        try:
+            journal = json.loads(self._journal.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        blocks = {str(block.start): block for block in self.part.blocks}
+        return {
+            start: checksum
+            for start, checksum in journal.items()
+            if start in blocks and _sha256(self._array[blocks[start].start : blocks[start].stop]) == checksum
+        }
+
+    def todo(self) -> list[range]:
+        """Blocks that are still missing."""
+        return [block for block in self.part.blocks if str(block.start) not in self._checksums]
+
+    def write(self, block: range, features: Tensor) -> None:
+        """Stores the features (images of the block, views, d) of one block."""
+        self._array[block.start : block.stop] = features.cpu().numpy()
+        self._array.flush()
+        self._checksums[str(block.start)] = _sha256(self._array[block.start : block.stop])
+        write_text(self._journal, json.dumps(self._checksums))
+
+    def finish(self) -> None:
+        """Makes the part visible: renames it and enters it in the manifest."""
+        store = self.store
+        os.replace(self._target, store.folder / self.part.name)
+        parts = store._manifest()
+        parts[self.part.name] = [self._checksums[str(block.start)] for block in self.part.blocks]
+        write_text(store.folder / MANIFEST, json.dumps({"about": store.about, "parts": parts}, indent=1))
+        self._journal.unlink(missing_ok=True)
+
+
+class FeatureTable:
+    """Features by row.
+
+    Rows 0..E-1 are the images under the evaluation transform, row E + v n + i is view v of training image i.
+
+    Args:
+        parts: arrays (items, views, d) of `parts_of`, in order.
+        images: E.
+        train: n.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray], images: int, train: int) -> None:
+        self._parts = [torch.from_numpy(part).flatten(end_dim=1) for part in parts]  # (rows, d), still mapped
+        self.images, self.train = images, train
+        counts = torch.tensor([part.shape[1] for part in parts[1:]], dtype=torch.long)
+        self._views = counts
+        self._first_view = counts.cumsum(dim=0) - counts
+        sizes = torch.tensor([len(part) for part in self._parts])
+        self._offsets = sizes.cumsum(dim=0) - sizes
+        self._on_device: Tensor | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Features (M, d) float32 of rows (M,) int64, on the rows' device."""
+        if rows.is_cuda and self._fits(rows.device):
+            return self._on_device[self._place(rows.cpu()).to(rows.device)].float()
+        places = self._place(rows.cpu())
+        part_of = torch.searchsorted(self._offsets, places, right=True) - 1
+        found = torch.empty(len(rows), self._parts[0].shape[1])
+        for number in part_of.unique().tolist():
+            chosen = (part_of == number).nonzero()[:, 0]
+            found[chosen] = self._parts[number][places[chosen] - self._offsets[number]].float()
+        return found.to(rows.device)
+
+    def _place(self, rows: Tensor) -> Tensor:
+        """Places of rows in all parts, one behind the other."""
+        if not len(self._views):
+            return rows
+        view, index = (rows - self.images).clamp_min(0) // self.train, (rows - self.images) % self.train
+        part = torch.searchsorted(self._first_view, view, right=True) - 1
+        place = self._offsets[part + 1] + index * self._views[part] + view - self._first_view[part]
+        return torch.where(rows < self.images, rows, place)
+
+    def _fits(self, device: torch.device) -> bool:
+        """Whether all features lie on the device: they are brought there once if they take half of what is free."""
+        if self._on_device is None:
+            size = sum(part.nbytes for part in self._parts)
+            if 2 * size > torch.cuda.mem_get_info(device)[0]:
+                return False
+            self._on_device = torch.cat(self._parts).to(device)
+        return True
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()

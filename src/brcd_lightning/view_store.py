@@ -1,0 +1,187 @@
+"""The view store: features of frozen backbones, computed once and shared by all jobs whose backbones and data agree."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from brcd_lightning.backbones import Backbone
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.store_builder import fill, used_positions
+from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.errors import (
+    InputError,
+    require_choice,
+    require_non_negative_int,
+    require_positive,
+    require_positive_int,
+)
+from brcd_lightning.feature_store import DTYPES, FeatureStore, FeatureTable
+
+MODES = ("auto", "on", "off")
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class ViewStore:
+    """Decides what is read from stored features, builds what is missing, and gives backbones their tables.
+
+    Args:
+        mode: ``auto`` stores the features of fully frozen backbones and trains all others online; ``on`` refuses
+            to train online; ``off`` sends every view through the backbones in every epoch.
+        views: augmented views stored per training image.
+        dtype: ``float16`` or ``float32``.
+        max_gb: refuse to let `folder` grow beyond this.
+        num_workers: processes that decode and transform while building; one per processor, at most 16, when None.
+        seed: of the views; not the seed of a run, so that all runs share them.
+        folder: of all stores.
+    """
+
+    def __init__(
+        self,
+        mode: str = "auto",
+        views: int = 32,
+        dtype: str = "float16",
+        max_gb: float = 50.0,
+        num_workers: int | None = None,
+        seed: int = 0,
+        folder: str = "outputs/features",
+    ) -> None:
+        require_choice("view_store.mode", mode, MODES)
+        require_positive_int("view_store.views", views)
+        require_choice("view_store.dtype", dtype, DTYPES)
+        require_positive("view_store.max_gb", max_gb)
+        require_non_negative_int("view_store.seed", seed)
+        if num_workers is not None:
+            require_non_negative_int("view_store.num_workers", num_workers)
+        self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed
+        self.num_workers = min(os.cpu_count() or 1, 16) if num_workers is None else num_workers
+        self.folder = Path(folder).resolve()
+        self._tables: dict[tuple[str, int], FeatureTable] = {}
+
+    def serves(self, backbone: Backbone, role: str) -> bool:
+        """Whether a network in training reads stored features.
+
+        Raises:
+            InputError: for mode ``on`` and a backbone that is not fully frozen.
+        """
+        frozen = backbone.freeze == "full"
+        if self.mode == "on" and not frozen:
+            raise InputError(
+                f"view_store.mode=on needs {role}.backbone.freeze=full, got {backbone.freeze}: features that change "
+                "while training cannot be stored."
+            )
+        return frozen and self.mode != "off"
+
+    def attach(
+        self,
+        backbones: Mapping[str, Backbone],
+        splits: Splits,
+        transforms: ImageTransforms,
+        about: Mapping[str, Any],
+        *,
+        views: int,
+        device: torch.device,
+        precision: str,
+        say: Callable[[str], None],
+        progress: bool,
+    ) -> None:
+        """Builds what is missing and gives each backbone the table of its features.
+
+        Args:
+            backbones: by role.
+            splits: the data set.
+            transforms: evaluation and view transform.
+            about: what, beside weights and data, shapes features: transform by name, and ``<role>`` networks.
+            views: per training image; 0 for evaluation alone.
+            device: where the backbones run.
+            precision: of the trainer; mixed ones run the backbones under autocast.
+            say: prints one line.
+            progress: show a bar.
+
+        Raises:
+            InputError: if the store would outgrow `max_gb`, or is damaged.
+        """
+        images = len(used_positions(splits))
+        stores = {
+            role: FeatureStore(
+                self.folder,
+                {
+                    "network": about[role],
+                    "weights": state_digest(backbone),
+                    "split": splits.fingerprint,
+                    "transform": about["transform"],
+                    "precision": precision if precision in AUTOCAST else "float32",
+                    "seed": self.seed,
+                },
+                images=images,
+                train=len(splits.train),
+                num_features=backbone.num_features,
+                dtype=self.dtype,
+            )
+            for role, backbone in backbones.items()
+        }
+        lacking = {role: store for role, store in stores.items() if store.missing(views)}
+        if lacking:
+            self._announce(lacking, views, say)
+
+        def forward(backbone: nn.Module, inputs: Tensor) -> Tensor:
+            enabled = precision in AUTOCAST
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, AUTOCAST.get(precision, torch.bfloat16), enabled=enabled),
+            ):
+                return backbone(inputs.to(device, non_blocking=True, memory_format=torch.channels_last)).float()
+
+        modes = {role: backbone.training for role, backbone in backbones.items()}
+        for backbone in backbones.values():
+            backbone.to(device, memory_format=torch.channels_last).eval()
+        seconds = fill(
+            [(stores[role], backbone) for role, backbone in backbones.items()],
+            splits,
+            transforms,
+            views=views,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            forward=forward,
+            progress=progress,
+        )
+        if lacking:
+            say(f"View store: ready after {seconds:.0f} s in {self.folder}")
+        for role, backbone in backbones.items():
+            backbone.to(memory_format=torch.contiguous_format).train(modes[role])
+            key = (stores[role].fingerprint, views)
+            if key not in self._tables:
+                self._tables[key] = stores[role].open(views)
+            backbone.features = self._tables[key]
+
+    def _announce(self, stores: Mapping[str, FeatureStore], views: int, say: Callable[[str], None]) -> None:
+        """Says what will be computed and how large it is; refuses what would outgrow the cap."""
+        needed = {store.fingerprint: store.bytes_of(store.missing(views)) for store in stores.values()}
+        present = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        total = (sum(needed.values()) + present) / 1e9
+        if total > self.max_gb:
+            raise InputError(
+                f"the view store would take {total:.1f} GB in {self.folder}, more than view_store.max_gb="
+                f"{self.max_gb}; raise it, lower view_store.views, remove old stores with `make clean-cache`, or set "
+                "view_store.mode=off."
+            )
+        rows = max(sum(part.items * part.views for part in store.missing(views)) for store in stores.values())
+        say(
+            f"View store: {rows:,} images and views through the backbone of {' and '.join(stores)}, once; "
+            f"{sum(needed.values()) / 1e9:.2f} GB in {self.folder}"
+        )
+
+
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

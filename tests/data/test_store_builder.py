@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from brcd_lightning.backbones import small_backbone
+from brcd_lightning.data.store_builder import fill, stored_view, used_positions
+from brcd_lightning.data.stored import evaluation_rows
+from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.feature_store import FeatureStore
+
+VIEWS = 4
+
+
+def make_target(root, splits, widths=(4,), dtype="float16"):
+    torch.manual_seed(sum(widths))
+    backbone = small_backbone(widths, grid=2, freeze="full")
+    images, train = len(used_positions(splits)), len(splits.train)
+    return FeatureStore(root, {"widths": list(widths)}, images, train, backbone.num_features, dtype), backbone
+
+
+@torch.no_grad()
+def forward(backbone, inputs):
+    return backbone(inputs)
+
+
+def build(targets, splits, views=VIEWS, num_workers=0, forward=forward):
+    options = {"views": views, "seed": 3, "num_workers": num_workers, "progress": False}
+    return fill(targets, splits, digit_images(16), forward=forward, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_stored_features_equal_online_ones(tmp_path, splits, dtype):
+    transforms = digit_images(16)
+    targets = [make_target(tmp_path, splits, widths, dtype) for widths in ((4,), (4, 8))]
+    build(targets, splits)
+    images = len(used_positions(splits))
+    for store, backbone in targets:
+        table = store.open(VIEWS)
+        tolerance = {"rtol": 1e-3, "atol": 1e-3} if dtype == "float16" else {"rtol": 1e-5, "atol": 1e-5}
+        for index in (0, 17, len(splits.train) - 1):
+            pixels = splits.source.load(int(splits.train[index]))
+            for view in range(VIEWS):
+                online = forward(backbone, stored_view(transforms, pixels, 3, index, view)[None])
+                stored = table(torch.tensor([images + view * len(splits.train) + index]))
+                assert torch.allclose(stored, online, **tolerance)
+        for role in ("query", "database", "train"):
+            rows = evaluation_rows(splits, splits.positions(role))
+            online = forward(backbone, transforms.evaluation(splits.source.load(int(splits.positions(role)[5])))[None])
+            assert torch.allclose(table(rows[5:6]), online, **tolerance)
+
+
+def test_views_differ_and_do_not_depend_on_who_draws_them(tmp_path, splits):
+    one = [make_target(tmp_path / "one", splits)]
+    build(one, splits)
+    helped = [make_target(tmp_path / "helped", splits)]
+    build(helped, splits, num_workers=2)
+    rows = torch.arange(one[0][0].images, one[0][0].images + VIEWS * len(splits.train))
+    features = one[0][0].open(VIEWS)(rows)
+    assert torch.equal(features, helped[0][0].open(VIEWS)(rows))
+    assert len(features.unique(dim=0)) == len(rows)
+
+
+def test_only_what_is_missing_is_computed(tmp_path, splits):
+    seen = []
+
+    def counting(backbone, inputs):
+        seen.append((backbone, len(inputs)))
+        return forward(backbone, inputs)
+
+    one, other = make_target(tmp_path, splits, (4,)), make_target(tmp_path, splits, (8,))
+    build([one], splits, views=2)
+    build([one, other], splits, views=VIEWS, forward=counting)
+    assert sum(rows for backbone, rows in seen if backbone is one[1]) == 2 * len(splits.train)
+    assert sum(rows for backbone, rows in seen if backbone is other[1]) == one[0].images + VIEWS * len(splits.train)
+    seen.clear()
+    build([one, other], splits, forward=counting)
+    assert not seen
+
+
+def test_the_same_backbone_twice_is_computed_once(tmp_path, splits):
+    target = make_target(tmp_path, splits)
+    build([target, target], splits)
+    assert not target[0].missing(VIEWS)

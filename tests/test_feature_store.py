@@ -1,0 +1,147 @@
+"""Files of the view store: whole, checked, and completed after a kill."""
+
+import json
+
+import pytest
+import torch
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.feature_store import BLOCK_ROWS, FeatureStore, PartWriter, parts_of
+
+IMAGES, TRAIN, WIDTH = 700, 40, 3
+
+
+def make_store(root, dtype="float32", **about):
+    return FeatureStore(root, {"weights": "w", **about}, IMAGES, TRAIN, WIDTH, dtype)
+
+
+def feature(part, item, view):
+    """A value that says which image and view it belongs to."""
+    return torch.tensor([part.first_view + view, item, 0.5])
+
+
+def features_of(part, block):
+    return torch.stack([torch.stack([feature(part, item, view) for view in range(part.views)]) for item in block])
+
+
+def build(store, views):
+    for part in store.missing(views):
+        writer = PartWriter(store, part)
+        for block in writer.todo():
+            writer.write(block, features_of(part, block))
+        writer.finish()
+
+
+def test_views_double_from_part_to_part():
+    names = [part.name for part in parts_of(10, 5, 9)]
+    assert names == ["evaluation", "views_0_1", "views_1_2", "views_2_4", "views_4_8", "views_8_16"]
+    assert [part.name for part in parts_of(10, 5, 0)] == ["evaluation"]
+    assert [part.views for part in parts_of(10, 5, 32)] == [1, 1, 1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("views", [0, 1, 5, 8])
+def test_every_row_is_its_image_and_view(tmp_path, dtype, views):
+    store = make_store(tmp_path, dtype)
+    build(store, views)
+    table = store.open(views)
+    rows = torch.arange(IMAGES + views * TRAIN)[torch.randperm(IMAGES + views * TRAIN)]
+    found = table(rows)
+    assert found.dtype == torch.float32
+    view = torch.where(rows < IMAGES, -1, (rows - IMAGES) // TRAIN)
+    index = torch.where(rows < IMAGES, rows, (rows - IMAGES) % TRAIN)
+    assert torch.equal(found, torch.stack([view, index, torch.full_like(view, 0)], dim=1) + torch.tensor([0, 0, 0.5]))
+
+
+def test_more_views_add_parts_and_keep_the_others(tmp_path):
+    build(make_store(tmp_path), 2)
+    store = make_store(tmp_path)
+    written = (store.folder / "views_1_2").stat().st_mtime_ns
+    assert [part.name for part in store.missing(8)] == ["views_2_4", "views_4_8"]
+    build(store, 8)
+    assert (store.folder / "views_1_2").stat().st_mtime_ns == written
+    assert store.missing(5) == []
+
+
+def test_another_description_is_another_store(tmp_path):
+    one, other, same = make_store(tmp_path), make_store(tmp_path, weights="x"), make_store(tmp_path)
+    assert one.folder == same.folder
+    assert one.folder != other.folder
+    assert make_store(tmp_path, dtype="float16").folder != one.folder
+
+
+def test_an_interrupted_part_goes_on_and_is_invisible_until_whole(tmp_path):
+    store = make_store(tmp_path)
+    part = store.missing(0)[0]
+    writer = PartWriter(store, part)
+    first, *rest = writer.todo()
+    assert len(first) == BLOCK_ROWS
+    writer.write(first, features_of(part, first))
+    del writer  # killed here
+    assert store.missing(0) == [part]
+    again = PartWriter(store, part)
+    assert again.todo() == rest
+    for block in rest:
+        again.write(block, features_of(part, block))
+    again.finish()
+    assert store.missing(0) == []
+    assert torch.equal(store.open(0)(torch.arange(IMAGES)), features_of(part, range(IMAGES))[:, 0])
+    assert sorted(path.name for path in store.folder.iterdir()) == ["evaluation", "manifest.json"]
+
+
+def test_a_block_whose_content_was_lost_is_written_again(tmp_path):
+    store = make_store(tmp_path)
+    part = store.missing(0)[0]
+    writer = PartWriter(store, part)
+    for block in writer.todo():
+        writer.write(block, features_of(part, block))
+    del writer
+    with (store.folder / "evaluation.building").open("r+b") as file:
+        file.write(b"lost")
+    assert PartWriter(store, part).todo() == [part.blocks[0]]
+
+
+def test_a_kill_between_renaming_and_the_manifest_loses_nothing(tmp_path):
+    store = make_store(tmp_path)
+    part = store.missing(0)[0]
+    writer = PartWriter(store, part)
+    for block in writer.todo():
+        writer.write(block, features_of(part, block))
+    (store.folder / "evaluation.building").rename(store.folder / "evaluation")
+    again = PartWriter(store, part)
+    assert again.todo() == []
+    again.finish()
+    assert store.missing(0) == []
+
+
+def test_a_flipped_byte_is_named(tmp_path):
+    store = make_store(tmp_path)
+    build(store, 4)
+    path = store.folder / "views_2_4"
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"views_2_4 is damaged at images 0 to 39; remove"):
+        store.open(4)
+    store.open(2)  # what does not read it is not concerned
+
+
+def test_a_missing_or_short_part_is_named(tmp_path):
+    store = make_store(tmp_path)
+    build(store, 0)
+    path = store.folder / "evaluation"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="evaluation cannot be read"):
+        store.open(0)
+    path.unlink()
+    with pytest.raises(InputError, match="evaluation cannot be read"):
+        store.open(0)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"about": {}, "parts": {}})])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    store = make_store(tmp_path)
+    build(store, 0)
+    (store.folder / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest.json is damaged .*; remove"):
+        store.missing(0)

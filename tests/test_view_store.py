@@ -1,0 +1,186 @@
+"""The view store as runs use it: shared, refused where it must be, completed after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from brcd_lightning.backbones import small_backbone
+from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.errors import InputError
+from brcd_lightning.view_store import ViewStore, state_digest
+from conftest import TINY, run_command
+
+STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
+
+
+def attach(store, splits, *, views=2, said=None, **backbones):
+    about = dict.fromkeys(backbones, "small") | {"transform": "digits"}
+    store.attach(
+        backbones,
+        splits,
+        digit_images(16),
+        about,
+        views=views,
+        device=torch.device("cpu"),
+        precision="32-true",
+        say=(said if said is not None else []).append,
+        progress=False,
+    )
+
+
+def backbone(seed=0, freeze="full"):
+    torch.manual_seed(seed)
+    return small_backbone((4,), grid=2, freeze=freeze)
+
+
+@pytest.mark.parametrize(
+    ("mode", "freeze", "served"),
+    [
+        ("auto", "full", True),
+        ("auto", "none", False),
+        ("auto", "params", False),
+        ("off", "full", False),
+        ("on", "full", 1),
+    ],
+)
+def test_only_what_stays_fixed_is_stored(mode, freeze, served):
+    assert ViewStore(mode=mode).serves(backbone(freeze=freeze), "student") == bool(served)
+
+
+@pytest.mark.parametrize("freeze", ["none", "params"])
+def test_insisting_on_the_store_needs_a_frozen_backbone(freeze):
+    with pytest.raises(InputError, match=f"mode=on needs student.backbone.freeze=full, got {freeze}"):
+        ViewStore(mode="on").serves(backbone(freeze=freeze), "student")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "atuo"}, "view_store.mode must be one of .* Did you mean 'auto'"),
+        ({"views": 0}, "view_store.views must be a positive integer"),
+        ({"dtype": "bfloat16"}, "view_store.dtype must be one of float16, float32"),
+        ({"max_gb": -1}, "view_store.max_gb must be a positive number"),
+        ({"num_workers": -1}, "view_store.num_workers must be an integer"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        ViewStore(**options)
+
+
+def test_equal_backbones_share_one_store_and_others_do_not(tmp_path, splits):
+    said = []
+    store = ViewStore(folder=str(tmp_path), num_workers=0)
+    attach(store, splits, said=said, teacher=backbone(0), student=backbone(0))
+    assert len(list(tmp_path.iterdir())) == 1
+    attach(store, splits, said=said, teacher=backbone(1))
+    assert len(list(tmp_path.iterdir())) == 2
+    before = len(said)
+    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, said=said, teacher=backbone(0))
+    assert len(said) == before  # nothing was computed
+    assert "through the backbone of teacher and student, once" in said[0]
+
+
+def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
+    network = backbone()
+    attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)
+    pixels = digit_images(16).evaluation(splits.source.load(int(splits.source.labels.new_tensor(0))))
+    assert network(torch.tensor([0, 1])).shape == (2, network.num_features)
+    assert torch.allclose(network(torch.tensor([0])), network(pixels[None]), atol=1e-5)
+    assert not network.training
+
+
+def test_a_store_that_would_outgrow_its_cap_is_refused(tmp_path, splits):
+    with pytest.raises(InputError, match=r"more than view_store.max_gb=1e-06; raise it, lower view_store.views"):
+        attach(ViewStore(folder=str(tmp_path), max_gb=1e-6), splits, student=backbone())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_digest_is_of_names_and_values():
+    one, same, other = backbone(0), backbone(0), backbone(1)
+    assert state_digest(one) == state_digest(same) != state_digest(other)
+    one.network[1].num_batches_tracked += 1
+    assert state_digest(one) != state_digest(same)
+
+
+@pytest.mark.slow
+def test_a_stored_run_repeats_byte_for_byte_and_the_next_reuses_everything(tmp_path):
+    first = run_command(*STORED, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Features: teacher stored, student stored (stored: 4 views" in first.stdout
+    assert first.stdout.count("View store:") == 2
+    second = run_command(*STORED, cwd=tmp_path)
+    assert "View store:" not in second.stdout
+    students = [path.read_bytes() for path in sorted((tmp_path / "outputs" / "runs").glob("*/student.safetensors"))]
+    assert len(students) == 2
+    assert students[0] == students[1]
+
+
+@pytest.mark.slow
+def test_a_student_of_the_store_is_tested_online_to_the_same_codes(tmp_path):
+    assert run_command(*STORED, "view_store.dtype=float32", cwd=tmp_path).returncode == 0
+    (student,) = (tmp_path / "outputs" / "runs").glob("*/student.safetensors")
+    options = ["stage=test", f"student.checkpoint={student}", "view_store.mode=off"]
+    done = run_command(*STORED, *options, "view_store.dtype=float32", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = [
+        json.loads(path.read_text())["metrics"]
+        for path in sorted((tmp_path / "outputs" / "runs").glob("*/results.json"))
+    ]
+    assert metrics[0] == pytest.approx(metrics[1], abs=0.02)  # a logit next to 0 may round to the other side
+
+
+@pytest.mark.slow
+def test_two_jobs_that_start_together_build_one_store(tmp_path):
+    command = [sys.executable, "-m", "brcd_lightning.train", *STORED]
+    jobs = [
+        subprocess.Popen([*command, f"kd_method.alpha={alpha}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for alpha in (0.3, 0.6)
+    ]
+    outputs = [job.communicate(timeout=300)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], outputs
+    assert len(list((tmp_path / "outputs" / "features").glob("*/manifest.json"))) == 2  # teacher's and student's
+    assert not list((tmp_path / "outputs" / "features").rglob("*.building"))
+    assert len(list((tmp_path / "outputs" / "runs").glob("*/DONE"))) == 2
+
+
+@pytest.mark.slow
+def test_a_job_killed_while_building_is_completed_by_the_next(tmp_path):
+    options = [*STORED, "view_store.views=64"]
+    job = subprocess.Popen([sys.executable, "-m", "brcd_lightning.train", *options], cwd=tmp_path)
+    features = tmp_path / "outputs" / "features"
+    deadline = time.monotonic() + 120
+    while not list(features.glob("*/views_*")) and job.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    assert not list((tmp_path / "outputs" / "runs").glob("*/DONE"))
+    done = run_command(*options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list(features.rglob("*.building"))
+    assert all("views_32_64" in path.read_text() for path in features.glob("*/manifest.json"))
+
+
+@pytest.mark.slow
+def test_a_flipped_byte_stops_a_run_with_one_line(tmp_path):
+    assert run_command(*STORED, cwd=tmp_path).returncode == 0
+    part = next((tmp_path / "outputs" / "features").glob("*/evaluation"))
+    content = bytearray(part.read_bytes())
+    content[100] ^= 4
+    part.write_bytes(content)
+    done = run_command(*STORED, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "evaluation is damaged at images 0 to" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_insisting_in_a_run_is_refused_before_training(tmp_path):
+    done = run_command(*TINY, "view_store.mode=on", "dry_run=true", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "view_store.mode=on needs teacher.backbone.freeze=full, got none" in done.stderr
