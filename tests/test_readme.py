@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 
 import pytest
 import torch
@@ -37,12 +38,26 @@ def test_every_option_is_listed_and_every_listed_option_exists():
     assert len(listed) == 8
 
 
+def run_example(word, **names):
+    """Runs the one Python example that holds `word`; returns what it defined."""
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL) if word in code]
+    scope = {"__name__": "readme", **names}
+    exec(compile(textwrap.dedent(code), "README.md", "exec", dont_inherit=True), scope)
+    return scope
+
+
 def test_the_example_method_works(generator):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    code = "\n".join(line.removeprefix("   ") for line in code.splitlines())
-    scope = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec", dont_inherit=True), scope)
+    scope = run_example("class Cosine")
     student = random_codes(4, 8, generator).float().requires_grad_()
     output = scope["Cosine"](weight=2.0)(KDInput(student, random_codes(4, 8, generator).float(), torch.arange(4)))
     output.terms["cosine"].backward()
     assert student.grad.abs().sum() > 0
+
+
+def test_the_example_search_works(generator, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    codes, ids = random_codes(500, 64, generator), torch.arange(500) + 7
+    scope = run_example("HammingIndex", database_codes=codes, image_ids=ids, query_codes=codes[:3])
+    assert scope["found"].ids[:, 0].tolist() == [7, 8, 9]
+    assert scope["found"].ids.shape == (3, 100)
+    assert scope["index"].kind == "sharded"
