@@ -90,7 +90,7 @@ def online_step(options: argparse.Namespace, workers: int) -> float:
     loader: DataLoader = data.train_dataloader()
     ends = []
     for number, batch in enumerate(loader):
-        views = [student.hashing_model(student.backbone(view)) for view in (batch.first, batch.second)]
+        views = [student([view])[0] for view in (batch.first, batch.second)]
         codes = [teacher.encode(view).float() for view in (batch.first, batch.second)]
         loss = sum(student.hashing_model.objective(views).values())
         loss += sum(method(KDInput(views[0].code, codes[0], batch.index, codes[1])).terms.values())

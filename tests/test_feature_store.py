@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from brcd_lightning import feature_store
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import BLOCK_ROWS, FeatureStore, PartWriter, parts_of
 
@@ -39,9 +40,11 @@ def test_views_double_from_part_to_part():
     assert [part.views for part in parts_of(10, 5, 32)] == [1, 1, 1, 2, 4, 8, 16]
 
 
+@pytest.mark.parametrize("in_memory", [0, 1 << 30])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("views", [0, 1, 5, 8])
-def test_every_row_is_its_image_and_view(tmp_path, dtype, views):
+def test_every_row_is_its_image_and_view(tmp_path, dtype, views, in_memory, monkeypatch):
+    monkeypatch.setattr(feature_store, "IN_MEMORY", in_memory)
     store = make_store(tmp_path, dtype)
     build(store, views)
     table = store.open(views)

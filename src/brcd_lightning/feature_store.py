@@ -30,6 +30,8 @@ from brcd_lightning.files import write_text
 DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"
 VERSION = 1
+IN_MEMORY = 1 << 30
+"""Bytes up to which a job copies its features into memory: a look-up in many mapped files takes longer than a step."""
 BLOCK_ROWS = 256
 """Rows per block: what a kill can cost, and what a checksum covers."""
 
@@ -216,18 +218,24 @@ class FeatureTable:
     def __init__(self, parts: Sequence[np.ndarray], images: int, train: int) -> None:
         self._parts = [torch.from_numpy(part).flatten(end_dim=1) for part in parts]  # (rows, d), still mapped
         self.images, self.train = images, train
-        counts = torch.tensor([part.shape[1] for part in parts[1:]], dtype=torch.long)
-        self._views = counts
-        self._first_view = counts.cumsum(dim=0) - counts
         sizes = torch.tensor([len(part) for part in self._parts])
         self._offsets = sizes.cumsum(dim=0) - sizes
-        self._on_device: Tensor | None = None
+        # Of each view: the place of image 0, and the distance to the next image.
+        starts = [
+            offset + view
+            for part, offset in zip(parts[1:], self._offsets[1:].tolist(), strict=True)
+            for view in range(part.shape[1])
+        ]
+        self._place_of_view = torch.tensor(starts, dtype=torch.long)
+        self._stride = torch.tensor([part.shape[1] for part in parts[1:] for _ in range(part.shape[1])])
+        self._whole: Tensor | None = None  # all parts in one tensor, on the device of the last rows
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Features (M, d) float32 of rows (M,) int64, on the rows' device."""
-        if rows.is_cuda and self._fits(rows.device):
-            return self._on_device[self._place(rows.cpu()).to(rows.device)].float()
-        places = self._place(rows.cpu())
+        places = self._place(rows)
+        if self._fits(rows.device):
+            return self._whole[places].float()
+        places = places.cpu()
         part_of = torch.searchsorted(self._offsets, places, right=True) - 1
         found = torch.empty(len(rows), self._parts[0].shape[1])
         for number in part_of.unique().tolist():
@@ -237,20 +245,22 @@ class FeatureTable:
 
     def _place(self, rows: Tensor) -> Tensor:
         """Places of rows in all parts, one behind the other."""
-        if not len(self._views):
+        if self._place_of_view.numel() == 0:
             return rows
-        view, index = (rows - self.images).clamp_min(0) // self.train, (rows - self.images) % self.train
-        part = torch.searchsorted(self._first_view, view, right=True) - 1
-        place = self._offsets[part + 1] + index * self._views[part] + view - self._first_view[part]
-        return torch.where(rows < self.images, rows, place)
+        if self._place_of_view.device != rows.device:
+            self._place_of_view, self._stride = self._place_of_view.to(rows.device), self._stride.to(rows.device)
+        view = (rows - self.images).clamp_min(0) // self.train
+        index = (rows - self.images) % self.train
+        return torch.where(rows < self.images, rows, self._place_of_view[view] + index * self._stride[view])
 
     def _fits(self, device: torch.device) -> bool:
-        """Whether all features lie on the device: they are brought there once if they take half of what is free."""
-        if self._on_device is None:
+        """Whether all features are on the device in one piece; they are brought there once if there is room."""
+        if self._whole is None or self._whole.device != device:
             size = sum(part.nbytes for part in self._parts)
-            if 2 * size > torch.cuda.mem_get_info(device)[0]:
+            room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
+            if size > room:
                 return False
-            self._on_device = torch.cat(self._parts).to(device)
+            self._whole = torch.cat(self._parts).to(device)
         return True
 
 

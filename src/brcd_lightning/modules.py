@@ -40,6 +40,8 @@ class HashingModule(L.LightningModule):
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
         encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
         self.tables = nn.ModuleDict({f"{encoder}_{side}": CodeTable() for encoder in encoders for side in SIDES})
+        self._epoch_sums: dict[str, Tensor] = {}
+        self._epoch_steps = 0
         self._frozen_codes: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
         self.intervals: dict[str, tuple[float, float]] = {}
         """95 % bootstrap intervals over queries of the test metrics."""
@@ -56,7 +58,7 @@ class HashingModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with default betas over all trainable parameters."""
-        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate)
+        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate, fused=True)
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
         """Sum of the objective's terms."""
@@ -64,22 +66,36 @@ class HashingModule(L.LightningModule):
         outputs = self.network(views)
         with self._full_precision():
             terms = self._hashing_terms([_float(output) for output in outputs])
-        return self._sum_and_log(terms)
+        return self._sum_and_note(terms)
 
     def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
-        self.log("train/bit_balance", views[0].code.detach().mean(dim=0).abs().mean(), on_step=False, on_epoch=True)
+        self._note("bit_balance", views[0].code.detach().mean(dim=0).abs().mean())
         return {f"hash_{name}": term for name, term in self.network.hashing_model.objective(views).items()}
 
     def _full_precision(self) -> torch.autocast:
         """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def _sum_and_log(self, terms: Mapping[str, Tensor]) -> Tensor:
+    def _sum_and_note(self, terms: Mapping[str, Tensor]) -> Tensor:
         loss = torch.stack(list(terms.values())).sum()
-        logged = {f"train/{name}": term.detach() for name, term in terms.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True)
+        for name, term in {**terms, "loss": loss}.items():
+            self._note(name, term)
+        self._epoch_steps += 1
+        if self.trainer.is_last_batch:  # not at epoch end: callbacks come first there, and look for these values
+            self._log_means()
         return loss
+
+    def _note(self, name: str, value: Tensor) -> None:
+        """Adds to the epoch's mean of ``train/<name>``; `log` at every step would cost more than a step on features."""
+        value = value.detach()
+        self._epoch_sums[name] = self._epoch_sums[name] + value if name in self._epoch_sums else value
+
+    def _log_means(self) -> None:
+        means = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_sums.items()}
+        self._epoch_sums, self._epoch_steps = {}, 0
+        loss = means.pop("train/loss")
+        self.log_dict(means, on_step=False, on_epoch=True)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
         """Encodes one batch of validation queries or database images."""
@@ -197,9 +213,9 @@ class DistillationModule(HashingModule):
                 anchor = self.network.hashing_model.kd_code(outputs[-1 if separate_anchor else 0])
                 kd = self.kd_method(self._kd_input(batch, anchor))
                 terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
-                diagnostics = {f"train/kd_{name}": value for name, value in kd.diagnostics.items()}
-                self.log_dict(diagnostics, on_step=False, on_epoch=True)
-        return self._sum_and_log(terms)
+                for name, value in kd.diagnostics.items():
+                    self._note(f"kd_{name}", value)
+        return self._sum_and_note(terms)
 
     def _kd_input(self, batch: ViewBatch, student: Tensor) -> KDInput:
         if self.anchor_view == "clean" and len(self.training_codes):

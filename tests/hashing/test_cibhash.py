@@ -45,7 +45,7 @@ def test_estimator_carries_p_times_one_minus_p():
 
 def test_objective_names_its_weighted_terms(generator):
     model = CIBHash(6, 8, beta=0.5, head="mlp", hidden_features=5)
-    views = [model(torch.randn(4, 6, generator=generator)) for _ in range(2)]
+    views = model(torch.randn(8, 6, generator=generator), num_views=2)
     terms = model.objective(views)
     kl = symmetric_bernoulli_kl(*(torch.sigmoid(view.logits) for view in views))
     assert set(terms) == {"contrastive", "bottleneck"}

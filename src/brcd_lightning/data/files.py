@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,9 +100,10 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
 def _outcome_file(root: Path, names: Sequence[str]) -> Path:
     """Where the outcome for these files, as they are now, is remembered: they count by path, size and time."""
     key = hashlib.sha256(str(root.resolve()).encode())
-    for name in names:
+    base = str(root)
+    for name in names:  # plain strings: a path object for each of many thousand files takes seconds
         try:
-            found = (root / name).stat()
+            found = os.stat(f"{base}/{name}")
             key.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n".encode())
         except OSError:
             key.update(f"{name}\nunreadable\n".encode())
@@ -142,11 +144,13 @@ def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[li
     names: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(
-            path.relative_to(root).as_posix()
-            for path in (root / part / name).rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        )
+        found = []
+        for folder, _, files in os.walk(root / part / name):
+            images = [file for file in files if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
+            if images:
+                relative = Path(folder).relative_to(root).as_posix()
+                found += [f"{relative}/{file}" for file in images]
+        found.sort()
         if not found:
             raise InputError(f"class folder {root / part / name} holds no images.")
         names += found

@@ -98,7 +98,10 @@ def fill(
             todo = [block for block in part.blocks if any(block in writer.todo() for writer, _ in writers)]
             bar.advance(task, (part.items - sum(map(len, todo))) * part.views)
             images = PartImages(splits, transforms, seed, part, todo)
-            for number, inputs in DataLoader(images, batch_size=None, num_workers=min(num_workers, len(todo))):
+            loader = DataLoader(
+                images, batch_size=None, num_workers=min(num_workers, len(todo)), pin_memory=torch.cuda.is_available()
+            )
+            for number, inputs in loader:
                 block = todo[number]
                 for writer, backbone in writers:
                     if block in writer.todo():

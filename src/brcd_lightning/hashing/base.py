@@ -62,10 +62,12 @@ class HashingModel(nn.Module, ABC):
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
         """Weighted loss terms by name; their sum is the hashing loss of `num_views` views of the same M images."""
 
-    def forward(self, features: Tensor) -> HashOutput:
-        """Training pass on features (M, d)."""
-        logits = self.head(features)
-        return HashOutput(features, logits, self.binarize(logits))
+    def forward(self, features: Tensor, num_views: int = 1) -> list[HashOutput]:
+        """Training pass on the features (views * M, d) of several views of the same images, one behind the other."""
+        logits = self.head(features)  # one product for all views: small ones one by one take twice the time
+        parts = zip(features.chunk(num_views), logits.chunk(num_views), strict=True)
+        # View by view, since an estimator may look at its whole batch.
+        return [HashOutput(part, part_logits, self.binarize(part_logits)) for part, part_logits in parts]
 
     def kd_code(self, output: HashOutput) -> Tensor:
         """The differentiable code (M, b) that distillation sees; by default the training code."""
@@ -87,8 +89,7 @@ class HashNetwork(nn.Module):
 
     def forward(self, views: Sequence[Tensor]) -> list[HashOutput]:
         """Training pass on several views (M, 3, H, W) of the same images, as one batch through the backbone."""
-        features = self.backbone(torch.cat(list(views)))
-        return [self.hashing_model(part) for part in features.chunk(len(views))]
+        return self.hashing_model(self.backbone(torch.cat(list(views))), len(views))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
