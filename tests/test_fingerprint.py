@@ -56,6 +56,13 @@ def test_the_split_and_the_weights_count_by_content(tmp_path):
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_a_teacher_of_stored_views_is_another():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train")
+    prints = [teacher_fingerprint(cfg, "s", views) for views in (None, {"views": 32}, {"views": 16})]
+    assert len(set(prints)) == 3
+
+
 def test_architecture_leaves_out_weights_and_freezing():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", overrides=["backbone@teacher.backbone=resnet18"])

@@ -32,11 +32,16 @@ def architecture(cfg: DictConfig, role: str) -> dict[str, Any]:
     }
 
 
-def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str) -> str:
+def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str, stored_views: Mapping[str, Any] | None = None) -> str:
     """Identifies a teacher by everything that shapes its weights.
 
     The data set counts by its split's content, weights by the file's content, the trainer without what only moves
-    the work elsewhere.
+    the work elsewhere. A teacher that trains on stored views sees those views only.
+
+    Args:
+        cfg: the whole configuration.
+        split_fingerprint: of the data set.
+        stored_views: what describes the views of the store, None when the teacher trains online.
     """
     teacher = {key: value for key, value in _plain(cfg.teacher).items() if key != "checkpoint"}
     weights = teacher["backbone"].get("weights")
@@ -53,6 +58,7 @@ def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str) -> str:
         "batch_size": cfg.data.batch_size,
         "anchor_view": cfg.anchor_view,
         "teacher": teacher,
+        "stored_views": stored_views and dict(stored_views),
         "trainer": {
             key: value for key, value in trainer.items() if key not in _NOT_TRAINING and not key.startswith("enable_")
         },

@@ -124,16 +124,19 @@ def build_job(cfg: DictConfig) -> Job:
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)
     kd_method.check(len(splits.train), cfg.bits)
+    view_store = build(cfg.view_store)
+    teacher = _build_network(cfg, "teacher")
+    stored = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
     return Job(
         cfg=cfg,
         run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
         labels=labels(cfg),
         splits=splits,
         kd_method=kd_method,
-        teacher=_build_network(cfg, "teacher"),
+        teacher=teacher,
         student=_build_network(cfg, "student"),
-        teacher_id=_teacher_id(cfg, splits),
-        view_store=build(cfg.view_store),
+        teacher_id=_teacher_id(cfg, splits, stored),
+        view_store=view_store,
         trainer=trainer,
     )
 
@@ -158,10 +161,10 @@ def make_trainer(cfg: DictConfig, **arguments: Any) -> L.Trainer:
     return trainer
 
 
-def _teacher_id(cfg: DictConfig, splits: Splits) -> str:
+def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> str:
     given = cfg.teacher.checkpoint
     if given is None:
-        return teacher_fingerprint(cfg, splits.fingerprint)
+        return teacher_fingerprint(cfg, splits.fingerprint, stored_views)
     about = read_architecture(given).get("about", {})
     return about.get("fingerprint") or sha256_of(given)[:16]
 

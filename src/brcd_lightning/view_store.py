@@ -69,6 +69,10 @@ class ViewStore:
         self.folder = Path(folder).resolve()
         self._tables: dict[tuple[str, int], FeatureTable] = {}
 
+    def views_description(self) -> dict[str, Any]:
+        """What the views of a training run depend on."""
+        return {"views": self.views, "seed": self.seed, "dtype": self.dtype}
+
     def serves(self, backbone: Backbone, role: str) -> bool:
         """Whether a network in training reads stored features.
 
