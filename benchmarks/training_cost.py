@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="vit_b_16")
     parser.add_argument("--student", default="efficientnet_b0")
     parser.add_argument("--size", type=int, default=224, help="side of the network input in pixels")
-    parser.add_argument("--views", type=int, default=32, help="stored views per training image")
+    parser.add_argument("--views", type=int, default=16, help="stored views per training image")
     parser.add_argument("--steps", type=int, default=3, help="online steps to time")
     parser.add_argument("--images", type=int, default=200, help="images to time the filling of the store with")
     options = parser.parse_args()

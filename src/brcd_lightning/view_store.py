@@ -47,7 +47,7 @@ class ViewStore:
     def __init__(
         self,
         mode: str = "auto",
-        views: int = 32,
+        views: int = 16,
         dtype: str = "float16",
         max_gb: float = 50.0,
         num_workers: int | None = None,
