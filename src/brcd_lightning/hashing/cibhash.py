@@ -47,12 +47,11 @@ def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
         Scalar: summed over bits, averaged over the batch and the two directions.
     """
 
-    def divergence(p: Tensor, q: Tensor) -> Tensor:
-        on = p * ((p + _LOG_EPS).log() - (q + _LOG_EPS).log())
-        off = (1 - p) * ((1 - p + _LOG_EPS).log() - (1 - q + _LOG_EPS).log())
-        return (on + off).sum(dim=1).mean()
-
-    return (divergence(first, second.detach()) + divergence(second, first.detach())) / 2
+    both = torch.stack([first, second])  # (2, M, b)
+    on, off = (both + _LOG_EPS).log(), (1 - both + _LOG_EPS).log()
+    target_on, target_off = on.detach().flip(0), off.detach().flip(0)
+    divergences = both * (on - target_on) + (1 - both) * (off - target_off)  # each row against its partner
+    return divergences.sum(dim=2).mean()
 
 
 class CIBHash(HashingModel):
