@@ -46,7 +46,6 @@ def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         Scalar: summed over bits, averaged over the batch and the two directions.
     """
-
     both = torch.stack([first, second])  # (2, M, b)
     on, off = (both + _LOG_EPS).log(), (1 - both + _LOG_EPS).log()
     target_on, target_off = on.detach().flip(0), off.detach().flip(0)
