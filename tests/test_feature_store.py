@@ -148,3 +148,30 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
     (store.folder / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest.json is damaged .*; remove"):
         store.missing(0)
+
+
+@pytest.mark.parametrize("value", [1e5, float("nan")])
+def test_features_that_are_not_finite_are_refused(tmp_path, value):
+    store = make_store(tmp_path, "float16")
+    part = store.missing(0)[0]
+    with pytest.raises(InputError, match=r"evaluation, images 0 to 255, are not finite in torch.float16"):
+        PartWriter(store, part).write(part.blocks[0], torch.full((256, 1, WIDTH), value))
+    assert PartWriter(store, part).todo() == part.blocks
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    store = make_store(tmp_path)
+    with pytest.raises(InputError, match="no room for 0.00 GB in .* .No space left on device.; free some"):
+        PartWriter(store, store.missing(0)[0])
+    assert not list(store.folder.glob("*.building"))
+
+
+def test_views_that_were_not_opened_are_refused(tmp_path):
+    store = make_store(tmp_path)
+    build(store, 0)
+    with pytest.raises(InputError, match="opened without views"):
+        store.open(0)(torch.tensor([IMAGES]))

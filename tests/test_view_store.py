@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,3 +185,25 @@ def test_insisting_in_a_run_is_refused_before_training(tmp_path):
     done = run_command(*TINY, "view_store.mode=on", "dry_run=true", cwd=tmp_path)
     assert done.returncode == 2
     assert "view_store.mode=on needs teacher.backbone.freeze=full, got none" in done.stderr
+
+
+def test_a_killed_build_is_resumed_under_the_same_cap(tmp_path, splits):
+    network = backbone()
+    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, views=8, student=network)
+    (folder,) = tmp_path.iterdir()
+    size = sum(file.stat().st_size for file in folder.glob("[ev]*"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["parts"]["views_4_8"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "views_4_8").rename(folder / "views_4_8.building")
+    attach(ViewStore(folder=str(tmp_path), num_workers=0, max_gb=1.1 * size / 1e9), splits, views=8, student=network)
+    assert (folder / "views_4_8").exists()
+
+
+@pytest.mark.slow
+def test_a_test_alone_may_have_to_train_its_teacher_again(tmp_path):
+    assert run_command(*STORED, cwd=tmp_path).returncode == 0
+    (student,) = (tmp_path / "outputs" / "runs").glob("*/student.safetensors")
+    shutil.rmtree(tmp_path / "outputs" / "teachers")
+    done = run_command(*STORED, "stage=test", f"student.checkpoint={student}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -36,8 +36,17 @@ def sign_ste(x: Tensor) -> Tensor:
     return _SignSTE.apply(x)
 
 
+def require_tensor(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is a tensor of numbers (not bool, not complex)."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} must be a tensor, got {type(value).__name__}; use torch.as_tensor.")
+    if value.dtype == torch.bool or value.is_complex():
+        raise InputError(f"{name} must hold -1 and +1, or be packed (uint8), got {value.dtype}.")
+
+
 def check_codes(codes: Tensor, name: str = "codes") -> None:
     """Raises `InputError` unless `codes` is a (N, b) tensor with values in {-1, +1}."""
+    require_tensor(name, codes)
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise InputError(f"{name} must have shape (rows, bits), got {tuple(codes.shape)}.")
     if not bool((codes.abs() == 1).all()):
@@ -58,7 +67,7 @@ def pack(codes: Tensor) -> Tensor:
         InputError: for another shape or other values.
     """
     check_codes(codes)
-    packed = np.packbits(codes.detach().cpu().numpy() > 0, axis=1, bitorder="little")
+    packed = np.packbits((codes.detach() > 0).cpu().numpy(), axis=1, bitorder="little")
     return torch.from_numpy(packed).to(codes.device)
 
 
@@ -100,6 +109,7 @@ def as_packed(codes: Tensor, bits: int | None = None, name: str = "codes") -> Te
     Raises:
         InputError: for other values, another length, or set padding bits.
     """
+    require_tensor(name, codes)
     if codes.dtype != torch.uint8:
         if bits is not None and codes.ndim == 2 and codes.shape[1] != bits:
             raise InputError(f"{name} must have {bits} bits, got {codes.shape[1]}.")
@@ -119,12 +129,20 @@ def as_signs(codes: Tensor) -> Tensor:
     """Codes in either form, as values in {-1, +1}; the padding bits of packed ones become columns of -1.
 
     Those columns are equal in all codes, so no Hamming distance notices them.
+
+    Raises:
+        InputError: for other values.
     """
-    return unpack(codes, 8 * codes.shape[1]) if codes.dtype == torch.uint8 else codes
+    if codes.dtype == torch.uint8:
+        return unpack(codes, 8 * codes.shape[1])
+    check_codes(codes)
+    return codes
 
 
 def require_same_bits(queries: Tensor, database: Tensor) -> None:
     """Raises `InputError` unless both codes have the same form (packed or not) and length."""
+    require_tensor("queries", queries)
+    require_tensor("database", database)
     if (queries.dtype == torch.uint8) != (database.dtype == torch.uint8):
         raise InputError("queries and database must both be packed (uint8) or both hold -1 and +1.")
     if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:

@@ -166,9 +166,22 @@ class PartWriter:
         resumable = self._target.exists() and self._target.stat().st_size == store.bytes_of([part])
         if not resumable:
             self._journal.unlink(missing_ok=True)
-        mode = "r+" if resumable else "w+"
-        self._array = np.memmap(self._target, dtype=store.dtype, mode=mode, shape=shape)
+        if not resumable:
+            self._allocate(store.bytes_of([part]))
+        self._array = np.memmap(self._target, dtype=store.dtype, mode="r+", shape=shape)
         self._checksums = self._finished_blocks()
+
+    def _allocate(self, size: int) -> None:
+        """Takes the space on disk now: a full disk under a mapped file would end the process without a word."""
+        try:
+            with self._target.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            self._target.unlink(missing_ok=True)
+            raise InputError(
+                f"view store: no room for {size / 1e9:.2f} GB in {self.store.folder} ({error.strerror or error}); free "
+                "some, lower view_store.views, or set view_store.folder."
+            ) from error
 
     def _finished_blocks(self) -> dict[str, str]:
         """Blocks in the journal whose content is really there: a crash of the machine may have lost some of it."""
@@ -188,8 +201,18 @@ class PartWriter:
         return [block for block in self.part.blocks if str(block.start) not in self._checksums]
 
     def write(self, block: range, features: Tensor) -> None:
-        """Stores the features (images of the block, views, d) of one block."""
-        self._array[block.start : block.stop] = features.cpu().numpy()
+        """Stores the features (images of the block, views, d) of one block.
+
+        Raises:
+            InputError: for features that are not finite, as stored.
+        """
+        values = features.cpu().to(torch.float16 if self.store.dtype.itemsize == 2 else torch.float32)
+        if not bool(values.isfinite().all()):
+            raise InputError(
+                f"view store: features of {self.part.name}, images {block.start} to {block.stop - 1}, are not finite "
+                f"in {values.dtype}; set view_store.dtype=float32, or another trainer.precision."
+            )
+        self._array[block.start : block.stop] = values.numpy()
         self._array.flush()
         self._checksums[str(block.start)] = _sha256(self._array[block.start : block.stop])
         write_text(self._journal, json.dumps(self._checksums))
@@ -246,6 +269,8 @@ class FeatureTable:
     def _place(self, rows: Tensor) -> Tensor:
         """Places of rows in all parts, one behind the other."""
         if self._place_of_view.numel() == 0:
+            if rows.numel() and int(rows.max()) >= self.images:
+                raise InputError("these features were opened without views; ask the view store for some.")
             return rows
         if self._place_of_view.device != rows.device:
             self._place_of_view, self._stride = self._place_of_view.to(rows.device), self._stride.to(rows.device)

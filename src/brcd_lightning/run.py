@@ -158,7 +158,8 @@ def _datamodule(job: Job, stage: str) -> HashingDataModule:
             job.splits,
             job.transforms,
             {role: job.architecture(role)["backbone"] for role in roles} | {"transform": job.config()["transform"]},
-            views=0 if job.cfg.stage == "test" else job.view_store.views,
+            # A test alone needs no views; its teacher may still have to be trained.
+            views=0 if (job.cfg.stage, stage) == ("test", "student") else job.view_store.views,
             device=job.trainer.strategy.root_device,
             precision=job.trainer.precision,
             say=_say,

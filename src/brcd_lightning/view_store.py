@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,9 @@ class ViewStore:
         Raises:
             InputError: if the store would outgrow `max_gb`, or is damaged.
         """
-        images = len(used_positions(splits))
+        positions = used_positions(splits).tolist()
+        images = len(positions)
+        order = hashlib.sha256("\n".join(splits.source.ids[p] for p in positions).encode()).hexdigest()
         stores = {
             role: FeatureStore(
                 self.folder,
@@ -124,6 +127,7 @@ class ViewStore:
                     "network": about[role],
                     "weights": state_digest(backbone),
                     "split": splits.fingerprint,
+                    "order": order,  # evaluation features lie in the order of the source
                     "transform": about["transform"],
                     "precision": precision if precision in AUTOCAST else "float32",
                     "seed": self.seed,
@@ -176,7 +180,7 @@ class ViewStore:
     def _announce(self, stores: Mapping[str, FeatureStore], views: int, say: Callable[[str], None]) -> None:
         """Says what will be computed and how large it is; refuses what would outgrow the cap."""
         needed = {store.fingerprint: store.bytes_of(store.missing(views)) for store in stores.values()}
-        present = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        present = _bytes_in(self.folder)
         total = (sum(needed.values()) + present) / 1e9
         if total > self.max_gb:
             raise InputError(
@@ -189,6 +193,17 @@ class ViewStore:
             f"View store: {rows:,} images and views through the backbone of {' and '.join(stores)}, once; "
             f"{sum(needed.values()) / 1e9:.2f} GB in {self.folder}"
         )
+
+
+def _bytes_in(folder: Path) -> int:
+    """Size of finished files; those in the making come and go, and count among what is needed."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            if not name.endswith((".building", ".tmp", ".json")):
+                with suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(parent, name)).st_size
+    return total
 
 
 def state_digest(module: nn.Module) -> str:

@@ -5,6 +5,7 @@ from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.store_builder import fill, stored_view, used_positions
 from brcd_lightning.data.stored import evaluation_rows
 from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore
 
 VIEWS = 4
@@ -80,3 +81,20 @@ def test_the_same_backbone_twice_is_computed_once(tmp_path, splits):
     target = make_target(tmp_path, splits)
     build([target, target], splits)
     assert not target[0].missing(VIEWS)
+
+
+def test_an_unreadable_image_is_one_line_also_from_a_worker(tmp_path, splits, monkeypatch):
+    def broken(self, position):
+        raise InputError("image 7.jpg cannot be decoded.")
+
+    monkeypatch.setattr(type(splits.source), "load", broken)
+    with pytest.raises(InputError) as error:
+        build([make_target(tmp_path, splits)], splits, num_workers=1)
+    assert str(error.value) == "image 7.jpg cannot be decoded."
+
+
+def test_a_complete_store_is_not_locked(tmp_path, splits, monkeypatch):
+    target = make_target(tmp_path, splits)
+    build([target], splits)
+    monkeypatch.setattr(FeatureStore, "lock", lambda self: pytest.fail("a read-only store cannot be locked"))
+    build([target], splits)

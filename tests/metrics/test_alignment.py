@@ -74,3 +74,11 @@ def test_packed_codes_give_the_same(vector):
     for options in ({}, {"exclude_self": True}, {"ties": "stable"}):
         value = neighbor_relevance_accuracy(student, teacher, labels, 2, **options)
         assert neighbor_relevance_accuracy(*packed, labels, 2, **options) == value
+
+
+def test_logits_and_missing_labels_are_refused(vector):
+    student, teacher = vector["student"], vector["teacher"]
+    with pytest.raises(InputError, match="binarise"):
+        individual_sample_distance(student * 0.3, teacher)
+    with pytest.raises(InputError, match="got 4 images and 3 labels"):
+        neighbor_relevance_accuracy(student, teacher, vector["labels"][:3], 2)

@@ -104,3 +104,22 @@ def test_the_total_is_asked_for():
 def test_label_kinds_must_agree():
     with pytest.raises(InputError, match="both be class indices or both be multi-hot"):
         relevance_of(torch.zeros(2), torch.zeros(3, 2), torch.zeros(2, 1, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("queries", "database", "message"),
+    [
+        (torch.ones(5, 1), torch.ones(9, 3), "same classes, got shapes .5, 1. and .9, 3."),
+        (torch.ones(5, 1, 1), torch.ones(9, 1, 1), "must be .rows, classes."),
+    ],
+)
+def test_labels_of_other_widths_are_refused(queries, database, message):
+    with pytest.raises(InputError, match=message):
+        relevance_of(queries, database, torch.zeros(5, 2, dtype=torch.long))
+
+
+def test_positions_must_fit_their_labels():
+    with pytest.raises(InputError, match="got 3 queries and 1 labels"):
+        ranked_lists(torch.zeros(3, 4, dtype=torch.long), torch.zeros(1), torch.zeros(9))
+    with pytest.raises(InputError, match="below the 9 database labels, got 70"):
+        ranked_lists(torch.tensor([[70]]), torch.zeros(1), torch.zeros(9))

@@ -80,3 +80,8 @@ def test_an_unknown_side_is_refused():
     metric = RetrievalMetric(mean_average_precision, k=9)
     with pytest.raises(InputError, match="side must be one of query, database, got 'queries'"):
         metric.update("queries", torch.arange(1), torch.ones(1, 8), torch.zeros(1))
+
+
+def test_rows_without_an_index_are_refused():
+    with pytest.raises(InputError, match="got 3 indices for 4, 4 rows"):
+        CodeTable().update(torch.arange(3), torch.ones(4, 8), torch.zeros(4))

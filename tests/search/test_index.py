@@ -127,7 +127,7 @@ def test_what_a_kind_cannot_do_is_said(codes, kind):
         (lambda i, c: i.search_radius(c, -1), "radius must be an integer"),
         (lambda i, c: i.add(c[:2], torch.tensor([3, 9000])), "ids must be new to the index, 1 are not: 3"),
         (lambda i, c: i.add(c[:2], torch.tensor([9, 9])), "distinct, got more than one of 9"),
-        (lambda i, c: i.add(c[:2], torch.tensor([-1, 9])), "at least 0, got -1"),
+        (lambda i, c: i.add(c[:2], torch.tensor([-1, 9])), "at least 0 and at most 2.62, got -1"),
         (lambda i, c: i.add(c[:2], torch.tensor([1.5, 9])), "ids must be 2 integers"),
         (lambda i, c: i.add(c[:2], torch.tensor([9000])), "ids must be 2 integers"),
         (lambda i, c: i.remove(torch.tensor([5000])), "ids must be in the index, 1 are not: 5000"),
@@ -149,3 +149,45 @@ def test_padding_bits_must_be_zero():
 def test_an_index_of_nothing_is_refused(rows):
     with pytest.raises(InputError, match="at least one code"):
         HammingIndex.build(rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_added_without_ids_follow_the_largest(codes, kind):
+    index = HammingIndex.build(codes, ids=torch.arange(3000), kind=kind)
+    extra = random_codes(8, 64, torch.Generator().manual_seed(5))
+    index.add(extra[:4])
+    index.add(extra[4:], ids=torch.arange(9000, 9004))
+    assert index.search(extra, 1).ids[:, 0].tolist() == [3000, 3001, 3002, 3003, 9000, 9001, 9002, 9003]
+
+
+@pytest.mark.parametrize("kind", MUTABLE)
+def test_an_emptied_index_takes_new_codes(codes, kind):
+    index = HammingIndex.build(codes[:50], kind=kind, **({"lists": 2} if kind == "ivf" else {}))
+    index.remove(torch.arange(50))
+    assert len(index) == 0
+    index.add(codes[50:53])
+    assert index.search(codes[51:52], 1).distances.item() == 0
+    index.remove(torch.tensor([index.search(codes[51:52], 1).ids.item()]))
+    assert len(index) == 2
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        ("x", "queries must be a tensor, got str"),
+        (torch.ones(2, 64, dtype=torch.bool), "queries must hold -1 and .1, or be packed"),
+        (torch.ones(2, 64, dtype=torch.complex64), "queries must hold"),
+    ],
+)
+def test_what_is_no_code_is_refused(codes, queries, message):
+    with pytest.raises(InputError, match=message):
+        HammingIndex.build(codes[:9], kind="flat").search(queries, 1)
+
+
+def test_half_precision_codes_are_codes(codes):
+    index = HammingIndex.build(codes[:9].to(torch.bfloat16), kind="flat")
+    assert index.search(codes[:9].half(), 1).ids[:, 0].tolist() == list(range(9))
+
+
+def test_a_radius_beyond_all_bits_finds_everything(codes):
+    assert len(HammingIndex.build(codes[:9], kind="flat").search_radius(codes[:1], 2**40).ids) == 9

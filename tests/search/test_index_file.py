@@ -151,3 +151,18 @@ def test_a_killed_save_leaves_the_older_file(saved, codes, moment):
     assert done.returncode == -9
     assert saved.read_bytes() == before
     assert len(HammingIndex.load(saved)) == 400
+
+
+def test_an_emptied_index_survives_saving(tmp_path, codes):
+    index = HammingIndex.build(codes, kind="flat")
+    index.remove(torch.arange(400))
+    index.save(tmp_path / "x.index")
+    loaded = HammingIndex.load(tmp_path / "x.index", mmap=False)
+    assert len(loaded) == 0
+    loaded.add(codes[:2])
+    assert loaded.search(codes[:2], 1).distances.tolist() == [[0], [0]]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, codes):
+    with pytest.raises(InputError, match="cannot be written: Is a directory"):
+        HammingIndex.build(codes, kind="flat").save(tmp_path)

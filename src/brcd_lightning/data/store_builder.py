@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import ROLES, Splits
 from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore, Part, PartWriter
 
 _FORWARD_ROWS = 128  # measured: the fastest on a CPU
@@ -30,7 +31,7 @@ def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: i
         return transforms.view(pixels)
 
 
-class PartImages(Dataset[tuple[int, Tensor]]):
+class PartImages(Dataset[tuple[int, Tensor | InputError]]):
     """Network inputs of a part, block by block: (number of the block, inputs (images * views, 3, H, W))."""
 
     def __init__(
@@ -43,8 +44,11 @@ class PartImages(Dataset[tuple[int, Tensor]]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def __getitem__(self, number: int) -> tuple[int, Tensor]:
-        return number, torch.stack([row for item in self._blocks[number] for row in self._rows(item)])
+    def __getitem__(self, number: int) -> tuple[int, Tensor | InputError]:
+        try:
+            return number, torch.stack([row for item in self._blocks[number] for row in self._rows(item)])
+        except InputError as error:
+            return number, error  # raised in the main process: a worker's would arrive wrapped in tracebacks
 
     def _rows(self, item: int) -> list[Tensor]:
         pixels = self._source.load(int(self._positions[item]))
@@ -86,7 +90,8 @@ def fill(
     targets = list({store.fingerprint: (store, backbone) for store, backbone in targets}.values())
     with ExitStack() as held:
         for store, _ in sorted(targets, key=lambda target: target[0].fingerprint):  # one order: no deadlock
-            held.enter_context(store.lock())
+            if store.missing(views):  # a complete store may be read-only
+                held.enter_context(store.lock())
         parts = {part for store, _ in targets for part in store.missing(views)}
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         bar = held.enter_context(Progress(*columns, transient=True, disable=not progress or not parts))
@@ -102,6 +107,8 @@ def fill(
                 images, batch_size=None, num_workers=min(num_workers, len(todo)), pin_memory=torch.cuda.is_available()
             )
             for number, inputs in loader:
+                if isinstance(inputs, InputError):
+                    raise inputs
                 block = todo[number]
                 for writer, backbone in writers:
                     if block in writer.todo():

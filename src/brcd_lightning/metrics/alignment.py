@@ -75,6 +75,8 @@ def neighbor_relevance_accuracies(
 ) -> Tensor:
     """Share of relevant neighbours of each image (N,) float64, see `neighbor_relevance_accuracy`."""
     _check_pairs(student_codes, teacher_codes)
+    if len(labels) != len(student_codes):
+        raise InputError(f"each image needs one label, got {len(student_codes)} images and {len(labels)} labels.")
     require_positive_int("k", k)
     require_choice("ties", ties, ("expected", "stable"))
     candidates = len(student_codes) - exclude_self

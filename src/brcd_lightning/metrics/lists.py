@@ -38,6 +38,13 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
         InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
             rankings of different lengths.
     """
+    if len(positions) != len(query_labels):
+        raise InputError(f"each query needs one label, got {len(positions)} queries and {len(query_labels)} labels.")
+    if positions.numel() and int(positions.max()) >= len(database_labels):
+        raise InputError(
+            f"positions must be below the {len(database_labels)} database labels, got {int(positions.max())}; an index "
+            "with ids of its own needs them mapped back to positions."
+        )
     short = int((positions < 0).any(dim=1).sum())
     if short:
         raise InputError(
@@ -87,9 +94,14 @@ def relevant_totals(query_labels: Tensor, database_labels: Tensor) -> Tensor:
 
 
 def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
-    """Raises `InputError` unless both are class indices or both are multi-hot."""
+    """Raises `InputError` unless both are class indices (n,) or both are multi-hot (n, C) of the same width."""
     if query_labels.ndim != database_labels.ndim:
         raise InputError("query_labels and database_labels must both be class indices or both be multi-hot.")
+    if query_labels.ndim not in (1, 2) or query_labels.shape[1:] != database_labels.shape[1:]:
+        raise InputError(
+            "multi-hot labels must be (rows, classes) with the same classes, got shapes "
+            f"{tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
+        )
 
 
 def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", total: Tensor | None = None) -> Tensor:

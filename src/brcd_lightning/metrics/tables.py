@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from brcd_lightning.errors import require_choice
+from brcd_lightning.errors import InputError, require_choice
 
 SIDES = ("query", "database")
 
@@ -36,6 +36,9 @@ class _Tables(Metric):
                 self.add_state(f"{table}_{name}", default=[], dist_reduce_fx="cat")
 
     def _append(self, table: str, index: Tensor, *values: Tensor) -> None:
+        if any(len(value) != len(index) for value in values):
+            lengths = ", ".join(str(len(value)) for value in values)
+            raise InputError(f"every row needs one index, got {len(index)} indices for {lengths} rows.")
         for name, value in zip(("index", *self._columns[table]), (index, *values), strict=True):
             getattr(self, f"{table}_{name}").append(value)
 

@@ -17,6 +17,8 @@ from brcd_lightning.search.exact import RadiusHits, scan, sorted_hits
 TARGET_RECALL = 0.99
 """What the probes of an IVF index are tuned for, and what `auto` asks of it."""
 _TUNING_QUERIES = 512
+_SUBSTRING_BITS = 62  # faiss keeps a substring in one word
+_BOUNDS = {"flips": (0, _SUBSTRING_BITS), "links": (2, 512)}
 _TRAINING_CODES_PER_LIST = 64
 
 OPTIONS: dict[str, dict[str, int | None]] = {
@@ -109,9 +111,9 @@ def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, cou
         if name not in allowed:
             known = ", ".join(allowed) or "none"
             raise InputError(f"{name!r} is not an option of a {kind} index; its options: {known}.")
-        least = 0 if name == "flips" else 1
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        least, most = _BOUNDS.get(name, (1, 2**31 - 1))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+            raise InputError(f"{name} must be an integer of at least {least} and at most {most}, got {value!r}.")
     resolved = {name: default if options.get(name) is None else options[name] for name, default in allowed.items()}
     if kind == "ivf":
         resolved["lists"] = resolved["lists"] or 2 ** int(np.log2(np.sqrt(count)))
@@ -122,6 +124,10 @@ def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, cou
         resolved["tables"] = resolved["tables"] or max(1, round(bits / 16))
         if resolved["tables"] > bits:
             raise InputError(f"tables must be at most the {bits} bits, got {resolved['tables']}.")
+        width = min(bits // resolved["tables"], _SUBSTRING_BITS)
+        if (options.get("flips") or 0) > width:
+            raise InputError(f"flips must be at most the {width} bits of a substring, got {options['flips']}.")
+        resolved["flips"] = min(resolved["flips"], width)
     return resolved
 
 
@@ -140,12 +146,12 @@ def train(kind: str, codes: np.ndarray, bits: int, options: dict[str, int | None
         index = faiss.IndexBinaryHNSW(width, options["links"])
         index.hnsw.efConstruction, index.hnsw.efSearch = options["build_effort"], options["search_effort"]
     elif kind == "multi_hash":
-        index = faiss.IndexBinaryMultiHash(width, options["tables"], min(bits // options["tables"], 62))
+        index = faiss.IndexBinaryMultiHash(width, options["tables"], min(bits // options["tables"], _SUBSTRING_BITS))
         index.nflip = options["flips"]
     else:
         quantizer = faiss.IndexBinaryFlat(width)
         index = faiss.IndexBinaryIVF(quantizer, width, options["lists"])
-        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid = seed, 10, 1
+        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid = seed % 2**31, 10, 1
         size = min(len(codes), _TRAINING_CODES_PER_LIST * options["lists"])
         rows = np.random.default_rng(seed).choice(len(codes), size, replace=False)
         index.train(codes[np.sort(rows)])

@@ -27,6 +27,7 @@ _QUERIES_PER_THREAD = 16
 """Queries that read the database together: more share one read of it, and need more counters."""
 
 
+_COUNTER_BYTES = 1 << 30
 _ROWS_PER_PART = 1 << 17
 """Fewer are scanned before a second thread has woken up."""
 
@@ -56,6 +57,8 @@ def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Te
     require_positive_int("k", k)
     require_same_bits(queries, database)
     k = min(k, len(database))
+    if len(queries) == 0 or k == 0:
+        return queries.new_empty((len(queries), k), dtype=torch.int32), queries.new_empty((len(queries), k)).long()
     if queries.is_cuda:
         return _nearest_by_products(as_signs(queries), as_signs(database), k)
     distances, positions = scan(as_bytes(queries), as_bytes(database), k)
@@ -80,7 +83,8 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
     """
     distances = np.empty((len(queries), k), dtype=np.int32)
     positions = np.empty((len(queries), k), dtype=np.int64)
-    step = _QUERIES_PER_THREAD * faiss.omp_get_max_threads()
+    counters = 8 * k * (8 * queries.shape[1] + 1)  # bytes that faiss sets aside for each query
+    step = max(1, min(_QUERIES_PER_THREAD * faiss.omp_get_max_threads(), _COUNTER_BYTES // max(1, counters)))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         # Counting instead of a heap: several times faster for k in the hundreds, with the same stable order.
@@ -199,4 +203,5 @@ class ScannedCodes:
 
     def write(self, write: Callable[[Any], object]) -> None:
         """Writes the packed codes."""
-        write(memoryview(np.ascontiguousarray(self.codes)).cast("B"))
+        if self._count:  # an empty array has no buffer
+            write(memoryview(np.ascontiguousarray(self.codes)).cast("B"))

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brcd_lightning.codes import require_tensor
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 from brcd_lightning.search.approximate import FaissCodes
 from brcd_lightning.search.exact import ScannedCodes, as_bytes
+from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import check_content, read_header, read_section, write_index
 from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, build_engine
 
@@ -113,6 +115,9 @@ class HammingIndex:
         require_choice("kind", kind, KINDS)
         require_positive_int("recall_k", recall_k)
         require_non_negative_int("seed", seed)
+        require_tensor("codes", codes)
+        if queries is not None and len(queries) == 0:
+            raise InputError("queries must hold at least one code, or be None.")
         if len(codes) == 0:
             raise InputError("an index needs at least one code to be built.")
         if bits is None:
@@ -121,7 +126,7 @@ class HammingIndex:
         rows = as_bytes(codes, bits)
         if codes.dtype == torch.uint8:
             rows = rows.copy()  # the index must not change with the caller's tensor
-        known = None if ids is None else _checked_ids(ids, len(rows))
+        known = None if ids is None else checked_ids(ids, len(rows))
         asked = None if queries is None else as_bytes(queries, bits, "queries")
         measure = {"queries": asked, "recall_k": recall_k, "seed": seed}
         built = build_engine(kind, rows, bits, options, **measure, progress=progress)
@@ -158,22 +163,24 @@ class HammingIndex:
         rows = as_bytes(codes, self.bits)
         used = len(self) if self._ids is None else len(self._ids)
         first = used if self._ids is None else int(self._ids.max(initial=-1)) + 1
-        if ids is not None or first != used:
+        new = None
+        if ids is not None or self._ids is not None:
             known = self._known_ids()
-            new = np.arange(first, first + len(rows)) if ids is None else _checked_ids(ids, len(rows))
+            new = np.arange(first, first + len(rows)) if ids is None else checked_ids(ids, len(rows))
             taken = new[np.isin(new, known)]
             if len(taken):
-                raise InputError(f"ids must be new to the index, {len(taken)} are not: {_few(taken)}.")
-            self._ids = np.concatenate([known, new])
+                raise InputError(f"ids must be new to the index, {len(taken)} are not: {few(taken)}.")
         self._engine.add(rows, np.arange(used, used + len(rows)))
+        if new is not None:
+            self._ids = np.concatenate([known, new])
 
     def remove(self, ids: Tensor) -> None:
         """Removes codes; the others keep their ids and their order."""
         self._check_writable()
-        unwanted, known = _checked_ids(ids, len(ids)), self._known_ids()
+        unwanted, known = checked_ids(ids), self._known_ids()
         absent = unwanted[~np.isin(unwanted, known)]
         if len(absent):
-            raise InputError(f"ids must be in the index, {len(absent)} are not: {_few(absent)}.")
+            raise InputError(f"ids must be in the index, {len(absent)} are not: {few(absent)}.")
         positions = np.flatnonzero(np.isin(known, unwanted))
         self._engine.remove(positions)
         if self._engine.removal_shifts:
@@ -208,7 +215,7 @@ class HammingIndex:
             radius: Hamming distance, at least 0.
         """
         require_non_negative_int("radius", radius)
-        hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), radius)
+        hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), min(radius, self.bits))
         ids = self._ids_at(hits.positions)
         return RadiusResult(torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids))
 
@@ -254,7 +261,7 @@ class HammingIndex:
         stored, ids = (read_section(path, header, name, mmap=mmap) for name in ("codes", "ids"))
         kind, count = header["kind"], header["count"]
         if kind in EXACT_KINDS:
-            engine = ScannedCodes(stored.reshape(count, -1), in_parts=kind == "sharded")
+            engine = ScannedCodes(stored.reshape(count, (header["bits"] + 7) // 8), in_parts=kind == "sharded")
         else:
             engine = FaissCodes.read(stored, kind, in_place=mmap)
         described = {name: header[name] for name in ("bits", "kind", "fingerprint", "options", "recall")}
@@ -273,21 +280,3 @@ class HammingIndex:
         if self._ids is None:
             return positions
         return np.where(positions < 0, -1, self._ids[positions])
-
-
-def _checked_ids(ids: Tensor, count: int) -> np.ndarray:
-    """Ids as (count,) int64: distinct integers of at least 0."""
-    values = torch.as_tensor(ids)
-    if values.is_floating_point() or values.shape != (count,):
-        raise InputError(f"ids must be {count} integers, got {values.dtype} of shape {tuple(values.shape)}.")
-    values = values.cpu().numpy().astype(np.int64)
-    if (values < 0).any():
-        raise InputError(f"ids must be at least 0, got {_few(values[values < 0])}.")
-    distinct, times = np.unique(values, return_counts=True)
-    if len(distinct) < len(values):
-        raise InputError(f"ids must be distinct, got more than one of {_few(distinct[times > 1])}.")
-    return values
-
-
-def _few(values: np.ndarray) -> str:
-    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

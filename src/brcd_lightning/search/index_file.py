@@ -12,7 +12,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -40,27 +40,35 @@ def write_index(path: Path, header: Mapping[str, Any], sections: Mapping[str, Wr
     Raises:
         InputError: if the header does not fit its page.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        digest = hashlib.sha256()
-        file.seek(PAGE)
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            _write(file, header, sections)
+    except OSError as error:
+        raise InputError(f"index {path} cannot be written: {error.strerror or error}.") from error
 
-        def write(block: Any) -> None:
-            file.write(block)
-            digest.update(block)
 
-        places = {}
-        for name, writer in sections.items():
-            start = file.tell()
-            writer(write)
-            places[name] = [start, file.tell() - start]
-            write(bytes(-file.tell() % 64))
-        complete = {**header, "sections": places, "size": file.tell(), "checksum": digest.hexdigest()}
-        text = json.dumps(complete, sort_keys=True).encode()
-        if _FIXED.size + len(text) > PAGE:
-            raise InputError(f"the description of an index must fit {PAGE} bytes, got {_FIXED.size + len(text)}.")
-        file.seek(0)
-        file.write(_FIXED.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()) + text)
-        file.flush()
+def _write(file: BinaryIO, header: Mapping[str, Any], sections: Mapping[str, Writer]) -> None:
+    digest = hashlib.sha256()
+    file.seek(PAGE)
+
+    def write(block: Any) -> None:
+        file.write(block)
+        digest.update(block)
+
+    places = {}
+    for name, writer in sections.items():
+        start = file.tell()
+        writer(write)
+        places[name] = [start, file.tell() - start]
+        write(bytes(-file.tell() % 64))
+    complete = {**header, "sections": places, "size": file.tell(), "checksum": digest.hexdigest()}
+    text = json.dumps(complete, sort_keys=True).encode()
+    if _FIXED.size + len(text) > PAGE:
+        raise InputError(f"the description of an index must fit {PAGE} bytes, got {_FIXED.size + len(text)}.")
+    file.truncate(complete["size"])  # without content, nothing has been written behind the page yet
+    file.seek(0)
+    file.write(_FIXED.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()) + text)
+    file.flush()
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -111,5 +119,7 @@ def read_section(path: Path, header: Mapping[str, Any], name: str, *, mmap: bool
     if name not in header["sections"]:
         return None
     offset, size = header["sections"][name]
+    if size == 0:
+        return np.empty(0, dtype=np.uint8)
     mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=(size,))
     return mapped if mmap else np.array(mapped)
