@@ -127,7 +127,8 @@ def test_a_stored_run_repeats_byte_for_byte_and_the_next_reuses_everything(tmp_p
 def test_a_student_of_the_store_is_tested_online_to_the_same_codes(tmp_path):
     assert run_command(*STORED, "view_store.dtype=float32", cwd=tmp_path).returncode == 0
     (student,) = (tmp_path / "outputs" / "runs").glob("*/student.safetensors")
-    options = ["stage=test", f"student.checkpoint={student}", "view_store.mode=off"]
+    (teacher,) = (tmp_path / "outputs" / "teachers").glob("*/teacher.safetensors")
+    options = ["stage=test", f"student.checkpoint={student}", f"teacher.checkpoint={teacher}", "view_store.mode=off"]
     done = run_command(*STORED, *options, "view_store.dtype=float32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = [
