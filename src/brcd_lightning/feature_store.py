@@ -175,7 +175,10 @@ class PartWriter:
         """Takes the space on disk now: a full disk under a mapped file would end the process without a word."""
         try:
             with self._target.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                if hasattr(os, "posix_fallocate"):  # not everywhere
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.truncate(size)
         except OSError as error:
             self._target.unlink(missing_ok=True)
             raise InputError(

@@ -1,7 +1,10 @@
+import os
+
 import pytest
 import torch
 from PIL import Image
 
+from brcd_lightning.data import files
 from brcd_lightning.data.cifar10 import cifar10
 from brcd_lightning.data.image_folder import image_folder
 from brcd_lightning.errors import InputError
@@ -123,3 +126,27 @@ def test_cifar10_official_archive(tmp_path, monkeypatch):
     assert splits.sizes() == {"train": 30, "query": 20, "database": 60, "val_query": 10, "val_database": 50}
     assert splits.source.load(0).shape == (3, 32, 32)
     assert {splits.source.ids[i].split("/")[0] for i in splits.query.tolist()} == {"test"}
+
+
+def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_again(tree, monkeypatch):
+    tried = []
+    decode = files._decode
+    monkeypatch.setattr(files, "_decode", lambda content: tried.append(content) or decode(content))
+    names, _ = files.list_class_images(tree, "", files.class_folders(tree))
+    broken = tree / names[0]
+    whole = broken.read_bytes()
+    changed = broken.stat()
+    broken.write_bytes(b"x" * len(whole))
+    os.utime(broken, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    for again in (len(names), 1):  # all of them, then only the unreadable one
+        tried.clear()
+        digests, unreadable = files.scan_files(tree, names, skip_corrupt=True)
+        assert list(unreadable) == [names[0]]
+        assert len(tried) == again
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(changed.st_atime_ns, changed.st_mtime_ns))  # by size and time the same file as before
+    tried.clear()
+    digests, unreadable = files.scan_files(tree, names, skip_corrupt=False)
+    assert not unreadable
+    assert sorted(digests) == sorted(names)
+    assert len(tried) == 1

@@ -79,13 +79,21 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
     """
     require_bool("dataset.skip_corrupt", skip_corrupt)
 
-    remembered = _outcome_file(root, names)
-    if remembered.is_file():
-        outcomes = json.loads(remembered.read_text(encoding="utf-8"))
-    else:
-        outcomes = dict(zip(names, _decode_all(root, names), strict=True))
-        write_text(remembered, json.dumps(outcomes))
-    unreadable = {name: outcome["reason"] for name, outcome in outcomes.items() if "reason" in outcome}
+    remembered = _digest_file(root, names)
+    try:
+        digests = json.loads(remembered.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        digests = {}
+    # Only what could be read is remembered: a file may become readable without changing, by its permissions.
+    unknown = [name for name in names if name not in digests]
+    unreadable = {}
+    for name, (digest, reason) in zip(unknown, _decode_all(root, unknown), strict=True):
+        if digest:
+            digests[name] = digest
+        else:
+            unreadable[name] = reason
+    if len(unreadable) < len(unknown):
+        write_text(remembered, json.dumps(digests))
     if unreadable and not skip_corrupt:
         shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
@@ -93,12 +101,11 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
             "dataset.skip_corrupt=true to leave them out."
         )
-    digests = {name: bytes.fromhex(outcome["sha256"]) for name, outcome in outcomes.items() if "sha256" in outcome}
-    return digests, unreadable
+    return {name: bytes.fromhex(digest) for name, digest in digests.items()}, unreadable
 
 
-def _outcome_file(root: Path, names: Sequence[str]) -> Path:
-    """Where the outcome for these files, as they are now, is remembered: they count by path, size and time."""
+def _digest_file(root: Path, names: Sequence[str]) -> Path:
+    """Where the digests of these files, as they are now, are remembered: they count by path, size and time."""
     key = hashlib.sha256(str(root.resolve()).encode())
     base = str(root)
     for name in names:  # plain strings: a path object for each of many thousand files takes seconds
@@ -110,19 +117,21 @@ def _outcome_file(root: Path, names: Sequence[str]) -> Path:
     return cache_folder() / "scans" / f"{key.hexdigest()}.json"
 
 
-def _decode_all(root: Path, names: Sequence[str]) -> list[dict[str, str]]:
-    """Tries every file: its ``sha256``, or the ``reason`` why it cannot be decoded."""
+def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Tries every file: its SHA-256 and no reason, or no SHA-256 and the reason why it cannot be decoded."""
 
-    def check(name: str) -> dict[str, str]:
+    def check(name: str) -> tuple[str, str]:
         try:
             content = (root / name).read_bytes()
             _decode(content)
         except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
-            return {"reason": " ".join(str(error).split()) or type(error).__name__}
-        return {"sha256": hashlib.sha256(content).hexdigest()}
+            return "", " ".join(str(error).split()) or type(error).__name__
+        return hashlib.sha256(content).hexdigest(), ""
 
     with ThreadPoolExecutor() as pool:
-        return list(track(pool.map(check, names), "Checking images", total=len(names), transient=True))
+        return list(
+            track(pool.map(check, names), "Checking images", total=len(names), transient=True, disable=not names)
+        )
 
 
 def class_folders(root: Path) -> list[str]:

@@ -100,7 +100,8 @@ def fill(
             writers = [
                 (PartWriter(store, part), backbone) for store, backbone in targets if part in store.missing(views)
             ]
-            todo = [block for block in part.blocks if any(block in writer.todo() for writer, _ in writers)]
+            lacks = [set(writer.todo()) for writer, _ in writers]
+            todo = [block for block in part.blocks if any(block in blocks for blocks in lacks)]
             bar.advance(task, (part.items - sum(map(len, todo))) * part.views)
             images = PartImages(splits, transforms, seed, part, todo)
             loader = DataLoader(
@@ -110,8 +111,8 @@ def fill(
                 if isinstance(inputs, InputError):
                     raise inputs
                 block = todo[number]
-                for writer, backbone in writers:
-                    if block in writer.todo():
+                for (writer, backbone), blocks in zip(writers, lacks, strict=True):
+                    if block in blocks:
                         features = torch.cat([forward(backbone, rows).cpu() for rows in inputs.split(_FORWARD_ROWS)])
                         writer.write(block, features.view(len(block), part.views, -1))
                 bar.advance(task, len(block) * part.views)

@@ -25,9 +25,8 @@ _PAIRS = 1 << 24
 """Distances held at a time on a GPU."""
 _QUERIES_PER_THREAD = 16
 """Queries that read the database together: more share one read of it, and need more counters."""
-
-
 _COUNTER_BYTES = 1 << 30
+"""Bytes of those counters at a time."""
 _ROWS_PER_PART = 1 << 17
 """Fewer are scanned before a second thread has woken up."""
 
