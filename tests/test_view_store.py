@@ -15,7 +15,7 @@ from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from brcd_lightning.view_store import ViewStore, state_digest
-from conftest import TINY, run_command
+from conftest import TINY, make_network, run_command
 
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
@@ -95,6 +95,19 @@ def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
     assert network(torch.tensor([0, 1])).shape == (2, network.num_features)
     assert torch.allclose(network(torch.tensor([0])), network(pixels[None]), atol=1e-5)
     assert not network.training
+
+
+def test_a_teacher_remembers_its_codes_by_row(tmp_path, splits):
+    network = make_network(freeze="full")
+    before = network.encode(torch.randn(2, 3, 16, 16))
+    network.remember_codes(torch.device("cpu"))  # nothing is stored: nothing to remember
+    attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, teacher=network.backbone)
+    rows = torch.randint(0, network.backbone.features.rows, (50,))
+    codes = network.encode(rows)
+    network.remember_codes(torch.device("cpu"))
+    network.backbone.features = None  # not asked again
+    assert torch.equal(network.encode(rows), codes)
+    assert network.encode(torch.randn(2, 3, 16, 16)).shape == before.shape
 
 
 def test_a_store_that_would_outgrow_its_cap_is_refused(tmp_path, splits):

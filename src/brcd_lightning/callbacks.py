@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,26 @@ from brcd_lightning.files import atomic_path
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
 
+_SECONDS_PER_DRAWING = 0.5
+
 
 class StageProgressBar(RichProgressBar):
-    """Lightning's progress bar without the logger's version number, which here is only the stage's name."""
+    """Lightning's progress bar, without the logger's version number, which here is only the stage's name.
+
+    It draws at most every half second, since drawing takes longer than a step on stored features.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        """Draws when it is time."""
+        now = time.monotonic()
+        last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last or now - self._drawn > _SECONDS_PER_DRAWING:
+            self._drawn = now
+            super().on_train_batch_end(trainer, *arguments)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Metrics shown beside the bar."""

@@ -246,21 +246,23 @@ class FeatureTable:
         self.images, self.train = images, train
         sizes = torch.tensor([len(part) for part in self._parts])
         self._offsets = sizes.cumsum(dim=0) - sizes
-        # Of each view: the place of image 0, and the distance to the next image.
-        starts = [
-            offset + view
-            for part, offset in zip(parts[1:], self._offsets[1:].tolist(), strict=True)
-            for view in range(part.shape[1])
-        ]
-        self._place_of_view = torch.tensor(starts, dtype=torch.long)
-        self._stride = torch.tensor([part.shape[1] for part in parts[1:] for _ in range(part.shape[1])])
+        places = [torch.arange(images)]
+        for part, offset in zip(parts[1:], self._offsets[1:].tolist(), strict=True):
+            of_part = offset + torch.arange(train * part.shape[1]).view(train, part.shape[1])
+            places += list(of_part.T)  # a part holds the views of one image beside each other
+        # Of each row, its place in all parts, one behind the other.
+        self._places = torch.cat(places)
         self._whole: Tensor | None = None  # all parts in one tensor, on the device of the last rows
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Features (M, d) float32 of rows (M,) int64, on the rows' device."""
-        places = self._place(rows)
+        if self.rows == self.images and rows.numel() and int(rows.max()) >= self.rows:
+            raise InputError("these features were opened without views; ask the view store for some.")
+        if self._places.device != rows.device:
+            self._places = self._places.to(rows.device)
+        places = self._places.index_select(0, rows)
         if self._fits(rows.device):
-            return self._whole[places].float()
+            return self._whole.index_select(0, places).float()
         places = places.cpu()
         part_of = torch.searchsorted(self._offsets, places, right=True) - 1
         found = torch.empty(len(rows), self._parts[0].shape[1])
@@ -269,17 +271,10 @@ class FeatureTable:
             found[chosen] = self._parts[number][places[chosen] - self._offsets[number]].float()
         return found.to(rows.device)
 
-    def _place(self, rows: Tensor) -> Tensor:
-        """Places of rows in all parts, one behind the other."""
-        if self._place_of_view.numel() == 0:
-            if rows.numel() and int(rows.max()) >= self.images:
-                raise InputError("these features were opened without views; ask the view store for some.")
-            return rows
-        if self._place_of_view.device != rows.device:
-            self._place_of_view, self._stride = self._place_of_view.to(rows.device), self._stride.to(rows.device)
-        view = (rows - self.images).clamp_min(0) // self.train
-        index = (rows - self.images) % self.train
-        return torch.where(rows < self.images, rows, self._place_of_view[view] + index * self._stride[view])
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self._places)
 
     def _fits(self, device: torch.device) -> bool:
         """Whether all features are on the device in one piece; they are brought there once if there is room."""

@@ -13,7 +13,7 @@ from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.hashing.base import HashNetwork, HashOutput
-from brcd_lightning.metrics import CodeTable, average_precisions, bootstrap_interval
+from brcd_lightning.metrics import CodeTable, average_precisions_by_ties, bootstrap_intervals
 from brcd_lightning.metrics.ranking import TIES
 
 SIDES = ("query", "database")
@@ -131,23 +131,27 @@ class HashingModule(L.LightningModule):
             self.tables[key].reset()
             if encoder != "student":  # it never changes: encode its images once per fit
                 self._frozen_codes[stage, key] = self.codes[key]
+        values: dict[str, Tensor] = {}  # of each query, by metric
         for metric, (query, database) in pairs.items():
             query_codes, query_labels = self.codes[f"{query}_query"]
             database_codes, database_labels = self.codes[f"{database}_database"]
-            for ties in TIES if stage == "test" else TIES[:1]:
-                name = f"{stage}/{metric}" if ties == "stable" else f"{stage}/{metric}_{ties}"
-                values = average_precisions(
-                    query_codes, database_codes, query_labels, database_labels, self.map_k, ties=ties
-                )
-                self._log_mean(name, values, stage)
-                if ties == "stable" and stage == "test":
-                    self._log_mean(f"{name}_zero_hits", (values == 0).double(), stage)
-
-    def _log_mean(self, name: str, values: Tensor, stage: str) -> None:
-        """Logs the mean over queries; of test metrics keeps the interval too."""
-        self.log(name, values.mean(), prog_bar=stage == "val", rank_zero_only=False)
+            by_ties = average_precisions_by_ties(
+                query_codes,
+                database_codes,
+                query_labels,
+                database_labels,
+                self.map_k,
+                ties=TIES if stage == "test" else TIES[:1],
+            )
+            values[f"{stage}/{metric}"] = by_ties["stable"]
+            if stage == "test":
+                values[f"{stage}/{metric}_expected"] = by_ties["expected"]
+                values[f"{stage}/{metric}_zero_hits"] = (by_ties["stable"] == 0).double()
+        for name, each in values.items():
+            self.log(name, each.mean(), prog_bar=stage == "val", rank_zero_only=False)
         if stage == "test":
-            self.intervals[name] = bootstrap_interval(values)
+            ends = bootstrap_intervals(torch.stack(list(values.values()))).tolist()
+            self.intervals = {name: (low, high) for name, (low, high) in zip(values, ends, strict=True)}
 
 
 class DistillationModule(HashingModule):
@@ -199,6 +203,10 @@ class DistillationModule(HashingModule):
     def encoders(self) -> dict[str, HashNetwork]:
         """Student and teacher."""
         return {"student": self.network, "teacher": self.teacher}
+
+    def on_fit_start(self) -> None:
+        """Encodes what is stored once: the teacher does not change any more."""
+        self.teacher.remember_codes(self.device)
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
         """Sum of the hashing objective's terms and the distillation terms."""

@@ -211,7 +211,7 @@ def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> 
     )
     stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
     if cfg.trainer.get("enable_progress_bar", True):
-        callbacks = [*callbacks, StageProgressBar(refresh_rate=10)]
+        callbacks = [*callbacks, StageProgressBar()]
     epochs = job.epochs(role)
     return make_trainer(
         cfg,

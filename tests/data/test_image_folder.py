@@ -150,3 +150,12 @@ def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_
     assert not unreadable
     assert sorted(digests) == sorted(names)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}'])
+def test_a_damaged_memory_of_the_scan_is_forgotten(tree, content):
+    names, _ = files.list_class_images(tree, "", files.class_folders(tree))
+    digests, _ = files.scan_files(tree, names, skip_corrupt=False)
+    memory = files._digest_file(tree, names)
+    memory.write_text(content)
+    assert files.scan_files(tree, names, skip_corrupt=False) == (digests, {})

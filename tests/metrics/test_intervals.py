@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics import bootstrap_interval
+from brcd_lightning.metrics import bootstrap_interval, bootstrap_intervals
 
 
 def test_covers_the_mean_as_a_normal_interval_would(generator):
@@ -29,3 +29,19 @@ def test_equal_values_have_no_width():
 def test_wrong_input_is_refused(values, options):
     with pytest.raises(InputError):
         bootstrap_interval(values, **options)
+
+
+def test_several_metrics_share_their_draws(generator):
+    values = torch.rand(3, 200, generator=generator, dtype=torch.float64)
+    together = bootstrap_intervals(values, seed=5)
+    assert together.shape == (3, 2)
+    for row, ends in zip(values, together, strict=True):
+        assert bootstrap_interval(row, seed=5) == pytest.approx(tuple(ends.tolist()), abs=1e-12)
+
+
+def test_the_interval_is_that_of_means_of_drawn_values(generator):
+    values = torch.rand(50, generator=generator, dtype=torch.float64)
+    drawn = torch.randint(50, (300, 50), generator=torch.Generator().manual_seed(2))
+    means = values[drawn].mean(dim=1)
+    expected = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert bootstrap_interval(values, resamples=300, seed=2) == pytest.approx(tuple(expected), abs=1e-12)

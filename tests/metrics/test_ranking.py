@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics import average_precision, mean_average_precision
+from brcd_lightning.metrics import (
+    average_precision,
+    average_precisions,
+    average_precisions_by_ties,
+    mean_average_precision,
+)
 from brcd_lightning.metrics.ties import NORMALIZERS
 from conftest import VECTORS, random_codes
 
@@ -126,6 +131,19 @@ def test_without_ties_expected_equals_stable(generator):
             for ties in ("stable", "expected")
         )
         assert torch.allclose(stable, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("budget", [1, 1 << 29])
+def test_both_rules_for_ties_from_one_search(k, normalizer, budget, generator):
+    queries, database = random_codes(9, 6, generator), random_codes(80, 6, generator)
+    labels = [torch.randint(0, 4, (n,), generator=generator) for n in (9, 80)]
+    options = {"normalizer": normalizer, "memory_budget": budget}
+    together = average_precisions_by_ties(queries, database, *labels, k, **options)
+    assert list(together) == ["stable", "expected"]
+    for rule, values in together.items():
+        assert torch.equal(values, average_precisions(queries, database, *labels, k, ties=rule, **options))
 
 
 @pytest.mark.parametrize("ties", ["stable", "expected"])

@@ -79,21 +79,18 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
     """
     require_bool("dataset.skip_corrupt", skip_corrupt)
 
-    remembered = _digest_file(root, names)
-    try:
-        digests = json.loads(remembered.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        digests = {}
+    memory = _digest_file(root, names)
+    digests = _remembered(memory)
     # Only what could be read is remembered: a file may become readable without changing, by its permissions.
     unknown = [name for name in names if name not in digests]
     unreadable = {}
     for name, (digest, reason) in zip(unknown, _decode_all(root, unknown), strict=True):
         if digest:
-            digests[name] = digest
+            digests[name] = bytes.fromhex(digest)
         else:
             unreadable[name] = reason
     if len(unreadable) < len(unknown):
-        write_text(remembered, json.dumps(digests))
+        write_text(memory, json.dumps({name: digest.hex() for name, digest in digests.items()}))
     if unreadable and not skip_corrupt:
         shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
@@ -101,7 +98,16 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
             "dataset.skip_corrupt=true to leave them out."
         )
-    return {name: bytes.fromhex(digest) for name, digest in digests.items()}, unreadable
+    return digests, unreadable
+
+
+def _remembered(path: Path) -> dict[str, bytes]:
+    """Digests of an earlier scan; none if the file is missing, damaged or of another form."""
+    try:
+        digests = json.loads(path.read_text(encoding="utf-8"))
+        return {name: bytes.fromhex(digest) for name, digest in digests.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _digest_file(root: Path, names: Sequence[str]) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from brcd_lightning.data.files import FileImages, class_folders, list_class_images, require_folder, scan_files
@@ -74,4 +72,4 @@ def image_folder(
 
 
 def _first_folder(name: str) -> str:
-    return Path(name).parts[0]
+    return name.partition("/")[0]

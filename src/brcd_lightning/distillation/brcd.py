@@ -218,8 +218,8 @@ class BRCD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``; diagnostics: mean agreement with both teacher codes, and the share of offset positives."""
-        clusters = nearest_centroid(batch.teacher, self.centroids)
-        view_clusters = nearest_centroid(batch.teacher_view, self.centroids)
+        both = nearest_centroid(torch.cat([batch.teacher, batch.teacher_view]), self.centroids)
+        clusters, view_clusters = both.chunk(2)
         loss = brcd_loss(
             batch.student,
             batch.teacher,

@@ -13,6 +13,7 @@ from brcd_lightning.codes import sign
 from brcd_lightning.errors import require_choice, require_positive_int
 
 HEADS = ("linear", "mlp")
+_ROWS_AT_ONCE = 1 << 14
 
 
 class HashOutput(NamedTuple):
@@ -41,6 +42,8 @@ class HashingModel(nn.Module, ABC):
 
     num_views: int = 1
     """How many views of an image the objective compares: 1 or 2."""
+    batch_dependent: bool = False
+    """Whether the training code of an image depends on its batch mates; views are then binarised one by one."""
 
     def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
         super().__init__()
@@ -65,9 +68,12 @@ class HashingModel(nn.Module, ABC):
     def forward(self, features: Tensor, num_views: int = 1) -> list[HashOutput]:
         """Training pass on the features (views * M, d) of several views of the same images, one behind the other."""
         logits = self.head(features)  # one product for all views: small ones one by one take twice the time
-        parts = zip(features.chunk(num_views), logits.chunk(num_views), strict=True)
-        # View by view, since an estimator may look at its whole batch.
-        return [HashOutput(part, part_logits, self.binarize(part_logits)) for part, part_logits in parts]
+        if self.batch_dependent:
+            codes = [self.binarize(view) for view in logits.chunk(num_views)]
+        else:
+            codes = self.binarize(logits).chunk(num_views)
+        views = zip(features.chunk(num_views), logits.chunk(num_views), codes, strict=True)
+        return [HashOutput(*view) for view in views]
 
     def kd_code(self, output: HashOutput) -> Tensor:
         """The differentiable code (M, b) that distillation sees; by default the training code."""
@@ -81,6 +87,7 @@ class HashNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.hashing_model = hashing_model
+        self._codes_by_row: Tensor | None = None
 
     @property
     def bits(self) -> int:
@@ -95,8 +102,10 @@ class HashNetwork(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Codes (M, b) int8 in {-1, +1} of images (M, 3, H, W): +1 where the logit is at least 0.
 
-        The answer does not depend on batch mates or on train mode.
+        Rows (M,) of stored features do as well. The answer does not depend on batch mates or on train mode.
         """
+        if images.ndim == 1 and self._codes_by_row is not None:
+            return self._codes_by_row[images]
         training = self.training
         if training:
             self.eval()
@@ -104,3 +113,15 @@ class HashNetwork(nn.Module):
         if training:
             self.train()
         return codes
+
+    def remember_codes(self, device: torch.device) -> None:
+        """Encodes all stored features of the backbone now, so that `encode` looks rows up; only where there are some.
+
+        For a network that will not train any more: a teacher.
+        """
+        features = self.backbone.features
+        if features is None:
+            return
+        self._codes_by_row = None
+        rows = torch.arange(features.rows, device=device)
+        self._codes_by_row = torch.cat([self.encode(part) for part in rows.split(_ROWS_AT_ONCE)])

@@ -18,7 +18,7 @@ from brcd_lightning.metrics.histograms import (
     precision_recall_by_radius,
     precision_within_radius,
 )
-from brcd_lightning.metrics.intervals import bootstrap_interval
+from brcd_lightning.metrics.intervals import bootstrap_interval, bootstrap_intervals
 from brcd_lightning.metrics.lists import (
     RankedLists,
     list_average_precision,
@@ -29,7 +29,12 @@ from brcd_lightning.metrics.lists import (
     relevance_of,
     zero_hit_share,
 )
-from brcd_lightning.metrics.ranking import average_precision, average_precisions, mean_average_precision
+from brcd_lightning.metrics.ranking import (
+    average_precision,
+    average_precisions,
+    average_precisions_by_ties,
+    mean_average_precision,
+)
 from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalMetric
 
 __all__ = [
@@ -41,9 +46,11 @@ __all__ = [
     "RetrievalMetric",
     "average_precision",
     "average_precisions",
+    "average_precisions_by_ties",
     "bit_balance",
     "bit_correlation",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "distance_histograms",
     "expected_precision_at_k",
     "expected_recall_at_k",

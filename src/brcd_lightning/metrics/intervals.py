@@ -24,19 +24,41 @@ def bootstrap_interval(
     Returns:
         Lower and upper end.
     """
+    if values.ndim != 1:
+        raise InputError(f"values must have shape (queries,), got {tuple(values.shape)}.")
+    low, high = bootstrap_intervals(values[None], confidence=confidence, resamples=resamples, seed=seed)[0].tolist()
+    return low, high
+
+
+def bootstrap_intervals(values: Tensor, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Tensor:
+    """Intervals of several means over the same queries, from the same draws; see `bootstrap_interval`.
+
+    Args:
+        values: (m, Q) one number per metric and query.
+        confidence: see `bootstrap_interval`.
+        resamples: see `bootstrap_interval`.
+        seed: see `bootstrap_interval`.
+
+    Returns:
+        (m, 2) float64, lower and upper ends.
+    """
     require_positive_int("resamples", resamples)
-    if values.ndim != 1 or len(values) == 0:
-        raise InputError(f"values must have shape (queries,) with at least one, got {tuple(values.shape)}.")
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(
+            f"values must have shape (metrics, queries) with at least one query, got {tuple(values.shape)}."
+        )
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")
     values = values.double().cpu()
+    queries = values.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    step = max(1, _BLOCK // len(values))
-    blocks = []
-    for done in range(0, resamples, step):
-        drawn = torch.randint(len(values), (min(step, resamples - done), len(values)), generator=generator)
-        blocks.append(values[drawn].mean(dim=1))
-    means = torch.cat(blocks)
+    means = []
+    for rows in torch.arange(resamples).split(max(1, _BLOCK // queries)):
+        drawn = torch.randint(queries, (len(rows), queries), generator=generator)
+        drawn += queries * torch.arange(len(rows))[:, None]
+        # How often each query was drawn, so that one product serves all metrics.
+        times = drawn.flatten().bincount(minlength=drawn.numel()).view(drawn.shape)
+        means.append(values @ times.double().T / queries)
     tail = (1 - confidence) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    return torch.cat(means, dim=1).quantile(ends, dim=1).T

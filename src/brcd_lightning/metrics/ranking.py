@@ -5,6 +5,7 @@ Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,39 @@ def average_precisions(
     Returns:
         (Q,) float64 in [0, 1].
     """
-    _check_options(k, ties, normalizer)
+    values = average_precisions_by_ties(
+        query_codes,
+        database_codes,
+        query_labels,
+        database_labels,
+        k,
+        ties=(ties,),
+        normalizer=normalizer,
+        memory_budget=memory_budget,
+        permutation_seed=permutation_seed,
+    )
+    return values[ties]
+
+
+def average_precisions_by_ties(
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    k: int,
+    *,
+    ties: Sequence[str] = TIES,
+    normalizer: str = "topk",
+    memory_budget: int = DEFAULT_BUDGET,
+    permutation_seed: int | None = None,
+) -> dict[str, Tensor]:
+    """AP@K of every query under several rules for ties, from one search; see `mean_average_precision`.
+
+    Returns:
+        (Q,) float64 in [0, 1] by rule.
+    """
+    for rule in ties:
+        _check_options(k, rule, normalizer)
     for name, codes, labels in (
         ("query", query_codes, query_labels),
         ("database", database_codes, database_labels),
@@ -94,17 +127,21 @@ def average_precisions(
         query_codes, database_codes = as_packed(query_codes), as_packed(database_codes)
     query, database = _Side(query_codes, query_labels), _Side(database_codes, database_labels)
     total = None if normalizer == "topk" else relevant_totals(query_labels, database_labels)
-    values = []
-    if ties == "stable":
-        for rows in chunks(len(query_codes), _bytes_per_query(database, k), memory_budget):
-            _, relevance = _retrieve(query.at(rows), database, k)
-            values.append(list_average_precision(relevance, k, normalizer, total if total is None else total[rows]))
-        return torch.cat(values)
-    items, relevant = _group_counts(query, database, k, memory_budget)
-    for rows in chunks(len(query_codes), _BYTES_PER_GROUP * items.shape[1], memory_budget):
-        part = total if total is None else total[rows]
-        values.append(expected_average_precision(items[rows], relevant[rows], k, normalizer, part))
-    return torch.cat(values)
+
+    count = len(query_codes)
+    values = {rule: torch.empty(count, dtype=torch.float64, device=query_codes.device) for rule in ties}
+    items, relevant = _no_counts(query)
+    for rows, distances, relevance in _ranked(query, database, k, memory_budget, whole_ties="expected" in ties):
+        if "stable" in ties:
+            part = None if total is None else total[rows]
+            values["stable"][rows] = list_average_precision(relevance[:, :k], k, normalizer, part)
+        if "expected" in ties:
+            items[rows], relevant[rows] = _counts_of_lists(distances, relevance, items.shape[1])
+    if "expected" in ties:
+        for rows in chunks(count, _BYTES_PER_GROUP * items.shape[1], memory_budget):
+            part = None if total is None else total[rows]
+            values["expected"][rows] = expected_average_precision(items[rows], relevant[rows], k, normalizer, part)
+    return values
 
 
 def mean_average_precision(
@@ -161,26 +198,36 @@ def _retrieve(query: _Side, database: _Side, k: int) -> tuple[Tensor, Tensor]:
     return distances, relevance_of(query.labels, database.labels, positions)
 
 
-def _group_counts(query: _Side, database: _Side, k: int, memory_budget: int) -> tuple[Tensor, Tensor]:
-    """Items and relevant items (Q, G) at each distance, complete up to the group that holds the K-th place.
+def _ranked(
+    query: _Side, database: _Side, k: int, memory_budget: int, *, whole_ties: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of queries with distances and relevance (rows, depth) of their nearest items, in parts.
 
-    That group may go on beyond the K-th place, so the search goes twice as deep, and deeper where it must.
+    With `whole_ties` a list holds the whole group of equal distances at the K-th place, which may go on beyond it: the
+    search goes twice as deep, and deeper where it must.
     """
-    groups = query.codes.shape[1] * (8 if query.codes.dtype == torch.uint8 else 1) + 1
-    shape, device = (len(query.codes), groups), query.codes.device
-    items, relevant = (torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2))
-    unfinished = torch.arange(len(query.codes), device=device)
-    cut, depth = min(k, len(database.codes)), k
+    unfinished = torch.arange(len(query.codes), device=query.codes.device)
+    cut, depth = min(k, len(database.codes)), 2 * k if whole_ties else k
     while len(unfinished):
-        depth = min(2 * depth, len(database.codes))
+        depth = min(depth, len(database.codes))
         open_ended = []
         for rows in chunks(len(unfinished), _bytes_per_query(database, depth), memory_budget):
             part = unfinished[rows]
             distances, relevance = _retrieve(query.at(part), database, depth)
-            items[part], relevant[part] = _histograms(distances.long(), relevance, groups)
-            open_ended.append(part[distances[:, -1] == distances[:, cut - 1]])
-        unfinished = torch.cat(open_ended)[: 0 if depth == len(database.codes) else None]
-    return items, relevant
+            if whole_ties and depth < len(database.codes):
+                whole = distances[:, -1] != distances[:, cut - 1]
+                open_ended.append(part[~whole])
+                part, distances, relevance = part[whole], distances[whole], relevance[whole]
+            yield part, distances, relevance
+        unfinished = torch.cat(open_ended) if open_ended else unfinished[:0]
+        depth *= 2
+
+
+def _no_counts(query: _Side) -> tuple[Tensor, Tensor]:
+    """Zeros (Q, G): items and relevant items at each distance 0..b."""
+    bits = query.codes.shape[1] * (8 if query.codes.dtype == torch.uint8 else 1)
+    items = torch.zeros(len(query.codes), bits + 1, dtype=torch.long, device=query.codes.device)
+    return items, items.clone()
 
 
 def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -189,6 +236,14 @@ def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Te
     keys += 2 * size * torch.arange(len(keys), device=keys.device)[:, None]
     counts = keys.flatten().bincount(minlength=2 * size * len(keys)).view(len(keys), 2, size)
     return counts.sum(dim=1), counts[:, 1]
+
+
+def _counts_of_lists(distances: Tensor, relevance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """The same as `_histograms`, several times faster, for distances (Q, D) that ascend."""
+    bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
+    items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
+    hits = torch.nn.functional.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
+    return tuple(torch.diff(sums, dim=1, prepend=torch.zeros_like(sums[:, :1])) for sums in (items, hits))
 
 
 def _bytes_per_query(database: _Side, depth: int) -> int:
