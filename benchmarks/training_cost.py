@@ -35,6 +35,7 @@ from brcd_lightning.data.stored import StoredDataModule
 from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD
+from brcd_lightning.feature_store import FeatureTable
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
 from brcd_lightning.modules import DistillationModule
@@ -89,7 +90,8 @@ def online_step(options: argparse.Namespace, workers: int) -> float:
     optimizer = torch.optim.Adam((p for p in student.parameters() if p.requires_grad), lr=1e-3)
     loader: DataLoader = data.train_dataloader()
     ends = []
-    for number, batch in enumerate(loader):
+    for number, prepared in enumerate(loader):
+        batch = data.on_after_batch_transfer(prepared)
         views = [student([view])[0] for view in (batch.first, batch.second)]
         codes = [teacher.encode(view).float() for view in (batch.first, batch.second)]
         loss = sum(student.hashing_model.objective(views).values())
@@ -129,10 +131,13 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
     # Steps on a store of the real size, of random features: a step does not see what they are.
     splits = random_splits(2 * TRAIN)
     views = options.views
-    count = len(used_positions(splits)) + views * len(splits.train)
+    images = len(used_positions(splits))
     for backbone in backbones.values():
-        features = torch.randn(count, backbone.num_features, dtype=torch.float16)
-        backbone.features = lambda rows, features=features: features[rows].float()
+        parts = [
+            torch.randn(images, 1, backbone.num_features),
+            torch.randn(len(splits.train), views, backbone.num_features),
+        ]
+        backbone.features = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
     times = StepTimes()
     module = DistillationModule(student, teacher, BRCD(num_clusters=10), "clean", 1e-3, 1000, {})
     trainer = L.Trainer(

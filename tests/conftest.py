@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.datamodule import HashingDataModule
@@ -69,6 +70,13 @@ def make_network(bits=16, widths=(4,), seed=0, freeze="none", **options):
     torch.manual_seed(seed)
     backbone = small_backbone(widths, grid=2, freeze=freeze)
     return HashNetwork(backbone, CIBHash(backbone.num_features, bits, **options))
+
+
+def network_input(splits, positions, transforms=None):
+    """Images (n, 3, S, S) at positions of the source, under the evaluation transform."""
+    transforms = transforms or digit_images(16)
+    prepared = [transforms.prepare(splits.source.load(int(position))) for position in positions]
+    return transforms.finish(default_collate(prepared))
 
 
 def make_datamodule(splits, **options):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from brcd_lightning.callbacks import StageProgressBar
 from brcd_lightning.clusters import bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.none import NoDistillation
-from conftest import make_datamodule
+from conftest import make_datamodule, network_input
 from test_modules import distillation, make_trainer
 
 
@@ -14,8 +14,7 @@ def test_fit_start_clusters_the_clean_training_codes(tmp_path, splits):
     module = distillation()
     data = make_datamodule(splits)
     make_trainer(tmp_path, module=module).fit(module, datamodule=data)
-    images = torch.stack([data.transforms.evaluation(splits.source.load(int(i))) for i in splits.train])
-    codes = module.teacher.encode(images)
+    codes = module.teacher.encode(network_input(splits, splits.train))
     assert torch.equal(module.training_codes, codes)
     centroids, assignments = kmeans_codes(codes, 4, seed=0, restarts=2)
     assert torch.equal(module.kd_method.centroids, centroids)

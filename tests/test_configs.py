@@ -77,7 +77,7 @@ def test_data_sets_build_from_local_files(option, tmp_path):
     cfg = composed([*overrides, "data.batch_size=4"])
     data = build(cfg.data, splits=build(cfg.dataset), transforms=build(cfg.transform), anchor_view="clean", seed=0)
     batch = next(iter(data.train_dataloader()))
-    assert batch.anchor.shape == (4, 3, cfg.transform.size, cfg.transform.size)
+    assert batch.anchor.pixels.shape == (4, 3, cfg.transform.size, cfg.transform.size)
 
 
 @pytest.mark.parametrize("option", [file for file in FILES if file.startswith("trainer/")])

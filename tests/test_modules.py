@@ -5,14 +5,13 @@ import torch
 from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.checkpoints import AtomicCheckpointIO
 from brcd_lightning.data.fake import fake
-from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.distillation.brcd import BRCD
 from brcd_lightning.distillation.none import NoDistillation
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import mean_average_precision
 from brcd_lightning.modules import DistillationModule, HashingModule
-from conftest import make_datamodule, make_network
+from conftest import make_datamodule, make_network, network_input
 
 
 def distillation(method=None, anchor_view="clean", **network):
@@ -24,7 +23,7 @@ def distillation(method=None, anchor_view="clean", **network):
 def make_teacher():
     """An untrained teacher whose bits differ between images: its logits are centred on the training images."""
     teacher, splits = make_network(seed=2, widths=(8,)).eval(), fake()
-    images = torch.stack([digit_images(16).evaluation(splits.source.load(int(i))) for i in splits.train])
+    images = network_input(splits, splits.train)
     with torch.no_grad():
         teacher.hashing_model.head.bias -= teacher([images])[0].logits.median(dim=0).values
     return teacher
@@ -131,11 +130,7 @@ def test_without_distillation_the_teacher_is_not_asked_in_training(tmp_path, spl
 def test_test_metrics_are_computed_over_whole_splits(tmp_path, splits):
     module = distillation()
     metrics = make_trainer(tmp_path, module=module).test(module, datamodule=make_datamodule(splits), verbose=False)[0]
-    transform = make_datamodule(splits).transforms.evaluation
-    images = {
-        role: torch.stack([transform(splits.source.load(int(i))) for i in splits.positions(role)])
-        for role in ("query", "database")
-    }
+    images = {role: network_input(splits, splits.positions(role)) for role in ("query", "database")}
     student, teacher = module.network, module.teacher
     for name, query, database in (
         ("sshp", student, student),

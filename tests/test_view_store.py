@@ -15,7 +15,7 @@ from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from brcd_lightning.view_store import ViewStore, state_digest
-from conftest import TINY, make_network, run_command
+from conftest import TINY, make_network, network_input, run_command
 
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
@@ -91,9 +91,8 @@ def test_equal_backbones_share_one_store_and_others_do_not(tmp_path, splits):
 def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
     network = backbone()
     attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)
-    pixels = digit_images(16).evaluation(splits.source.load(int(splits.source.labels.new_tensor(0))))
     assert network(torch.tensor([0, 1])).shape == (2, network.num_features)
-    assert torch.allclose(network(torch.tensor([0])), network(pixels[None]), atol=1e-5)
+    assert torch.allclose(network(torch.tensor([0])), network(network_input(splits, [0])), atol=1e-5)
     assert not network.training
 
 

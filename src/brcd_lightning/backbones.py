@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     def __init__(self, network: nn.Module, num_features: int, freeze: str) -> None:
         require_choice("freeze", freeze, FREEZE_MODES)
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.num_features = num_features
         self.freeze = freeze
         # Side of the only image size a network takes, for those (ViTs) that take one; None for any size.

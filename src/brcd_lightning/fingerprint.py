@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from brcd_lightning.data import transforms
 from brcd_lightning.files import sha256_of
 
 _NOT_DATA = ("root", "download")
@@ -32,6 +33,11 @@ def architecture(cfg: DictConfig, role: str) -> dict[str, Any]:
     }
 
 
+def transform(cfg: DictConfig) -> dict[str, Any]:
+    """What the pixels of evaluation images and views depend on, beside the images and seeds."""
+    return _plain(cfg.transform) | {"version": transforms.VERSION}
+
+
 def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str, stored_views: Mapping[str, Any] | None = None) -> str:
     """Identifies a teacher by everything that shapes its weights.
 
@@ -51,7 +57,7 @@ def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str, stored_views: M
     payload = {
         "split": split_fingerprint,
         "dataset": {key: value for key, value in _plain(cfg.dataset).items() if key not in _NOT_DATA},
-        "transform": _plain(cfg.transform),
+        "transform": transform(cfg),
         "hashing_model": _plain(cfg.hashing_model),
         "bits": cfg.bits,
         "map_k": cfg.map_k,

@@ -190,6 +190,8 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
         raise InputError(
             f"{role}.backbone takes images of {backbone.image_size} pixels, got transform.size={cfg.transform.size}."
         )
+    if cfg.compile:
+        backbone.network.compile()
     model = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=options.head)
     return HashNetwork(backbone, model)
 

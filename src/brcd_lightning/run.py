@@ -24,6 +24,7 @@ from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
+from brcd_lightning.fingerprint import transform
 from brcd_lightning.gallery import save_gallery
 from brcd_lightning.job import Job, build_job, make_trainer, plan
 from brcd_lightning.loggers import LogContext, close_loggers
@@ -157,7 +158,7 @@ def _datamodule(job: Job, stage: str) -> HashingDataModule:
             {role: networks[role].backbone for role in roles},
             job.splits,
             job.transforms,
-            {role: job.architecture(role)["backbone"] for role in roles} | {"transform": job.config()["transform"]},
+            {role: job.architecture(role)["backbone"] for role in roles} | {"transform": transform(job.cfg)},
             # A test alone needs no views; its teacher may still have to be trained.
             views=0 if (job.cfg.stage, stage) == ("test", "student") else job.view_store.views,
             device=job.trainer.strategy.root_device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from brcd_lightning.backbones import Backbone
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.store_builder import fill, used_positions
-from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.data.transforms import ImageTransforms, PreparedImages
 from brcd_lightning.errors import (
     InputError,
-    require_bool,
     require_choice,
     require_non_negative_int,
     require_positive,
@@ -40,7 +39,6 @@ class ViewStore:
         dtype: ``float16`` or ``float32``.
         max_gb: refuse to let `folder` grow beyond this.
         num_workers: processes that decode and transform while building; one per processor, at most 16, when None.
-        compile: compile the backbones before filling the store: worth its minute for large ones on a GPU.
         seed: of the views; not the seed of a run, so that all runs share them.
         folder: of all stores.
     """
@@ -52,7 +50,6 @@ class ViewStore:
         dtype: str = "float16",
         max_gb: float = 50.0,
         num_workers: int | None = None,
-        compile: bool = False,
         seed: int = 0,
         folder: str = "outputs/features",
     ) -> None:
@@ -61,11 +58,9 @@ class ViewStore:
         require_choice("view_store.dtype", dtype, DTYPES)
         require_positive("view_store.max_gb", max_gb)
         require_non_negative_int("view_store.seed", seed)
-        require_bool("view_store.compile", compile)
         if num_workers is not None:
             require_non_negative_int("view_store.num_workers", num_workers)
         self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed
-        self.compile = compile
         self.num_workers = min(os.cpu_count() or 1, 16) if num_workers is None else num_workers
         self.folder = Path(folder).resolve()
         self._tables: dict[tuple[str, int], FeatureTable] = {}
@@ -143,21 +138,19 @@ class ViewStore:
         if lacking:
             self._announce(lacking, views, say)
 
-        compiled = {backbone: torch.compile(backbone) for backbone in backbones.values()} if self.compile else {}
-
-        def forward(backbone: nn.Module, inputs: Tensor) -> Tensor:
+        def forward(networks: Sequence[nn.Module], images: PreparedImages) -> list[Tensor]:
+            images = PreparedImages(*(tensor.to(device, non_blocking=True) for tensor in images))
             enabled = precision in AUTOCAST
+            inputs = transforms.finish(images)  # once for all networks: they see the same pixels
             with (
                 torch.inference_mode(),
                 torch.autocast(device.type, AUTOCAST.get(precision, torch.bfloat16), enabled=enabled),
             ):
-                return compiled.get(backbone, backbone)(
-                    inputs.to(device, non_blocking=True, memory_format=torch.channels_last)
-                ).float()
+                return [network(inputs).float().cpu() for network in networks]
 
         modes = {role: backbone.training for role, backbone in backbones.items()}
         for backbone in backbones.values():
-            backbone.to(device, memory_format=torch.channels_last).eval()
+            backbone.to(device).eval()
         seconds = fill(
             [(stores[role], backbone) for role, backbone in backbones.items()],
             splits,
@@ -171,7 +164,7 @@ class ViewStore:
         if lacking:
             say(f"View store: ready after {seconds:.0f} s in {self.folder}")
         for role, backbone in backbones.items():
-            backbone.to(memory_format=torch.contiguous_format).train(modes[role])
+            backbone.train(modes[role])
             key = (stores[role].fingerprint, views)
             if key not in self._tables:
                 self._tables[key] = stores[role].open(views)

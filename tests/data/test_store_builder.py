@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.store_builder import fill, stored_view, used_positions
@@ -7,6 +8,7 @@ from brcd_lightning.data.stored import evaluation_rows
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore
+from conftest import network_input
 
 VIEWS = 4
 
@@ -19,8 +21,9 @@ def make_target(root, splits, widths=(4,), dtype="float16"):
 
 
 @torch.no_grad()
-def forward(backbone, inputs):
-    return backbone(inputs)
+def forward(backbones, images):
+    inputs = digit_images(16).finish(images)
+    return [backbone(inputs) for backbone in backbones]
 
 
 def build(targets, splits, views=VIEWS, num_workers=0, forward=forward):
@@ -40,12 +43,13 @@ def test_stored_features_equal_online_ones(tmp_path, splits, dtype):
         for index in (0, 17, len(splits.train) - 1):
             pixels = splits.source.load(int(splits.train[index]))
             for view in range(VIEWS):
-                online = forward(backbone, stored_view(transforms, pixels, 3, index, view)[None])
+                prepared = default_collate([stored_view(transforms, pixels, 3, index, view)])
+                (online,) = forward([backbone], prepared)
                 stored = table(torch.tensor([images + view * len(splits.train) + index]))
                 assert torch.allclose(stored, online, **tolerance)
         for role in ("query", "database", "train"):
             rows = evaluation_rows(splits, splits.positions(role))
-            online = forward(backbone, transforms.evaluation(splits.source.load(int(splits.positions(role)[5])))[None])
+            online = backbone(network_input(splits, splits.positions(role)[5:6]))
             assert torch.allclose(table(rows[5:6]), online, **tolerance)
 
 
@@ -63,9 +67,9 @@ def test_views_differ_and_do_not_depend_on_who_draws_them(tmp_path, splits):
 def test_only_what_is_missing_is_computed(tmp_path, splits):
     seen = []
 
-    def counting(backbone, inputs):
-        seen.append((backbone, len(inputs)))
-        return forward(backbone, inputs)
+    def counting(backbones, images):
+        seen.extend((backbone, len(images.pixels)) for backbone in backbones)
+        return forward(backbones, images)
 
     one, other = make_target(tmp_path, splits, (4,)), make_target(tmp_path, splits, (8,))
     build([one], splits, views=2)

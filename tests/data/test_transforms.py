@@ -1,7 +1,17 @@
 import torch
+from torch.utils.data import default_collate
 
+from brcd_lightning.data.colours import FIELDS
 from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.transforms import digit_images, natural_images
+
+
+def views(transforms, pixels, count=1):
+    return transforms.finish(default_collate([transforms.prepare_view(pixels) for _ in range(count)]))
+
+
+def evaluated(transforms, pixels):
+    return transforms.finish(default_collate([transforms.prepare(pixels)]))
 
 
 def test_shapes_and_types(generator):
@@ -11,33 +21,50 @@ def test_shapes_and_types(generator):
         (natural_images(32, center_crop=False), 32),
         (digit_images(16), 16),
     ):
-        for transform in transforms:
-            image = transform(pixels)
-            assert image.shape == (3, size, size)
-            assert image.dtype == torch.float32
+        for prepared in (transforms.prepare(pixels), transforms.prepare_view(pixels)):
+            assert prepared.pixels.shape == (3, size, size)
+            assert prepared.pixels.dtype == torch.uint8
+        for images in (views(transforms, pixels, 3), evaluated(transforms, pixels)):
+            assert images.shape[1:] == (3, size, size)
+            assert images.dtype == torch.float32
+
+
+def test_only_views_of_photographs_change_colours(generator):
+    pixels = torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8)
+    assert natural_images(32).prepare_view(pixels).colours.shape == (len(FIELDS),)
+    for prepared in (
+        natural_images(32).prepare(pixels),
+        digit_images(16).prepare_view(pixels),
+        digit_images(16).prepare(pixels),
+    ):
+        assert prepared.colours.shape == (0,)
 
 
 def test_evaluation_is_fixed_and_views_are_random(generator):
     pixels = torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8)
     transforms = natural_images(32)
-    assert torch.equal(transforms.evaluation(pixels), transforms.evaluation(pixels))
-    assert not torch.equal(transforms.view(pixels), transforms.view(pixels))
+    assert torch.equal(evaluated(transforms, pixels), evaluated(transforms, pixels))
+    assert not torch.equal(views(transforms, pixels), views(transforms, pixels))
 
 
-def test_views_depend_on_the_stream_alone(generator):
+def test_views_depend_on_the_stream_alone_and_not_on_batch_mates(generator):
     pixels = torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8)
-    view = natural_images(32).view
-    with random_stream(1, 2, 3):
-        first = view(pixels)
+    transforms = natural_images(32)
+
+    def prepared(*key):
+        with random_stream(*key):
+            return transforms.prepare_view(pixels)
+
+    keys = [(1, 2, view) for view in range(12)]
+    together = transforms.finish(default_collate([prepared(*key) for key in keys]))
     torch.rand(7)
-    with random_stream(1, 2, 3):
-        assert torch.equal(view(pixels), first)
-    with random_stream(1, 2, 4):
-        assert not torch.equal(view(pixels), first)
+    for key, image in zip(keys, together, strict=True):
+        assert torch.allclose(transforms.finish(default_collate([prepared(*key)]))[0], image, atol=1e-6)
+    assert len(together.unique(dim=0)) == len(keys)
 
 
 def test_resize_is_the_plain_bilinear_one():
     flat = torch.full((3, 20, 20), 255, dtype=torch.uint8)
-    image = natural_images(64, center_crop=False).evaluation(flat)
+    image = evaluated(natural_images(64, center_crop=False), flat)[0]
     expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     assert torch.allclose(image, expected[:, None, None].expand_as(image), atol=1e-5)

@@ -11,23 +11,26 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.data.transforms import ImageTransforms, PreparedImages
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 
 ANCHOR_VIEWS = ("clean", "aug")
 
 
 class ViewBatch(NamedTuple):
-    """M training images; it holds no labels."""
+    """M training images; it holds no labels.
+
+    From a loader, images come as `PreparedImages`; on the device they become network input (M, 3, S, S) float32.
+    """
 
     index: Tensor
     """(M,) int64 position in the training split."""
-    anchor: Tensor
-    """(M, 3, H, W) the image under the evaluation transform (``clean``) or its first augmentation (``aug``)."""
-    first: Tensor
-    """(M, 3, H, W) one augmentation."""
-    second: Tensor
-    """(M, 3, H, W) another augmentation; the x' of the paper."""
+    anchor: Tensor | PreparedImages | None
+    """The image under the evaluation transform (``clean``), or `first` (``aug``; None before it is on the device)."""
+    first: Tensor | PreparedImages
+    """One augmentation."""
+    second: Tensor | PreparedImages
+    """Another augmentation; the x' of the paper."""
 
 
 class EvalBatch(NamedTuple):
@@ -35,8 +38,8 @@ class EvalBatch(NamedTuple):
 
     index: Tensor
     """(M,) int64 position in the split."""
-    image: Tensor
-    """(M, 3, H, W) float32."""
+    image: Tensor | PreparedImages
+    """The images, as in `ViewBatch`."""
     label: Tensor
     """(M,) int64 class, or (M, C) multi-hot."""
 
@@ -57,12 +60,12 @@ class ViewDataset(Dataset[ViewBatch]):
         epoch, index = key
         pixels = self.splits.source.load(int(self.splits.train[index]))
         first, second = (self._view(pixels, epoch, index, view) for view in (0, 1))
-        anchor = first if self.anchor_view == "aug" else self.transforms.evaluation(pixels)
+        anchor = None if self.anchor_view == "aug" else self.transforms.prepare(pixels)
         return ViewBatch(torch.tensor(index), anchor, first, second)
 
-    def _view(self, pixels: Tensor, epoch: int, index: int, view: int) -> Tensor:
+    def _view(self, pixels: Tensor, epoch: int, index: int, view: int) -> PreparedImages:
         with random_stream(self.seed, epoch, index, view):
-            return self.transforms.view(pixels)
+            return self.transforms.prepare_view(pixels)
 
 
 class EvalDataset(Dataset[EvalBatch]):
@@ -79,7 +82,7 @@ class EvalDataset(Dataset[EvalBatch]):
     def __getitem__(self, index: int) -> EvalBatch:
         position = int(self.positions[index])
         pixels = self.source.load(position)
-        return EvalBatch(torch.tensor(index), self.transforms.evaluation(pixels), self.source.labels[position])
+        return EvalBatch(torch.tensor(index), self.transforms.prepare(pixels), self.source.labels[position])
 
 
 class HashingDataModule(L.LightningDataModule):
@@ -140,7 +143,20 @@ class HashingDataModule(L.LightningDataModule):
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
         """One batch of what a dataset gives."""
-        return default_collate(items)
+        columns = zip(*items, strict=True)
+        return type(items[0])(*(None if column[0] is None else default_collate(column) for column in columns))
+
+    def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
+        """Colours and normalises what the loader workers prepared, on the device."""
+        ready = {
+            name: self.transforms.finish(value)
+            for name, value in batch._asdict().items()
+            if isinstance(value, PreparedImages)
+        }
+        batch = batch._replace(**ready)
+        if isinstance(batch, ViewBatch) and batch.anchor is None:
+            batch = batch._replace(anchor=batch.first)
+        return batch
 
     def train_dataloader(self) -> DataLoader:
         """Batches of `ViewBatch`."""

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import ROLES, Splits
-from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.data.transforms import ImageTransforms, PreparedImages
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore, Part, PartWriter
 
@@ -25,14 +25,14 @@ def used_positions(splits: Splits) -> Tensor:
     return torch.cat([splits.positions(role) for role in ROLES]).unique()
 
 
-def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> Tensor:
+def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> PreparedImages:
     """View number `view` of training image `index`: the same pixels for every backbone, worker and machine."""
     with random_stream(seed, index, view):
-        return transforms.view(pixels)
+        return transforms.prepare_view(pixels)
 
 
-class PartImages(Dataset[tuple[int, Tensor | InputError]]):
-    """Network inputs of a part, block by block: (number of the block, inputs (images * views, 3, H, W))."""
+class PartImages(Dataset[tuple[int, PreparedImages | InputError]]):
+    """Images of a part, block by block: (number of the block, its images * views)."""
 
     def __init__(
         self, splits: Splits, transforms: ImageTransforms, seed: int, part: Part, blocks: Sequence[range]
@@ -44,16 +44,16 @@ class PartImages(Dataset[tuple[int, Tensor | InputError]]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def __getitem__(self, number: int) -> tuple[int, Tensor | InputError]:
+    def __getitem__(self, number: int) -> tuple[int, PreparedImages | InputError]:
         try:
-            return number, torch.stack([row for item in self._blocks[number] for row in self._rows(item)])
+            return number, default_collate([row for item in self._blocks[number] for row in self._rows(item)])
         except InputError as error:
             return number, error  # raised in the main process: a worker's would arrive wrapped in tracebacks
 
-    def _rows(self, item: int) -> list[Tensor]:
+    def _rows(self, item: int) -> list[PreparedImages]:
         pixels = self._source.load(int(self._positions[item]))
         if self._part.first_view < 0:
-            return [self._transforms.evaluation(pixels)]
+            return [self._transforms.prepare(pixels)]
         views = range(self._part.first_view, self._part.first_view + self._part.views)
         return [stored_view(self._transforms, pixels, self._seed, item, view) for view in views]
 
@@ -66,7 +66,7 @@ def fill(
     views: int,
     seed: int,
     num_workers: int,
-    forward: Callable[[nn.Module, Tensor], Tensor],
+    forward: Callable[[Sequence[nn.Module], PreparedImages], list[Tensor]],
     progress: bool = True,
 ) -> float:
     """Computes what the stores of a job still lack.
@@ -80,7 +80,7 @@ def fill(
         views: per training image.
         seed: of the views.
         num_workers: processes that decode and transform.
-        forward: features (M, d) of a backbone and inputs (M, 3, H, W), on the device and in the precision wanted.
+        forward: features (M, d) of each backbone for M images, on the device and in the precision wanted.
         progress: show a bar.
 
     Returns:
@@ -111,10 +111,12 @@ def fill(
                 if isinstance(inputs, InputError):
                     raise inputs
                 block = todo[number]
-                for (writer, backbone), blocks in zip(writers, lacks, strict=True):
-                    if block in blocks:
-                        features = torch.cat([forward(backbone, rows).cpu() for rows in inputs.split(_FORWARD_ROWS)])
-                        writer.write(block, features.view(len(block), part.views, -1))
+                wanting = [pair for pair, blocks in zip(writers, lacks, strict=True) if block in blocks]
+                backbones = [backbone for _, backbone in wanting]
+                pieces = zip(inputs.pixels.split(_FORWARD_ROWS), inputs.colours.split(_FORWARD_ROWS), strict=True)
+                features = zip(*(forward(backbones, PreparedImages(*piece)) for piece in pieces), strict=True)
+                for (writer, _), found in zip(wanting, features, strict=True):
+                    writer.write(block, torch.cat(found).view(len(block), part.views, -1))
                 bar.advance(task, len(block) * part.views)
             for writer, _ in writers:
                 writer.finish()

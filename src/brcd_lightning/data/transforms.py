@@ -1,33 +1,73 @@
-"""From uint8 pixels to network input: the evaluation transform and the random view.
+"""From uint8 pixels to network input: the evaluation transform and the random view, in two steps.
 
-Everything random draws from torch's generator, so a seeded generator gives the same view anywhere.
+`prepare` crops one image and draws its random colours, in a loader worker; `finish` colours and normalises whole
+batches, on the device where the network is. Everything random draws from torch's generator in the first step, so a
+seeded generator gives the same view anywhere, for any network.
+
+Shapes: N images; S x S pixels of network input; P numbers that describe the colours of a view.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from brcd_lightning.data.colours import FIELDS, ColourJitter, apply_colours
 from brcd_lightning.errors import require_bool, require_positive_int
 
+VERSION = 2
+"""Counts in fingerprints; another whenever the same seed would give other pixels."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class ImageTransforms(NamedTuple):
-    """Both map one image (3, H, W) uint8 to (3, size, size) float32."""
+class PreparedImages(NamedTuple):
+    """Cropped images on their way to the device; one image, or a batch with a leading dimension."""
 
-    view: nn.Module
-    """A random augmentation."""
+    pixels: Tensor
+    """(N, 3, S, S) uint8."""
+    colours: Tensor
+    """(N, P) float32, see `colours.FIELDS`; P = 0 where colours stay."""
+
+
+@dataclass(frozen=True)
+class ImageTransforms:
+    """How images become network input.
+
+    Attributes:
+        evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.
+        view: the same at random: augmented views.
+        mean: of each channel, subtracted.
+        std: of each channel, divided by.
+        jitter: random colours of views; None for none.
+    """
+
     evaluation: nn.Module
-    """The fixed transform of queries, database and clean anchors."""
+    view: nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
+    jitter: ColourJitter | None = None
 
+    def prepare(self, pixels: Tensor) -> PreparedImages:
+        """One image (3, H, W) uint8 for evaluation."""
+        return PreparedImages(self.evaluation(pixels), torch.empty(0))
 
-def _to_input(mean: tuple[float, ...], std: tuple[float, ...]) -> list[nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    def prepare_view(self, pixels: Tensor) -> PreparedImages:
+        """One random view of an image (3, H, W) uint8, from torch's default generator."""
+        return PreparedImages(self.view(pixels), torch.empty(0) if self.jitter is None else self.jitter.draw())
+
+    def finish(self, prepared: PreparedImages) -> Tensor:
+        """Network input (N, 3, S, S) float32 of a batch, on its device."""
+        images = prepared.pixels.float() / 255
+        if prepared.colours.shape[-1] == len(FIELDS):
+            images = apply_colours(images, prepared.colours)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:
@@ -40,20 +80,16 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
     """
     require_positive_int("transform.size", size)
     require_bool("transform.center_crop", center_crop)
-    normalise = _to_input(IMAGENET_MEAN, IMAGENET_STD)
     bilinear = InterpolationMode.BILINEAR
     view = [
         v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True),
         v2.RandomHorizontalFlip(0.5),
-        v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)], p=0.7),
-        v2.RandomGrayscale(0.2),
-        v2.RandomApply([v2.GaussianBlur(3, sigma=(0.1, 2.0))], p=0.5),
     ]
     if center_crop:
         fixed = [v2.Resize(round(size * 8 / 7), bilinear, antialias=True), v2.CenterCrop(size)]
     else:
         fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(view + normalise), v2.Compose(fixed + normalise))
+    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), IMAGENET_MEAN, IMAGENET_STD, ColourJitter())
 
 
 def digit_images(size: int = 16) -> ImageTransforms:
@@ -63,11 +99,10 @@ def digit_images(size: int = 16) -> ImageTransforms:
         size: side of the network input in pixels.
     """
     require_positive_int("transform.size", size)
-    normalise = _to_input((0.3,) * 3, (0.3,) * 3)
     bilinear = InterpolationMode.BILINEAR
     view = [
         v2.RandomAffine(degrees=12, scale=(0.9, 1.1), shear=10, interpolation=bilinear),
         v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True),
     ]
     fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(view + normalise), v2.Compose(fixed + normalise))
+    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), (0.3,) * 3, (0.3,) * 3)

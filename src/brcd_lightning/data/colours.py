@@ -1,0 +1,143 @@
+"""Random colours of views, batched: drawn for each image from its own random stream, applied to whole batches.
+
+Drawing needs the image's stream and is cheap, so loader workers do it; applying is arithmetic on pixels, so it waits
+for the device. The operations are those of torchvision's ColorJitter, RandomGrayscale and GaussianBlur on float images,
+each image with its own factors.
+
+Shapes: N images of H x W pixels, values in [0, 1].
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_GRAY = (0.2989, 0.587, 0.114)
+_ORDERS = tuple(itertools.permutations(range(4)))
+FIELDS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur")
+"""What `draw` gives for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the colour
+circle, the order of the four in {0..23}, whether it becomes gray, and the blur's standard deviation in pixels."""
+
+
+class ColourJitter(NamedTuple):
+    """Probabilities and ranges of random colours.
+
+    Attributes:
+        jitter: probability that brightness, contrast, saturation and hue change, in random order.
+        brightness: factors lie in [1 - brightness, 1 + brightness].
+        contrast: the same.
+        saturation: the same.
+        hue: the hue turns by at most this part of the colour circle.
+        gray: probability that the image loses its colours.
+        blur: probability of a 3 x 3 Gaussian blur.
+        sigma: range of its standard deviation in pixels.
+    """
+
+    jitter: float = 0.7
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    gray: float = 0.2
+    blur: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def draw(self) -> Tensor:
+        """Draws the colours (7,) of one view, see `FIELDS`, from torch's default generator."""
+        uniform = torch.rand(len(FIELDS) + 2).tolist()
+        colours = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        if uniform[7] < self.jitter:
+            ranges = (self.brightness, self.contrast, self.saturation)
+            colours[:3] = [1 + width * (2 * u - 1) for width, u in zip(ranges, uniform, strict=False)]
+            colours[3] = self.hue * (2 * uniform[3] - 1)
+            colours[4] = math.floor(uniform[4] * len(_ORDERS))
+        colours[5] = float(uniform[5] < self.gray)
+        if uniform[8] < self.blur:
+            colours[6] = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * uniform[6]
+        return torch.tensor(colours)
+
+
+def apply_colours(images: Tensor, colours: Tensor) -> Tensor:
+    """Changes each image by its own colours: the four factors in its order, then gray, then blur.
+
+    Args:
+        images: (N, 3, H, W) in [0, 1], on any device.
+        colours: (N, 7), see `FIELDS`.
+
+    Returns:
+        (N, 3, H, W) in [0, 1].
+    """
+    images = images.clone()
+    order = torch.tensor(_ORDERS, device=images.device)[colours[:, 4].long()]  # (N, 4)
+    jittered = (colours[:, :4] != colours.new_tensor([1, 1, 1, 0])).any(dim=1)
+    for place in range(4):
+        for number, change in enumerate(_CHANGES):
+            rows = (jittered & (order[:, place] == number)).nonzero()[:, 0]
+            if len(rows):
+                images[rows] = change(images[rows], colours[rows, number])
+    gray = colours[:, 5].bool().nonzero()[:, 0]
+    images[gray] = _gray(images[gray]).expand(-1, 3, -1, -1)
+    blurred = (colours[:, 6] > 0).nonzero()[:, 0]
+    images[blurred] = _blur(images[blurred], colours[blurred, 6])
+    return images
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Luma (N, 1, H, W)."""
+    return (images * images.new_tensor(_GRAY)[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def _blend(images: Tensor, others: Tensor | float, factors: Tensor) -> Tensor:
+    factors = factors[:, None, None, None]
+    return (factors * images + (1 - factors) * others).clamp(0, 1)
+
+
+def _brightness(images: Tensor, factors: Tensor) -> Tensor:
+    return _blend(images, 0.0, factors)
+
+
+def _contrast(images: Tensor, factors: Tensor) -> Tensor:
+    return _blend(images, _gray(images).mean(dim=(2, 3), keepdim=True), factors)
+
+
+def _saturation(images: Tensor, factors: Tensor) -> Tensor:
+    return _blend(images, _gray(images), factors)
+
+
+def _hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turns the hue of HSV colours by a part of the circle; value and chroma stay."""
+    red, green, blue = images.unbind(dim=1)
+    value, lowest = images.amax(dim=1), images.amin(dim=1)
+    chroma = value - lowest
+    safe = torch.where(chroma > 0, chroma, 1.0)  # gray has no hue: any will do
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )  # in sixths of the circle
+    hue = hue + 6 * turns[:, None, None]
+    # A channel is `value` less the chroma's share that its distance from the hue takes.
+    sextants = torch.stack([(5 + hue) % 6, (3 + hue) % 6, (1 + hue) % 6], dim=1)
+    share = torch.minimum(sextants, 4 - sextants).clamp(0, 1)
+    return value[:, None] - chroma[:, None] * share
+
+
+def _blur(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Separable 3 x 3 Gaussian with mirrored edges."""
+    side = torch.exp(-0.5 / sigmas.square())
+    side = (side / (1 + 2 * side))[:, None, None, None]
+    for axis in (3, 2):
+        size = images.shape[axis]
+        padded = F.pad(images, (1, 1, 0, 0) if axis == 3 else (0, 0, 1, 1), mode="reflect")
+        before, after = padded.narrow(axis, 0, size), padded.narrow(axis, 2, size)
+        images = (1 - 2 * side) * images + side * (before + after)
+    return images
+
+
+_CHANGES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (_brightness, _contrast, _saturation, _hue)
