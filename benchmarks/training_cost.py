@@ -119,7 +119,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         few,
         transforms,
         about,
-        views=1,
+        amounts={"views": 1},
         device=torch.device("cpu"),
         precision="32-true",
         say=print,
@@ -151,7 +151,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         use_distributed_sampler=False,
         callbacks=[times, TeacherCodesCallback(folder, {})],
     )
-    data = StoredDataModule(views=views, splits=splits, transforms=transforms, batch_size=BATCH)
+    data = StoredDataModule(amounts={"views": views}, splits=splits, transforms=transforms, batch_size=BATCH)
     trainer.fit(module, datamodule=data)
     return per_image, times.seconds()
 

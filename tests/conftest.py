@@ -45,6 +45,14 @@ def kd_vectors():
     return json.loads((VECTORS / "kd.json").read_text())
 
 
+@pytest.fixture(params=["v1_hand_b4_m3", "v3_single_cluster_b4_m3"])
+def code_vectors(kd_vectors, request):
+    """Student codes, teacher codes and expected values of a reference vector, in float64."""
+    vector = kd_vectors[request.param]
+    student, teacher = (torch.tensor(vector[key], dtype=torch.float64) for key in "st")
+    return student, teacher, vector["expected"]
+
+
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)

@@ -24,6 +24,7 @@ ALLOWED = {
     "data/datamodule": {"lightning"},
     "checkpoints": {"lightning"},
     "feature_store": set(),
+    "store_parts": set(),
     "view_store": set(),
     "modules": {"lightning"},
     "callbacks": {"lightning"},
@@ -40,7 +41,7 @@ ALLOWED = {
 # Lower floors never import upper ones.
 FLOORS = [
     {"errors"},
-    {"codes", "files"},
+    {"codes", "files", "store_parts"},
     {"clusters", "search"},
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},

@@ -5,6 +5,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 
 from brcd_lightning.config import CONFIG_DIR, build, check, labels
 from brcd_lightning.data.transforms import ImageTransforms
@@ -23,6 +24,8 @@ def overrides_of(file):
     if group == "backbone":
         name = ["teacher.backbone.name=resnet10t", "student.backbone.name=resnet10t"] if option == "timm" else []
         return [f"backbone@{role}.backbone={option}" for role in ("teacher", "student")] + name
+    if group == "mechanics/release":
+        return [f"kd_method={option}", "profile=release"]
     return [f"{'+' if group in ADDED else ''}{group}={option}"]
 
 
@@ -61,7 +64,22 @@ def test_composes_checks_and_instantiates(cfg, tmp_path):
             assert network([torch.zeros(2, 3, size, size)])[0].code.shape == (2, cfg.bits)
     one = labels(cfg)
     assert cfg.paradigm.monitor == f"val/map_{one['paradigm']}"
-    assert set(one) == {"dataset", "hashing_model", "kd_method", "paradigm", "teacher", "student"}
+    assert set(one) == {"dataset", "hashing_model", "kd_method", "profile", "paradigm", "teacher", "student"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("mechanics/release/")])
+def test_the_release_profile_changes_only_what_its_file_says(file):
+    paper, release = composed(overrides_of(file)[:1]), composed(overrides_of(file))
+    assert (paper.anchor_view, release.anchor_view) == ("clean", "aug")
+    changes = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{file}.yaml"))
+    assert dict(release.kd_method) == {**paper.kd_method, **changes} != dict(paper.kd_method)
+    assert paper.kd_method == composed([*overrides_of(file)[:1], "profile=paper"]).kd_method
+
+
+def test_what_the_release_does_not_change_stays():
+    assert composed(["kd_method=kl", "profile=release"]).kd_method == composed(["kd_method=kl"]).kd_method
+    overridden = composed(["kd_method=sp", "profile=release", "kd_method.variant=batch"])
+    assert overridden.kd_method.variant == "batch"
 
 
 @pytest.mark.parametrize("option", [file for file in FILES if file.startswith("dataset/")])

@@ -7,7 +7,8 @@ import torch
 
 from brcd_lightning import feature_store
 from brcd_lightning.errors import InputError
-from brcd_lightning.feature_store import BLOCK_ROWS, FeatureStore, PartWriter, parts_of
+from brcd_lightning.feature_store import FeatureStore, PartWriter
+from brcd_lightning.store_parts import BLOCK_ROWS
 
 IMAGES, TRAIN, WIDTH = 700, 40, 3
 
@@ -18,26 +19,19 @@ def make_store(root, dtype="float32", **about):
 
 def feature(part, item, view):
     """A value that says which image and view it belongs to."""
-    return torch.tensor([part.first_view + view, item, 0.5])
+    return torch.tensor([part.first + view - (part.kind == "evaluation"), item, 0.5])
 
 
 def features_of(part, block):
-    return torch.stack([torch.stack([feature(part, item, view) for view in range(part.views)]) for item in block])
+    return torch.stack([torch.stack([feature(part, item, view) for view in range(part.rows)]) for item in block])
 
 
 def build(store, views):
-    for part in store.missing(views):
+    for part in store.missing({"views": views}):
         writer = PartWriter(store, part)
         for block in writer.todo():
             writer.write(block, features_of(part, block))
         writer.finish()
-
-
-def test_views_double_from_part_to_part():
-    names = [part.name for part in parts_of(10, 5, 9)]
-    assert names == ["evaluation", "views_0_1", "views_1_2", "views_2_4", "views_4_8", "views_8_16"]
-    assert [part.name for part in parts_of(10, 5, 0)] == ["evaluation"]
-    assert [part.views for part in parts_of(10, 5, 32)] == [1, 1, 1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize("in_memory", [0, 1 << 30])
@@ -47,7 +41,7 @@ def test_every_row_is_its_image_and_view(tmp_path, dtype, views, in_memory, monk
     monkeypatch.setattr(feature_store, "IN_MEMORY", in_memory)
     store = make_store(tmp_path, dtype)
     build(store, views)
-    table = store.open(views)
+    table = store.open({"views": views})
     rows = torch.arange(IMAGES + views * TRAIN)[torch.randperm(IMAGES + views * TRAIN)]
     found = table(rows)
     assert found.dtype == torch.float32
@@ -60,10 +54,10 @@ def test_more_views_add_parts_and_keep_the_others(tmp_path):
     build(make_store(tmp_path), 2)
     store = make_store(tmp_path)
     written = (store.folder / "views_1_2").stat().st_mtime_ns
-    assert [part.name for part in store.missing(8)] == ["views_2_4", "views_4_8"]
+    assert [part.name for part in store.missing({"views": 8})] == ["views_2_4", "views_4_8"]
     build(store, 8)
     assert (store.folder / "views_1_2").stat().st_mtime_ns == written
-    assert store.missing(5) == []
+    assert store.missing({"views": 5}) == []
 
 
 def test_another_description_is_another_store(tmp_path):
@@ -75,26 +69,26 @@ def test_another_description_is_another_store(tmp_path):
 
 def test_an_interrupted_part_goes_on_and_is_invisible_until_whole(tmp_path):
     store = make_store(tmp_path)
-    part = store.missing(0)[0]
+    part = store.missing({"views": 0})[0]
     writer = PartWriter(store, part)
     first, *rest = writer.todo()
     assert len(first) == BLOCK_ROWS
     writer.write(first, features_of(part, first))
     del writer  # killed here
-    assert store.missing(0) == [part]
+    assert store.missing({"views": 0}) == [part]
     again = PartWriter(store, part)
     assert again.todo() == rest
     for block in rest:
         again.write(block, features_of(part, block))
     again.finish()
-    assert store.missing(0) == []
-    assert torch.equal(store.open(0)(torch.arange(IMAGES)), features_of(part, range(IMAGES))[:, 0])
+    assert store.missing({"views": 0}) == []
+    assert torch.equal(store.open({"views": 0})(torch.arange(IMAGES)), features_of(part, range(IMAGES))[:, 0])
     assert sorted(path.name for path in store.folder.iterdir()) == ["evaluation", "manifest.json"]
 
 
 def test_a_block_whose_content_was_lost_is_written_again(tmp_path):
     store = make_store(tmp_path)
-    part = store.missing(0)[0]
+    part = store.missing({"views": 0})[0]
     writer = PartWriter(store, part)
     for block in writer.todo():
         writer.write(block, features_of(part, block))
@@ -106,7 +100,7 @@ def test_a_block_whose_content_was_lost_is_written_again(tmp_path):
 
 def test_a_kill_between_renaming_and_the_manifest_loses_nothing(tmp_path):
     store = make_store(tmp_path)
-    part = store.missing(0)[0]
+    part = store.missing({"views": 0})[0]
     writer = PartWriter(store, part)
     for block in writer.todo():
         writer.write(block, features_of(part, block))
@@ -114,7 +108,7 @@ def test_a_kill_between_renaming_and_the_manifest_loses_nothing(tmp_path):
     again = PartWriter(store, part)
     assert again.todo() == []
     again.finish()
-    assert store.missing(0) == []
+    assert store.missing({"views": 0}) == []
 
 
 def test_a_flipped_byte_is_named(tmp_path):
@@ -125,8 +119,8 @@ def test_a_flipped_byte_is_named(tmp_path):
     content[5] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"views_2_4 is damaged at images 0 to 39; remove"):
-        store.open(4)
-    store.open(2)  # what does not read it is not concerned
+        store.open({"views": 4})
+    store.open({"views": 2})  # what does not read it is not concerned
 
 
 def test_a_missing_or_short_part_is_named(tmp_path):
@@ -135,10 +129,10 @@ def test_a_missing_or_short_part_is_named(tmp_path):
     path = store.folder / "evaluation"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="evaluation cannot be read"):
-        store.open(0)
+        store.open({"views": 0})
     path.unlink()
     with pytest.raises(InputError, match="evaluation cannot be read"):
-        store.open(0)
+        store.open({"views": 0})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"about": {}, "parts": {}})])
@@ -147,13 +141,13 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
     build(store, 0)
     (store.folder / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest.json is damaged .*; remove"):
-        store.missing(0)
+        store.missing({"views": 0})
 
 
 @pytest.mark.parametrize("value", [1e5, float("nan")])
 def test_features_that_are_not_finite_are_refused(tmp_path, value):
     store = make_store(tmp_path, "float16")
-    part = store.missing(0)[0]
+    part = store.missing({"views": 0})[0]
     with pytest.raises(InputError, match=r"evaluation, images 0 to 255, are not finite in torch.float16"):
         PartWriter(store, part).write(part.blocks[0], torch.full((256, 1, WIDTH), value))
     assert PartWriter(store, part).todo() == part.blocks
@@ -166,7 +160,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     store = make_store(tmp_path)
     with pytest.raises(InputError, match="no room for 0.00 GB in .* .No space left on device.; free some"):
-        PartWriter(store, store.missing(0)[0])
+        PartWriter(store, store.missing({"views": 0})[0])
     assert not list(store.folder.glob("*.building"))
 
 
@@ -174,4 +168,4 @@ def test_views_that_were_not_opened_are_refused(tmp_path):
     store = make_store(tmp_path)
     build(store, 0)
     with pytest.raises(InputError, match="opened without views"):
-        store.open(0)(torch.tensor([IMAGES]))
+        store.open({"views": 0})(torch.tensor([IMAGES]))

@@ -32,7 +32,6 @@ def make_teacher():
 def make_trainer(tmp_path, epochs=1, module=None, **options):
     callbacks = [TeacherCodesCallback(tmp_path, {})] if isinstance(module, DistillationModule) else []
     return L.Trainer(
-        accelerator="cpu",
         max_epochs=epochs,
         logger=False,
         enable_progress_bar=False,
@@ -43,7 +42,7 @@ def make_trainer(tmp_path, epochs=1, module=None, **options):
         deterministic=True,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
-        **options,
+        **{"accelerator": "cpu", **options},
     )
 
 

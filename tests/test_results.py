@@ -10,7 +10,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.results import make_results, read_results, results_table, save_codes, write_results
 from conftest import random_codes
 
-LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "paradigm": "sshp"}
+LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "profile": "paper", "paradigm": "sshp"}
 LABELS |= {"teacher": "small_wide", "student": "small"}
 
 
@@ -20,6 +20,8 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
         labels=LABELS | {"kd_method": kd_method},
         method={"_target_": "x", **method},
+        uses_labels=kd_method == "packd",
+        validation=0.4567,
         seed=seed,
         timings={"student_seconds": 1.23456},
         config={"map_k": 100, "bits": 32, "seed": seed},

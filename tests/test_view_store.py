@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from brcd_lightning.backbones import small_backbone
+from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from brcd_lightning.view_store import ViewStore, state_digest
@@ -20,14 +21,14 @@ from conftest import TINY, make_network, network_input, run_command
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
 
-def attach(store, splits, *, views=2, said=None, **backbones):
+def attach(store, splits, *, amounts=None, said=None, **backbones):
     about = dict.fromkeys(backbones, "small") | {"transform": "digits"}
     store.attach(
         backbones,
         splits,
         digit_images(16),
         about,
-        views=views,
+        amounts=amounts or {"views": 2},
         device=torch.device("cpu"),
         precision="32-true",
         say=(said if said is not None else []).append,
@@ -65,6 +66,8 @@ def test_insisting_on_the_store_needs_a_frozen_backbone(freeze):
     [
         ({"mode": "atuo"}, "view_store.mode must be one of .* Did you mean 'auto'"),
         ({"views": 0}, "view_store.views must be a positive integer"),
+        ({"rotations": 0}, "view_store.rotations must be a positive integer"),
+        ({"positives": 0}, "view_store.positives must be a positive integer"),
         ({"dtype": "bfloat16"}, "view_store.dtype must be one of float16, float32"),
         ({"max_gb": -1}, "view_store.max_gb must be a positive number"),
         ({"num_workers": -1}, "view_store.num_workers must be an integer"),
@@ -73,6 +76,15 @@ def test_insisting_on_the_store_needs_a_frozen_backbone(freeze):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         ViewStore(**options)
+
+
+def test_a_job_reads_what_its_method_asks_for():
+    store = ViewStore(views=8, rotations=2, positives=3)
+    assert store.amounts(Extras()) == {"views": 8}
+    assert store.amounts(Extras("shared", 3)) == {"views": 8, "rotations": 6, "positives": 3}
+    assert ViewStore(views=1).amounts(Extras("shared")) == {"views": 1, "rotations": 3}
+    with pytest.raises(InputError, match="view_store.positives must be at least the 4 .*got 3"):
+        store.amounts(Extras(positives=4))
 
 
 def test_equal_backbones_share_one_store_and_others_do_not(tmp_path, splits):
@@ -202,14 +214,19 @@ def test_insisting_in_a_run_is_refused_before_training(tmp_path):
 
 def test_a_killed_build_is_resumed_under_the_same_cap(tmp_path, splits):
     network = backbone()
-    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, views=8, student=network)
+    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, amounts={"views": 8}, student=network)
     (folder,) = tmp_path.iterdir()
     size = sum(file.stat().st_size for file in folder.glob("[ev]*"))
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["parts"]["views_4_8"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "views_4_8").rename(folder / "views_4_8.building")
-    attach(ViewStore(folder=str(tmp_path), num_workers=0, max_gb=1.1 * size / 1e9), splits, views=8, student=network)
+    attach(
+        ViewStore(folder=str(tmp_path), num_workers=0, max_gb=1.1 * size / 1e9),
+        splits,
+        amounts={"views": 8},
+        student=network,
+    )
     assert (folder / "views_4_8").exists()
 
 

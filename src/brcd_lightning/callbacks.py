@@ -47,9 +47,9 @@ class StageProgressBar(RichProgressBar):
 class TeacherCodesCallback(L.Callback):
     """Encodes the training images with the teacher and hands the codes to the distillation method.
 
-    It runs at fit start, also on resume, when the method asks for ``training_codes``: images under the evaluation
-    transform, teacher in eval mode. The method clusters and masks them (rank 0; the other ranks receive the
-    result). What it returns is written to ``teacher_codes.safetensors``; its scalars are logged.
+    It runs at fit start, also on resume, when the method asks for codes or labels of the training split: images under
+    the evaluation transform, teacher in eval mode. The method clusters and masks them (rank 0; the other ranks receive
+    the result). What it returns is written to ``teacher_codes.safetensors``; its scalars are logged.
 
     Args:
         run_dir: folder of the run.
@@ -65,10 +65,11 @@ class TeacherCodesCallback(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: DistillationModule) -> None:
         """Prepares the distillation method."""
         method = pl_module.kd_method
-        if "training_codes" not in method.needs:
+        if not method.needs & {"training_codes", "training_labels"}:
             return
-        codes = self._encode_training_images(trainer, pl_module)
-        kept: dict[str, Tensor] = method.prepare(codes) if trainer.is_global_zero else {}
+        codes, labels = self._encode_training_images(trainer, pl_module)
+        given = labels if "training_labels" in method.needs else None  # labels reach no other method
+        kept: dict[str, Tensor] = method.prepare(codes, given) if trainer.is_global_zero else {}
         buffers = trainer.strategy.broadcast({name: value.cpu() for name, value in method.named_buffers()})
         for name, value in buffers.items():
             parent, _, leaf = name.rpartition(".")
@@ -80,14 +81,14 @@ class TeacherCodesCallback(L.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=0)
 
-    def _encode_training_images(self, trainer: L.Trainer, module: DistillationModule) -> Tensor:
+    def _encode_training_images(self, trainer: L.Trainer, module: DistillationModule) -> tuple[Tensor, Tensor]:
         table = CodeTable().to(module.device)
         loader = trainer.datamodule.eval_dataloader("train")
         batches = track(loader, "Encoding training images", transient=True, disable=not trainer.is_global_zero)
         for batch in batches:
             batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
             table.update(batch.index, module.teacher.encode(batch.image), batch.label)
-        return table.compute()[0]
+        return table.compute()
 
     def _write(self, kept: Mapping[str, Tensor], codes: Tensor) -> None:
         tensors = {name: value.cpu().contiguous() for name, value in kept.items()} | {"codes": codes}

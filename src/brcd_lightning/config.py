@@ -127,7 +127,7 @@ def labels(cfg: DictConfig) -> dict[str, str]:
     def backbone(role: str) -> str:
         return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
 
-    groups = ("dataset", "hashing_model", "kd_method", "paradigm")
+    groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
     return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
 
 

@@ -1,12 +1,11 @@
 """The view store's files: features of a frozen backbone, computed once and read by any number of jobs.
 
-A store is one folder for one (backbone and weights, split, transform, precision). It holds memory-mapped parts:
-``evaluation`` (every image under the evaluation transform) and views of the training images, doubling in number:
-``views_0_1``, ``views_1_2``, ``views_2_4``, ``views_4_8`` and so on, so that a store of 64 views serves every job that
-asks for fewer. ``manifest.json`` names the parts that are whole, with a checksum for every block of rows. A part in
-the making is called ``<part>.building`` beside a journal of its finished blocks: after a kill the next job goes on.
+A store is one folder for one (backbone and weights, split, transform, precision). It holds memory-mapped parts, see
+`store_parts`: ``evaluation``, ``views_0_1``, ``views_1_2``, ``views_2_4``, ``views_4_8`` and so on. ``manifest.json``
+names the parts that are whole, with a checksum for every block of rows. A part in the making is called
+``<part>.building`` beside a journal of its finished blocks: after a kill the next job goes on.
 
-Shapes: E images, n training images, V views, d features.
+Shapes: E images, n training images, d features.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,43 +24,13 @@ from torch import Tensor
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
+from brcd_lightning.store_parts import Part, parts_of
 
 DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"
 VERSION = 1
 IN_MEMORY = 1 << 30
 """Bytes up to which a job copies its features into memory: a look-up in many mapped files takes longer than a step."""
-BLOCK_ROWS = 256
-"""Rows per block: what a kill can cost, and what a checksum covers."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file of a store."""
-
-    name: str
-    items: int
-    """Images."""
-    first_view: int
-    views: int
-    """Rows per image: 1 for evaluation features."""
-
-    @property
-    def blocks(self) -> list[range]:
-        """Images of each block."""
-        step = max(1, BLOCK_ROWS // self.views)
-        return [range(start, min(start + step, self.items)) for start in range(0, self.items, step)]
-
-
-def parts_of(images: int, train: int, views: int) -> list[Part]:
-    """The parts that a job with `views` views reads; the last may hold more views than asked for."""
-    parts = [Part("evaluation", images, -1, 1)]
-    first = 0
-    while first < views:
-        count = max(first, 1)
-        parts.append(Part(f"views_{first}_{first + count}", train, first, count))
-        first += count
-    return parts
 
 
 class FeatureStore:
@@ -101,21 +69,21 @@ class FeatureStore:
 
     def bytes_of(self, parts: Sequence[Part]) -> int:
         """Size of parts on disk."""
-        return sum(part.items * part.views for part in parts) * self.num_features * self.dtype.itemsize
+        return sum(part.items * part.rows for part in parts) * self.num_features * self.dtype.itemsize
 
-    def missing(self, views: int) -> list[Part]:
-        """Parts that a job with `views` views needs and that are not whole yet."""
+    def missing(self, amounts: Mapping[str, int]) -> list[Part]:
+        """Parts that a job with these amounts reads and that are not whole yet."""
         whole = self._manifest()
-        return [part for part in parts_of(self.images, self.train, views) if part.name not in whole]
+        return [part for part in parts_of(self.images, self.train, amounts) if part.name not in whole]
 
-    def open(self, views: int) -> FeatureTable:
+    def open(self, amounts: Mapping[str, int]) -> FeatureTable:
         """Maps the parts of a job, after comparing every checksum.
 
         Raises:
             InputError: naming the damaged part and images.
         """
         manifest = self._manifest()
-        parts = parts_of(self.images, self.train, views)
+        parts = parts_of(self.images, self.train, amounts)
         arrays = [self._checked(part, manifest[part.name]) for part in parts]
         return FeatureTable(arrays, self.images, self.train)
 
@@ -136,7 +104,7 @@ class FeatureStore:
 
     def _checked(self, part: Part, checksums: Sequence[str]) -> np.ndarray:
         path = self.folder / part.name
-        shape = (part.items, part.views, self.num_features)
+        shape = (part.items, part.rows, self.num_features)
         try:
             # Copy on write: torch insists on writable memory, and nothing ever writes.
             array = np.memmap(path, dtype=self.dtype, mode="c", shape=shape)
@@ -159,7 +127,7 @@ class PartWriter:
         store.folder.mkdir(parents=True, exist_ok=True)
         self._target = store.folder / f"{part.name}.building"
         self._journal = store.folder / f"{part.name}.journal.json"
-        shape = (part.items, part.views, store.num_features)
+        shape = (part.items, part.rows, store.num_features)
         whole = store.folder / part.name
         if whole.exists() and self._journal.exists():
             os.replace(whole, self._target)  # killed between its renaming and its entry in the manifest
@@ -204,7 +172,7 @@ class PartWriter:
         return [block for block in self.part.blocks if str(block.start) not in self._checksums]
 
     def write(self, block: range, features: Tensor) -> None:
-        """Stores the features (images of the block, views, d) of one block.
+        """Stores the features (images of the block, rows, d) of one block.
 
         Raises:
             InputError: for features that are not finite, as stored.
@@ -233,10 +201,11 @@ class PartWriter:
 class FeatureTable:
     """Features by row.
 
-    Rows 0..E-1 are the images under the evaluation transform, row E + v n + i is view v of training image i.
+    Rows 0..E-1 are the images under the evaluation transform, row E + v n + i is view v of training image i; further
+    kinds follow in the same way, see `first_rows`.
 
     Args:
-        parts: arrays (items, views, d) of `parts_of`, in order.
+        parts: arrays (items, rows, d) of `parts_of`, in order.
         images: E.
         train: n.
     """
@@ -249,7 +218,7 @@ class FeatureTable:
         places = [torch.arange(images)]
         for part, offset in zip(parts[1:], self._offsets[1:].tolist(), strict=True):
             of_part = offset + torch.arange(train * part.shape[1]).view(train, part.shape[1])
-            places += list(of_part.T)  # a part holds the views of one image beside each other
+            places += list(of_part.T)  # a part holds the rows of one image beside each other
         # Of each row, its place in all parts, one behind the other.
         self._places = torch.cat(places)
         self._whole: Tensor | None = None  # all parts in one tensor, on the device of the last rows

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.stored import StoredDataModule
 from brcd_lightning.data.transforms import ImageTransforms
@@ -61,14 +62,26 @@ class Job:
         """What checkpoints of this role must agree on."""
         return architecture(self.cfg, role)
 
-    def datamodule(self, seed: int, *, stored: bool = False) -> HashingDataModule:
-        """Loaders of one stage, of images or of rows of the view store."""
-        parts = {"splits": self.splits, "transforms": self.transforms, "anchor_view": self.cfg.anchor_view}
+    def datamodule(self, stage: str, *, stored: bool = False) -> HashingDataModule:
+        """Loaders of the ``teacher`` or ``student`` stage, of images or of rows of the view store."""
+        parts = {
+            "splits": self.splits,
+            "transforms": self.transforms,
+            "anchor_view": self.cfg.anchor_view,
+            "seed": self.cfg[stage].seed,
+            "extras": self.extras(stage),
+        }
         if not stored:
-            return build(self.cfg.data, **parts, seed=seed)
+            return build(self.cfg.data, **parts)
         options = OmegaConf.to_container(self.cfg.data, resolve=True)
         del options["_target_"]
-        return StoredDataModule(views=self.view_store.views, **options, **parts, seed=seed)
+        return StoredDataModule(amounts=self.view_store.amounts(parts["extras"]), **options, **parts)
+
+    def extras(self, stage: str) -> Extras:
+        """What the batches of a stage hold beside anchor and views: only distillation asks for more."""
+        if stage == "teacher":
+            return Extras()
+        return Extras(self.kd_method.rotation_views, self.kd_method.num_positives)
 
     @cached_property
     def transforms(self) -> ImageTransforms:
@@ -100,6 +113,7 @@ class Job:
             "split": self.splits.fingerprint,
             "kd_method": self.labels["kd_method"],
             "method": self.config()["kd_method"],
+            "uses_labels": self.kd_method.uses_labels,
             "seed": self.cfg.student.seed,
         }
 
@@ -123,7 +137,8 @@ def build_job(cfg: DictConfig) -> Job:
         )
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)
-    kd_method.check(len(splits.train), cfg.bits)
+    L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
+    kd_method.setup(len(splits.train), cfg.bits, len(splits.train) // cfg.data.batch_size)
     view_store = build(cfg.view_store)
     teacher = _build_network(cfg, "teacher")
     stored = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
@@ -199,7 +214,7 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
 def plan(job: Job) -> str:
     """The resolved plan in a few lines: data, networks, distillation, steps, and where results go."""
     cfg, one = job.cfg, job.labels
-    steps = job.datamodule(cfg.seed).steps_per_epoch()
+    steps = job.datamodule("student").steps_per_epoch()
     limit = job.trainer.limit_train_batches
     steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
     sizes = ", ".join(f"{role} {size}" for role, size in job.splits.sizes().items())

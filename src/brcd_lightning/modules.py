@@ -213,25 +213,46 @@ class DistillationModule(HashingModule):
         two_views = self.network.hashing_model.num_views == 2
         separate_anchor = self.anchor_view == "clean" and two_views and bool(self.kd_method.needs)
         views = [batch.first, batch.second] if two_views else [batch.anchor]
-        outputs = self.network([*views, batch.anchor] if separate_anchor else views)
+        extras = [
+            view for images in (batch.rotations, batch.positives) if images is not None for view in images.unbind(1)
+        ]
+        outputs = self.network([*views, *([batch.anchor] if separate_anchor else []), *extras])
         with self._full_precision():
             outputs = [_float(output) for output in outputs]
             terms = self._hashing_terms(outputs[: len(views)])
             if self.kd_method.needs:
-                anchor = self.network.hashing_model.kd_code(outputs[-1 if separate_anchor else 0])
-                kd = self.kd_method(self._kd_input(batch, anchor))
+                codes = [self.network.hashing_model.kd_code(output) for output in outputs]
+                anchor = codes[len(views) if separate_anchor else 0]
+                kd = self.kd_method(self._kd_input(batch, anchor, codes[len(codes) - len(extras) :]))
                 terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
                 for name, value in kd.diagnostics.items():
                     self._note(f"kd_{name}", value)
         return self._sum_and_note(terms)
 
-    def _kd_input(self, batch: ViewBatch, student: Tensor) -> KDInput:
+    def _kd_input(self, batch: ViewBatch, student: Tensor, extras: list[Tensor]) -> KDInput:
+        """What the method needs of a batch, with student codes of anchors, and of rotations and positives."""
         if self.anchor_view == "clean" and len(self.training_codes):
             teacher = self.training_codes[batch.index]
         else:
             teacher = self.teacher.encode(batch.anchor)
         view = self.teacher.encode(batch.second).float() if "teacher_view" in self.kd_method.needs else None
-        return KDInput(student=student, teacher=teacher.float(), index=batch.index, teacher_view=view)
+        turns = 0 if batch.rotations is None else batch.rotations.shape[1]
+        return KDInput(
+            student=student,
+            teacher=teacher.float(),
+            index=batch.index,
+            teacher_view=view,
+            student_rotations=torch.stack(extras[:turns], dim=1) if turns else None,
+            teacher_rotations=self._teacher_codes(batch.rotations),
+            student_positives=torch.stack(extras[turns:], dim=1) if len(extras) > turns else None,
+            teacher_positives=self._teacher_codes(batch.positives),
+        )
+
+    def _teacher_codes(self, images: Tensor | None) -> Tensor | None:
+        """Codes (M, c, b) of images (M, c, ...)."""
+        if images is None:
+            return None
+        return self.teacher.encode(images.flatten(end_dim=1)).float().unflatten(0, images.shape[:2])
 
 
 def _float(output: HashOutput) -> HashOutput:

@@ -18,7 +18,7 @@ from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path, source_commit, write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = "results.json"
 DONE = "DONE"
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
@@ -30,6 +30,8 @@ def make_results(
     intervals: Mapping[str, tuple[float, float]],
     labels: Mapping[str, str],
     method: Mapping[str, Any],
+    uses_labels: bool,
+    validation: float | None,
     seed: int,
     timings: Mapping[str, float],
     config: Mapping[str, Any],
@@ -44,6 +46,8 @@ def make_results(
         intervals: 95 % bootstrap intervals over queries, by metric name.
         labels: coordinates in the grid, see `config.labels`.
         method: options of the distillation method that made the student.
+        uses_labels: whether that method saw labels of training images.
+        validation: best value of the watched metric on validation queries; what options are chosen by.
         seed: of the student.
         timings: seconds per stage.
         config: the whole resolved configuration.
@@ -64,6 +68,8 @@ def make_results(
         },
         "row": {**labels, "bits": config["bits"], "seed": seed},
         "method": {key: value for key, value in method.items() if key != "_target_"},
+        "uses_labels": uses_labels,
+        "validation": validation,
         "epochs": epochs,
         "sizes": dict(sizes),
         "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
@@ -125,18 +131,23 @@ def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         if key not in varying
     )
     table = Table(title=f"{fixed}, mAP@{first['metric_protocol']['k']} on test queries", title_justify="left")
+    if any(run["uses_labels"] for run in runs):
+        table.caption = "* uses labels of the training images"
+    several = len(runs) > 1
     for column in ("method", *varying, *options):
         table.add_column(column)
-    for column in ("SSHP", "ASHP"):
+    for column in (*["validation"] * several, "SSHP", "ASHP"):
         table.add_column(column, justify="right")
     teachers = {run["fingerprints"]["teacher"]: run for run in reversed(runs)}
     for run in reversed(teachers.values()):
         cells = [str(run["row"][key]) if key != "student" else "" for key in varying] + [""] * len(options)
-        table.add_row(f"teacher ({run['row']['teacher']})", *cells, _score(run, "map_teacher"), "")
+        table.add_row(f"teacher ({run['row']['teacher']})", *cells, *[""] * several, _score(run, "map_teacher"), "")
     for run in runs:
         name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
+        name += " *" if run["uses_labels"] else ""
         cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
-        table.add_row(name, *cells, _score(run, "map_sshp"), _score(run, "map_ashp"))
+        chosen_by = [_number(run["validation"])] * several
+        table.add_row(name, *cells, *chosen_by, _score(run, "map_sshp"), _score(run, "map_ashp"))
     return table
 
 
@@ -146,5 +157,8 @@ def _differ(runs: Sequence[Mapping[str, Any]], part: str, key: str) -> bool:
 
 
 def _score(run: Mapping[str, Any], metric: str) -> str:
-    value = run["metrics"].get(f"test/{metric}")
+    return _number(run["metrics"].get(f"test/{metric}"))
+
+
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import lightning as L
+import torch
 from filelock import FileLock
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -31,6 +33,10 @@ from brcd_lightning.loggers import LogContext, close_loggers
 from brcd_lightning.modules import DistillationModule, HashingModule
 from brcd_lightning.results import DONE, RESULTS, make_results, results_table, save_codes, write_results
 
+if not torch.cuda.is_available():
+    # Lightning has torch look for NVIDIA's driver by loading its library, which an optimiser does in every step; where
+    # there is none, that takes longer than the step of a small head.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
@@ -105,7 +111,8 @@ def _run_stages(job: Job) -> float | None:
     metrics = trainer.test(module, datamodule=datamodule, verbose=False)[0]
     timings["test_seconds"] = time.perf_counter() - started
     if _is_rank_zero():
-        _report(job, module, metrics, timings, trainer.current_epoch, about)
+        best = trainer.checkpoint_callback.best_model_score
+        _report(job, module, metrics, timings, trainer.current_epoch, about, best)
     return metrics[cfg.paradigm.monitor.replace("val/", "test/")]
 
 
@@ -160,13 +167,13 @@ def _datamodule(job: Job, stage: str) -> HashingDataModule:
             job.transforms,
             {role: job.architecture(role)["backbone"] for role in roles} | {"transform": transform(job.cfg)},
             # A test alone needs no views; its teacher may still have to be trained.
-            views=0 if (job.cfg.stage, stage) == ("test", "student") else job.view_store.views,
+            amounts={} if (job.cfg.stage, stage) == ("test", "student") else job.view_store.amounts(job.extras(stage)),
             device=job.trainer.strategy.root_device,
             precision=job.trainer.precision,
             say=_say,
             progress=job.cfg.trainer.get("enable_progress_bar", True),
         )
-    return job.datamodule(job.cfg[stage].seed, stored=bool(roles))
+    return job.datamodule(stage, stored=bool(roles))
 
 
 def _student_stage(
@@ -234,12 +241,15 @@ def _report(
     timings: Mapping[str, float],
     epochs: int,
     about: Mapping[str, Any],
+    best: float | None,
 ) -> None:
     results = make_results(
         metrics=metrics,
         intervals=module.intervals,
         labels=job.labels,
         method=about["method"],
+        uses_labels=about.get("uses_labels", False),
+        validation=None if best is None else float(best),
         seed=about["seed"],
         timings=timings,
         config=job.config(),

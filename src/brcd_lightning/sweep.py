@@ -47,7 +47,15 @@ def _job_order(job: Path) -> tuple[int, str]:
 def _write_csv(path: Path, runs: list[tuple[Path, dict[str, Any]]]) -> None:
     from brcd_lightning.files import write_text  # noqa: PLC0415
 
-    rows = [{"job": job.name} | results["row"] | results["method"] | results["metrics"] for job, results in runs]
+    shown = ("uses_labels", "validation")
+    rows = [
+        {"job": job.name}
+        | results["row"]
+        | results["method"]
+        | {key: results[key] for key in shown}
+        | results["metrics"]
+        for job, results in runs
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from brcd_lightning.backbones import Backbone
+from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.store_builder import fill, used_positions
-from brcd_lightning.data.transforms import ImageTransforms, PreparedImages
+from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import (
     InputError,
     require_choice,
@@ -24,6 +25,7 @@ from brcd_lightning.errors import (
     require_positive_int,
 )
 from brcd_lightning.feature_store import DTYPES, FeatureStore, FeatureTable
+from brcd_lightning.store_parts import TURNS
 
 MODES = ("auto", "on", "off")
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -36,6 +38,8 @@ class ViewStore:
         mode: ``auto`` stores the features of fully frozen backbones and trains all others online; ``on`` refuses
             to train online; ``off`` sends every view through the backbones in every epoch.
         views: augmented views stored per training image.
+        rotations: how many of them are stored in all four rotations, for methods that ask for rotations.
+        positives: class positives stored per training image, for methods that ask for them.
         dtype: ``float16`` or ``float32``.
         max_gb: refuse to let `folder` grow beyond this.
         num_workers: processes that decode and transform while building; one per processor, at most 16, when None.
@@ -47,6 +51,8 @@ class ViewStore:
         self,
         mode: str = "auto",
         views: int = 16,
+        rotations: int = 4,
+        positives: int = 8,
         dtype: str = "float16",
         max_gb: float = 50.0,
         num_workers: int | None = None,
@@ -54,20 +60,36 @@ class ViewStore:
         folder: str = "outputs/features",
     ) -> None:
         require_choice("view_store.mode", mode, MODES)
-        require_positive_int("view_store.views", views)
+        for name, value in (("views", views), ("rotations", rotations), ("positives", positives)):
+            require_positive_int(f"view_store.{name}", value)
         require_choice("view_store.dtype", dtype, DTYPES)
         require_positive("view_store.max_gb", max_gb)
         require_non_negative_int("view_store.seed", seed)
         if num_workers is not None:
             require_non_negative_int("view_store.num_workers", num_workers)
         self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed
+        self.rotations, self.positives = min(rotations, views), positives
         self.num_workers = min(os.cpu_count() or 1, 16) if num_workers is None else num_workers
         self.folder = Path(folder).resolve()
-        self._tables: dict[tuple[str, int], FeatureTable] = {}
+        self._tables: dict[tuple[object, ...], FeatureTable] = {}
 
     def views_description(self) -> dict[str, Any]:
         """What the views of a training run depend on."""
         return {"views": self.views, "seed": self.seed, "dtype": self.dtype}
+
+    def amounts(self, extras: Extras) -> dict[str, int]:
+        """Rows per training image that a stage reads, by kind."""
+        amounts = {"views": self.views}
+        if extras.rotations != "none":
+            amounts["rotations"] = TURNS * self.rotations
+        if extras.positives:
+            if extras.positives > self.positives:
+                raise InputError(
+                    f"view_store.positives must be at least the {extras.positives} that the distillation method shows "
+                    f"at once, got {self.positives}."
+                )
+            amounts["positives"] = self.positives
+        return amounts
 
     def serves(self, backbone: Backbone, role: str) -> bool:
         """Whether a network in training reads stored features.
@@ -90,7 +112,7 @@ class ViewStore:
         transforms: ImageTransforms,
         about: Mapping[str, Any],
         *,
-        views: int,
+        amounts: Mapping[str, int],
         device: torch.device,
         precision: str,
         say: Callable[[str], None],
@@ -103,7 +125,7 @@ class ViewStore:
             splits: the data set.
             transforms: evaluation and view transform.
             about: what, beside weights and data, shapes features: transform by name, and ``<role>`` networks.
-            views: per training image; 0 for evaluation alone.
+            amounts: rows per training image, by kind, see `amounts`; none for evaluation alone.
             device: where the backbones run.
             precision: of the trainer; mixed ones run the backbones under autocast.
             say: prints one line.
@@ -134,12 +156,12 @@ class ViewStore:
             )
             for role, backbone in backbones.items()
         }
-        lacking = {role: store for role, store in stores.items() if store.missing(views)}
+        lacking = {role: store for role, store in stores.items() if store.missing(amounts)}
         if lacking:
-            self._announce(lacking, views, say)
+            self._announce(lacking, amounts, say)
 
-        def forward(networks: Sequence[nn.Module], images: PreparedImages) -> list[Tensor]:
-            images = PreparedImages(*(tensor.to(device, non_blocking=True) for tensor in images))
+        def forward(networks: Sequence[nn.Module], images: PreparedImages | MixedImages) -> list[Tensor]:
+            images = type(images)(*(tensor.to(device, non_blocking=True) for tensor in images))
             enabled = precision in AUTOCAST
             inputs = transforms.finish(images)  # once for all networks: they see the same pixels
             with (
@@ -155,7 +177,7 @@ class ViewStore:
             [(stores[role], backbone) for role, backbone in backbones.items()],
             splits,
             transforms,
-            views=views,
+            amounts=amounts,
             seed=self.seed,
             num_workers=self.num_workers,
             forward=forward,
@@ -165,14 +187,16 @@ class ViewStore:
             say(f"View store: ready after {seconds:.0f} s in {self.folder}")
         for role, backbone in backbones.items():
             backbone.train(modes[role])
-            key = (stores[role].fingerprint, views)
+            key = (stores[role].fingerprint, *amounts.items())
             if key not in self._tables:
-                self._tables[key] = stores[role].open(views)
+                self._tables[key] = stores[role].open(amounts)
             backbone.features = self._tables[key]
 
-    def _announce(self, stores: Mapping[str, FeatureStore], views: int, say: Callable[[str], None]) -> None:
+    def _announce(
+        self, stores: Mapping[str, FeatureStore], amounts: Mapping[str, int], say: Callable[[str], None]
+    ) -> None:
         """Says what will be computed and how large it is; refuses what would outgrow the cap."""
-        needed = {store.fingerprint: store.bytes_of(store.missing(views)) for store in stores.values()}
+        needed = {store.fingerprint: store.bytes_of(store.missing(amounts)) for store in stores.values()}
         present = _bytes_in(self.folder)
         total = (sum(needed.values()) + present) / 1e9
         if total > self.max_gb:
@@ -181,7 +205,7 @@ class ViewStore:
                 f"{self.max_gb}; raise it, lower view_store.views, remove old stores with `make clean-cache`, or set "
                 "view_store.mode=off."
             )
-        rows = max(sum(part.items * part.views for part in store.missing(views)) for store in stores.values())
+        rows = max(sum(part.items * part.rows for part in store.missing(amounts)) for store in stores.values())
         say(
             f"View store: {rows:,} images and views through the backbone of {' and '.join(stores)}, once; "
             f"{sum(needed.values()) / 1e9:.2f} GB in {self.folder}"

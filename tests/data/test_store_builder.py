@@ -3,14 +3,18 @@ import torch
 from torch.utils.data import default_collate
 
 from brcd_lightning.backbones import small_backbone
+from brcd_lightning.data.extras import class_positive, quarter_turns
+from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.store_builder import fill, stored_view, used_positions
 from brcd_lightning.data.stored import evaluation_rows
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore
+from brcd_lightning.store_parts import first_rows
 from conftest import network_input
 
 VIEWS = 4
+AMOUNTS = {"views": VIEWS}
 
 
 def make_target(root, splits, widths=(4,), dtype="float16"):
@@ -26,8 +30,8 @@ def forward(backbones, images):
     return [backbone(inputs) for backbone in backbones]
 
 
-def build(targets, splits, views=VIEWS, num_workers=0, forward=forward):
-    options = {"views": views, "seed": 3, "num_workers": num_workers, "progress": False}
+def build(targets, splits, amounts=None, num_workers=0, forward=forward):
+    options = {"amounts": amounts or AMOUNTS, "seed": 3, "num_workers": num_workers, "progress": False}
     return fill(targets, splits, digit_images(16), forward=forward, **options)
 
 
@@ -38,7 +42,7 @@ def test_stored_features_equal_online_ones(tmp_path, splits, dtype):
     build(targets, splits)
     images = len(used_positions(splits))
     for store, backbone in targets:
-        table = store.open(VIEWS)
+        table = store.open(AMOUNTS)
         tolerance = {"rtol": 1e-3, "atol": 1e-3} if dtype == "float16" else {"rtol": 1e-5, "atol": 1e-5}
         for index in (0, 17, len(splits.train) - 1):
             pixels = splits.source.load(int(splits.train[index]))
@@ -53,14 +57,34 @@ def test_stored_features_equal_online_ones(tmp_path, splits, dtype):
             assert torch.allclose(table(rows[5:6]), online, **tolerance)
 
 
+def test_rotations_and_positives_are_stored_too(tmp_path, splits):
+    transforms, (store, backbone) = digit_images(16), make_target(tmp_path, splits, dtype="float32")
+    amounts = {"views": 2, "rotations": 6, "positives": 2}
+    build([(store, backbone)], splits, amounts)
+    table, first = store.open(amounts), first_rows(store.images, store.train, amounts)
+    for index in (0, 33):
+        pixels = splits.source.load(int(splits.train[index]))
+        for number in range(6):  # view number // 3, turned by one to three quarters
+            view = stored_view(transforms, pixels, 3, index, number // 3)
+            (online,) = forward([backbone], default_collate([quarter_turns(view, number % 3 + 1)]))
+            stored = table(torch.tensor([first["rotations"] + number * store.train + index]))
+            assert torch.allclose(stored, online, atol=1e-5)
+        for number in range(2):
+            with random_stream(3, index, number, 1):
+                positive = class_positive(splits, transforms, index, pixels)
+            (online,) = forward([backbone], default_collate([positive]))
+            stored = table(torch.tensor([first["positives"] + number * store.train + index]))
+            assert torch.allclose(stored, online, atol=1e-5)
+
+
 def test_views_differ_and_do_not_depend_on_who_draws_them(tmp_path, splits):
     one = [make_target(tmp_path / "one", splits)]
     build(one, splits)
     helped = [make_target(tmp_path / "helped", splits)]
     build(helped, splits, num_workers=2)
     rows = torch.arange(one[0][0].images, one[0][0].images + VIEWS * len(splits.train))
-    features = one[0][0].open(VIEWS)(rows)
-    assert torch.equal(features, helped[0][0].open(VIEWS)(rows))
+    features = one[0][0].open(AMOUNTS)(rows)
+    assert torch.equal(features, helped[0][0].open(AMOUNTS)(rows))
     assert len(features.unique(dim=0)) == len(rows)
 
 
@@ -72,8 +96,8 @@ def test_only_what_is_missing_is_computed(tmp_path, splits):
         return forward(backbones, images)
 
     one, other = make_target(tmp_path, splits, (4,)), make_target(tmp_path, splits, (8,))
-    build([one], splits, views=2)
-    build([one, other], splits, views=VIEWS, forward=counting)
+    build([one], splits, {"views": 2})
+    build([one, other], splits, forward=counting)
     assert sum(rows for backbone, rows in seen if backbone is one[1]) == 2 * len(splits.train)
     assert sum(rows for backbone, rows in seen if backbone is other[1]) == one[0].images + VIEWS * len(splits.train)
     seen.clear()
@@ -84,7 +108,7 @@ def test_only_what_is_missing_is_computed(tmp_path, splits):
 def test_the_same_backbone_twice_is_computed_once(tmp_path, splits):
     target = make_target(tmp_path, splits)
     build([target, target], splits)
-    assert not target[0].missing(VIEWS)
+    assert not target[0].missing(AMOUNTS)
 
 
 def test_an_unreadable_image_is_one_line_also_from_a_worker(tmp_path, splits, monkeypatch):

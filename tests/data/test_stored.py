@@ -1,13 +1,64 @@
 import pytest
 import torch
 
+from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.store_builder import used_positions
 from brcd_lightning.data.stored import StoredDataModule, StoredViews
 from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.store_parts import first_rows
+
+NOTHING = Extras()
+
+
+AMOUNTS = {"views": 6, "rotations": 12, "positives": 5}
+
+
+def make_views(splits, views=6, seed=0, extras=NOTHING):
+    return StoredViews(splits, "clean", seed, AMOUNTS | {"views": views}, extras)
+
+
+def numbers_of(rows, kind, splits):
+    """Numbers of stored rows within their kind, after checking that they belong to images 0, 1, 2..."""
+    numbers = rows - first_rows(len(used_positions(splits)), len(splits.train), AMOUNTS)[kind]
+    assert torch.equal(numbers % len(splits.train), torch.arange(len(rows))[:, None].expand_as(rows))
+    return numbers // len(splits.train)
+
+
+@pytest.mark.parametrize("rotations", ["shared", "independent"])
+def test_rotations_are_turns_of_stored_views(splits, rotations):
+    dataset = make_views(splits, extras=Extras(rotations=rotations))
+    keys = [(0, index) for index in range(len(dataset))]
+    rows = dataset.__getitems__(keys).rotations
+    assert rows.shape == (len(dataset), 4)
+    upright, turned = numbers_of(rows[:, :1], "views", splits), numbers_of(rows[:, 1:], "rotations", splits)
+    assert torch.equal(turned % 3, torch.arange(3).expand_as(turned))
+    views = torch.cat([upright, turned // 3], dim=1)
+    distinct = torch.tensor([len(row.unique()) for row in views])
+    assert torch.equal(distinct, torch.full_like(distinct, 1 if rotations == "shared" else 4))
+    assert views.max() == 3
+    later = dataset.__getitems__([(1, index) for _, index in keys]).rotations
+    assert (rows != later).any() or rotations == "independent"
+
+
+def test_positives_are_used_up_before_they_come_again(splits):
+    dataset = make_views(splits, extras=Extras(positives=2))
+    drawn = []
+    for epoch in range(2):
+        rows = dataset.__getitems__([(epoch, index) for index in range(len(dataset))]).positives
+        drawn.append(numbers_of(rows, "positives", splits))
+    assert all(len(row.unique()) == 4 for row in torch.cat(drawn, dim=1))
+
+
+def test_nothing_extra_comes_unasked(splits):
+    batch = make_views(splits).__getitems__([(0, 0)])
+    assert batch.rotations is None
+    assert batch.positives is None
 
 
 def make_stored(splits, views=6, **options):
-    return StoredDataModule(views=views, splits=splits, transforms=digit_images(16), **{"batch_size": 16, **options})
+    return StoredDataModule(
+        amounts=AMOUNTS | {"views": views}, splits=splits, transforms=digit_images(16), **{"batch_size": 16, **options}
+    )
 
 
 def test_training_batches_are_rows(splits):
@@ -30,7 +81,7 @@ def test_augmented_anchor_is_the_first_view(splits):
 
 @pytest.mark.parametrize("views", [2, 6, 7])
 def test_views_are_used_up_before_they_come_again(splits, views):
-    dataset = StoredViews(splits, "clean", seed=0, views=views)
+    dataset = make_views(splits, views)
     seen = []
     for epoch in range(2 * (views // 2)):
         batch = dataset.__getitems__([(epoch, index) for index in range(len(dataset))])
@@ -42,12 +93,12 @@ def test_views_are_used_up_before_they_come_again(splits, views):
 
 
 def test_a_single_view_serves_as_both(splits):
-    batch = StoredViews(splits, "clean", seed=0, views=1).__getitems__([(9, 3), (9, 4)])
+    batch = make_views(splits, 1).__getitems__([(9, 3), (9, 4)])
     assert torch.equal(batch.first, batch.second)
 
 
 def test_the_draw_depends_on_seed_and_epoch_alone(splits):
-    one, again, other = (StoredViews(splits, "clean", seed=seed, views=6) for seed in (0, 0, 1))
+    one, again, other = (make_views(splits, 6, seed) for seed in (0, 0, 1))
     keys = [(4, index) for index in range(20)]
     again.__getitems__([(0, 1)])  # an earlier epoch before
     assert torch.equal(one.__getitems__(keys).first, again.__getitems__(keys).first)

@@ -210,9 +210,9 @@ def test_module_prepares_clusters_and_returns_its_term(generator):
 
 def test_options_are_held_against_the_data_before_training():
     with pytest.raises(InputError, match="got 10 clusters for 9 images"):
-        BRCD().check(9, 16)
+        BRCD().setup(9, 16, 1)
     with pytest.raises(InputError, match="min_bits must be at most bits=16, got 17"):
-        BRCD(min_bits=17).check(100, 16)
+        BRCD(min_bits=17).setup(100, 16, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from brcd_lightning.data.extras import Extras, class_positive, quarter_turns
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.transforms import ImageTransforms, PreparedImages
+from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 
 ANCHOR_VIEWS = ("clean", "aug")
@@ -31,6 +32,10 @@ class ViewBatch(NamedTuple):
     """One augmentation."""
     second: Tensor | PreparedImages
     """Another augmentation; the x' of the paper."""
+    rotations: Tensor | PreparedImages | None = None
+    """(M, 4, ...) views turned by 0, 90, 180 and 270 degrees, see `Extras`."""
+    positives: Tensor | MixedImages | None = None
+    """(M, positives, ...) class positives, see `Extras`."""
 
 
 class EvalBatch(NamedTuple):
@@ -47,11 +52,14 @@ class EvalBatch(NamedTuple):
 class ViewDataset(Dataset[ViewBatch]):
     """Training images by (epoch, position); the views of an item depend on (seed, epoch, position, view) alone."""
 
-    def __init__(self, splits: Splits, transforms: ImageTransforms, anchor_view: str, seed: int) -> None:
+    def __init__(
+        self, splits: Splits, transforms: ImageTransforms, anchor_view: str, seed: int, extras: Extras
+    ) -> None:
         self.splits = splits
         self.transforms = transforms
         self.anchor_view = anchor_view
         self.seed = seed
+        self.extras = extras
 
     def __len__(self) -> int:
         return len(self.splits.train)
@@ -61,7 +69,30 @@ class ViewDataset(Dataset[ViewBatch]):
         pixels = self.splits.source.load(int(self.splits.train[index]))
         first, second = (self._view(pixels, epoch, index, view) for view in (0, 1))
         anchor = None if self.anchor_view == "aug" else self.transforms.prepare(pixels)
-        return ViewBatch(torch.tensor(index), anchor, first, second)
+        return ViewBatch(
+            torch.tensor(index),
+            anchor,
+            first,
+            second,
+            rotations=self._rotations(pixels, epoch, index),
+            positives=self._positives(pixels, epoch, index),
+        )
+
+    def _rotations(self, pixels: Tensor, epoch: int, index: int) -> PreparedImages | None:
+        if self.extras.rotations == "none":
+            return None
+        apart = self.extras.rotations == "independent"
+        views = (self._view(pixels, epoch, index, 2 + apart * turns) for turns in range(4))
+        return default_collate([quarter_turns(view, turns) for turns, view in enumerate(views)])
+
+    def _positives(self, pixels: Tensor, epoch: int, index: int) -> MixedImages | None:
+        if not self.extras.positives:
+            return None
+        drawn = []
+        for number in range(self.extras.positives):
+            with random_stream(self.seed, epoch, index, number, 1):
+                drawn.append(class_positive(self.splits, self.transforms, index, pixels))
+        return default_collate(drawn)
 
     def _view(self, pixels: Tensor, epoch: int, index: int, view: int) -> PreparedImages:
         with random_stream(self.seed, epoch, index, view):
@@ -99,6 +130,7 @@ class HashingDataModule(L.LightningDataModule):
         num_workers: loader processes per loader; 0 loads in the main process.
         anchor_view: ``clean`` (the paper's Algorithm 1) or ``aug`` (the paper's release), see `ViewBatch`.
         seed: of order and augmentation.
+        extras: what training batches hold beside anchor and views.
     """
 
     def __init__(
@@ -110,6 +142,7 @@ class HashingDataModule(L.LightningDataModule):
         num_workers: int = 0,
         anchor_view: str = "clean",
         seed: int = 0,
+        extras: Extras = Extras(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         require_positive_int("data.batch_size", batch_size)
@@ -128,6 +161,7 @@ class HashingDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.anchor_view = anchor_view
         self.seed = seed
+        self.extras = extras
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch; the last incomplete batch is dropped."""
@@ -135,7 +169,7 @@ class HashingDataModule(L.LightningDataModule):
 
     def train_dataset(self) -> Dataset[ViewBatch]:
         """Training images by (epoch, position)."""
-        return ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed)
+        return ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed, self.extras)
 
     def eval_dataset(self, role: str) -> Dataset[EvalBatch]:
         """One role of the splits, in order."""
@@ -151,7 +185,7 @@ class HashingDataModule(L.LightningDataModule):
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()
-            if isinstance(value, PreparedImages)
+            if isinstance(value, PreparedImages | MixedImages)
         }
         batch = batch._replace(**ready)
         if isinstance(batch, ViewBatch) and batch.anchor is None:

@@ -22,7 +22,8 @@ class ImageSource(ABC):
 
     Args:
         ids: one stable name per image, independent of where the data lies.
-        labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation only.
+        labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation, and by
+            distillation methods that say so.
     """
 
     def __init__(self, ids: Sequence[str], labels: Tensor) -> None:

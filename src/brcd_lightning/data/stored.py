@@ -6,30 +6,32 @@ do not know the difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from brcd_lightning.data.datamodule import EvalBatch, HashingDataModule, ViewBatch
+from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.store_builder import used_positions
+from brcd_lightning.store_parts import KINDS, TURNS, first_rows
 
 
 class StoredViews(Dataset[ViewBatch]):
     """Training batches by (epoch, position).
 
-    Each image shows two views per epoch, drawn without replacement until all are used up, then in a new order.
+    Each image shows two views per epoch, drawn without replacement until all are used up, then in a new order;
+    rotations and positives come in the same way.
     """
 
-    def __init__(self, splits: Splits, anchor_view: str, seed: int, views: int) -> None:
+    def __init__(self, splits: Splits, anchor_view: str, seed: int, amounts: Mapping[str, int], extras: Extras) -> None:
         self._clean = evaluation_rows(splits, splits.train)
-        self._images = len(used_positions(splits))
-        self._anchor_view, self._seed, self._views = anchor_view, seed, views
-        self._cycle = -1
-        self._order = torch.empty(0)
+        self._first_rows = first_rows(len(used_positions(splits)), len(splits.train), amounts)
+        self._anchor_view, self._seed, self._amounts, self._extras = anchor_view, seed, dict(amounts), extras
+        self._orders: dict[str, tuple[int, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._clean)
@@ -37,20 +39,48 @@ class StoredViews(Dataset[ViewBatch]):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> ViewBatch:
         index = torch.tensor([position for _, position in keys])
         epoch = keys[0][0]
-        pairs = max(1, self._views // 2)
-        order = self._order_of(epoch // pairs)[index]
-        place = 2 * (epoch % pairs)
-        views = (order[:, place], order[:, (place + 1) % self._views])
-        first, second = (self._images + view * len(self) + index for view in views)
-        return ViewBatch(index, first if self._anchor_view == "aug" else self._clean[index], first, second)
+        first, second = self._rows("views", self._draw("views", epoch, self._amounts["views"], 2, index), index).T
+        anchor = first if self._anchor_view == "aug" else self._clean[index]
+        return ViewBatch(
+            index,
+            anchor,
+            first,
+            second,
+            rotations=self._rotations(epoch, index),
+            positives=self._positives(epoch, index),
+        )
 
-    def _order_of(self, cycle: int) -> Tensor:
-        """A permutation of the views of every image (n, V)."""
-        if cycle != self._cycle:
-            generator = torch.Generator().manual_seed(stream_seed(self._seed, cycle, self._views))
-            self._order = torch.rand(len(self), self._views, generator=generator).argsort(dim=1)
-            self._cycle = cycle
-        return self._order
+    def _rotations(self, epoch: int, index: Tensor) -> Tensor | None:
+        """Rows (M, 4): the view itself, then its turns by 90, 180 and 270 degrees."""
+        if self._extras.rotations == "none":
+            return None
+        apart = self._extras.rotations == "independent"
+        views = self._draw("rotations", epoch, self._amounts["rotations"] // TURNS, 4 if apart else 1, index)
+        views = views.expand(-1, 4)
+        upright = self._rows("views", views[:, :1], index)
+        return torch.cat([upright, self._rows("rotations", TURNS * views[:, 1:] + torch.arange(TURNS), index)], dim=1)
+
+    def _positives(self, epoch: int, index: Tensor) -> Tensor | None:
+        """Rows (M, positives)."""
+        if not self._extras.positives:
+            return None
+        drawn = self._draw("positives", epoch, self._amounts["positives"], self._extras.positives, index)
+        return self._rows("positives", drawn, index)
+
+    def _rows(self, kind: str, numbers: Tensor, index: Tensor) -> Tensor:
+        """Rows of the store for numbers (M, c) of a kind and training images at index (M,)."""
+        return self._first_rows[kind] + numbers * len(self) + index[:, None]
+
+    def _draw(self, kind: str, epoch: int, total: int, count: int, index: Tensor) -> Tensor:
+        """`count` numbers below `total` for images at index in this epoch (M, count), none again before all came."""
+        per_cycle = max(1, total // count)
+        cycle, turn = divmod(epoch, per_cycle)
+        if self._orders.get(kind, (-1, None))[0] != cycle:
+            key = (self._seed, cycle, total) if kind == "views" else (self._seed, cycle, total, KINDS.index(kind))
+            generator = torch.Generator().manual_seed(stream_seed(*key))
+            self._orders[kind] = cycle, torch.rand(len(self), total, generator=generator).argsort(dim=1)
+        places = (count * turn + torch.arange(count)) % total
+        return self._orders[kind][1][index][:, places]
 
 
 class StoredImages(Dataset[EvalBatch]):
@@ -72,19 +102,19 @@ class StoredDataModule(HashingDataModule):
     """Loaders over stored features; no decoding and no worker processes.
 
     Args:
-        views: stored views per training image.
+        amounts: stored rows per training image, by kind.
         **options: of `HashingDataModule`.
     """
 
-    def __init__(self, *, views: int, **options: object) -> None:
+    def __init__(self, *, amounts: Mapping[str, int], **options: object) -> None:
         super().__init__(**options)
-        self.views = views
+        self.amounts = amounts
         self.num_workers = 0
         self.eval_batch_size = 4096  # rows are small
 
     def train_dataset(self) -> StoredViews:
         """See `StoredViews`."""
-        return StoredViews(self.splits, self.anchor_view, self.seed, self.views)
+        return StoredViews(self.splits, self.anchor_view, self.seed, self.amounts, self.extras)
 
     def eval_dataset(self, role: str) -> StoredImages:
         """See `StoredImages`."""

@@ -35,6 +35,17 @@ class PreparedImages(NamedTuple):
     """(N, P) float32, see `colours.FIELDS`; P = 0 where colours stay."""
 
 
+class MixedImages(NamedTuple):
+    """Images that are each the sum of two, on their way to the device."""
+
+    pixels: Tensor
+    """(N, 2, 3, S, S) uint8."""
+    colours: Tensor
+    """(N, 2, P) float32."""
+    shares: Tensor
+    """(N,) float32 in [0, 1]: how much of the first is in the sum."""
+
+
 @dataclass(frozen=True)
 class ImageTransforms:
     """How images become network input.
@@ -61,13 +72,19 @@ class ImageTransforms:
         """One random view of an image (3, H, W) uint8, from torch's default generator."""
         return PreparedImages(self.view(pixels), torch.empty(0) if self.jitter is None else self.jitter.draw())
 
-    def finish(self, prepared: PreparedImages) -> Tensor:
-        """Network input (N, 3, S, S) float32 of a batch, on its device."""
-        images = prepared.pixels.float() / 255
+    def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
+        """Network input (N, 3, S, S) float32 of a batch, on its device; N may be several dimensions."""
+        shape = prepared.pixels.shape
+        images = prepared.pixels.flatten(end_dim=-4).float() / 255
         if prepared.colours.shape[-1] == len(FIELDS):
-            images = apply_colours(images, prepared.colours)
+            images = apply_colours(images, prepared.colours.flatten(end_dim=-2))
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        images = (images - mean) / std
+        if isinstance(prepared, MixedImages):
+            shape = (*shape[:-4], *shape[-3:])
+            share = prepared.shares.flatten()[:, None, None, None]
+            images = share * images[::2] + (1 - share) * images[1::2]
+        return images.contiguous(memory_format=torch.channels_last).unflatten(0, shape[:-3])
 
 
 def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:

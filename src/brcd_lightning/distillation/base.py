@@ -11,16 +11,27 @@ from brcd_lightning.errors import require_non_negative
 
 
 class KDInput(NamedTuple):
-    """One batch as a distillation method sees it (M images, b bits); a field it does not need may be None."""
+    """One batch as a distillation method sees it (M images, b bits); a field that it does not need is None.
+
+    All codes of the student are training codes with a gradient, all codes of the teacher lie in {-1, +1}.
+    """
 
     student: Tensor
-    """(M, b) training codes of the anchors; the only tensor with a gradient."""
+    """(M, b) student codes of the anchors."""
     teacher: Tensor
-    """(M, b) teacher codes of the anchors, in {-1, +1}."""
+    """(M, b) teacher codes of the anchors."""
     index: Tensor
     """(M,) int64 position of each image in the training split."""
     teacher_view: Tensor | None = None
     """(M, b) teacher codes of one augmentation of each image."""
+    student_rotations: Tensor | None = None
+    """(M, 4, b) student codes of a view turned by 0, 90, 180 and 270 degrees."""
+    teacher_rotations: Tensor | None = None
+    """(M, 4, b) teacher codes of the same."""
+    student_positives: Tensor | None = None
+    """(M, P, b) student codes of class positives."""
+    teacher_positives: Tensor | None = None
+    """(M, P, b) teacher codes of the same."""
 
 
 class KDOutput(NamedTuple):
@@ -38,23 +49,42 @@ class KDMethod(nn.Module, ABC):
     """
 
     needs: frozenset[str] = frozenset()
-    """What the method needs of a run: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one
-    augmentation), ``training_codes`` (`prepare` is called with the teacher codes of the training split)."""
+    """What the method needs of a run: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one augmentation),
+    ``rotations`` and ``positives`` (codes of those images), ``training_codes`` and ``training_labels`` (given to
+    `prepare`)."""
+    rotation_views: str = "none"
+    """Of a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
+    num_positives: int = 0
+    """Of a method that needs positives: how many of each image at once."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         require_non_negative("kd_method.weight", weight)
         self.weight = weight
 
-    def check(self, num_images: int, bits: int) -> None:
-        """Called before anything trains, with the size of the training split and the code length.
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels of training images reach the method; tables say so."""
+        return bool(self.needs & {"training_labels", "positives"})
+
+    def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
+        """Called once before anything trains; a method makes here what depends on these sizes.
+
+        Args:
+            num_images: n of the training split.
+            bits: code length b.
+            steps_per_epoch: batches of an epoch.
 
         Raises:
             InputError: for options that cannot work with them.
         """
 
-    def prepare(self, teacher_codes: Tensor) -> dict[str, Tensor]:
-        """Called at every fit start with the teacher codes (n, b) of the training split, in index order.
+    def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Called at every fit start if the method needs ``training_codes`` or ``training_labels``.
+
+        Args:
+            teacher_codes: (n, b) of the training split, in index order.
+            labels: (n,) class indices or (n, C) multi-hot of the training split; None unless they are needed.
 
         Returns:
             Named tensors worth keeping beside the run (written to ``teacher_codes.safetensors``).

@@ -77,19 +77,22 @@ def brcd_loss(
     require_positive("tau", tau)
     y = nearest_centroid(teacher, centroids) if assignments is None else assignments  # (M,)
     y_view = nearest_centroid(teacher_view, centroids) if view_assignments is None else view_assignments  # (M,)
-    masks = masks.to(student.dtype) if use_mask else torch.ones_like(masks, dtype=student.dtype)
-    teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
+    teacher = teacher.to(student.dtype)
+    keys = torch.cat([teacher, teacher_view.to(student.dtype)])  # (2M, b) the originals, then their augmentations
+    y_keys = torch.cat([y, y_view])  # (2M,)
 
     phi = (_unit(student) * _unit(teacher)).sum(dim=1)  # (M,)
-    anchors = _unit(masks[y] * student)  # (M, b)
-    psi = anchors @ _unit(masks[y] * teacher).T  # (M, M) anchors against the other originals
-    psi_view = anchors @ _unit(masks[y_view] * teacher_view).T  # (M, M) against augmentations
-    psi_own = psi_view.diagonal()  # (M,)
+    anchors = student
+    if use_mask:
+        masks = masks.to(student.dtype)
+        anchors, keys = masks[y] * anchors, masks[y_keys] * keys
+    psi = _unit(anchors) @ _unit(keys).T  # (M, 2M) anchors against the originals, then against augmentations
+    psi_own = psi.diagonal(offset=len(student))  # (M,)
 
     ids = torch.arange(len(student), device=student.device) if index is None else index
-    other = ids[:, None] != ids[None, :]  # (M, M)
-    negative = other & (y[:, None] != y[None, :]) if drop_false_negatives else other
-    negative_view = other & (y[:, None] != y_view[None, :]) if drop_false_negatives else other
+    negative = ids[:, None] != ids.repeat(2)  # (M, 2M)
+    if drop_false_negatives:
+        negative = negative & (y[:, None] != y_keys)
 
     offset = y != y_view  # (M,) offset positives, Eq. (5)
     alphas = torch.full_like(phi, alpha)
@@ -105,7 +108,6 @@ def brcd_loss(
             (phi / tau)[:, None],
             own_view[:, None],
             (psi / tau).masked_fill(~negative, float("-inf")),
-            (psi_view / tau).masked_fill(~negative_view, float("-inf")),
         ],
         dim=1,
     )  # (M, 2 + 2M); the first column is always finite
@@ -189,7 +191,7 @@ class BRCD(KDMethod):
         self.register_buffer("centroids", torch.empty(0), persistent=False)
         self.register_buffer("masks", torch.empty(0), persistent=False)
 
-    def check(self, num_images: int, bits: int) -> None:
+    def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Refuses more clusters than training images and more kept bits than there are."""
         if self.num_clusters > num_images:
             raise InputError(
@@ -199,7 +201,7 @@ class BRCD(KDMethod):
         if self.min_bits > bits:
             raise InputError(f"kd_method.min_bits must be at most bits={bits}, got {self.min_bits}.")
 
-    def prepare(self, teacher_codes: Tensor) -> dict[str, Tensor]:
+    def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Clusters the training codes (n, b) and builds the masks, Eqs. (8)-(9)."""
         centroids, assignments = kmeans_codes(
             teacher_codes, self.num_clusters, seed=self.seed, restarts=self.restarts, method=self.kmeans

@@ -1,0 +1,59 @@
+"""Images that only some distillation methods ask for: rotations of a view, and class positives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
+
+ROTATION_VIEWS = ("none", "shared", "independent")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What training batches hold beside anchor and two views.
+
+    Attributes:
+        rotations: ``none``; ``shared`` for the four rotations of one augmented view; ``independent`` for four rotations
+            of four views.
+        positives: class positives of each image; they use labels.
+    """
+
+    rotations: str = "none"
+    positives: int = 0
+
+
+def quarter_turns(images: PreparedImages, turns: int) -> PreparedImages:
+    """The images turned by multiples of 90 degrees; colours are the same, whatever the direction."""
+    return images._replace(pixels=images.pixels.rot90(turns, (-2, -1)))
+
+
+def class_positive(splits: Splits, transforms: ImageTransforms, index: int, pixels: Tensor) -> MixedImages:
+    """A random positive of training image `index`, from torch's default generator.
+
+    Another training image with a label in common (itself where there is none), turned by a random multiple of 90
+    degrees and augmented, is mixed with an augmentation of the image by a random share, as PACKD's code does.
+
+    Args:
+        splits: the data set.
+        transforms: of views.
+        index: position in the training split.
+        pixels: (3, H, W) uint8 of that image.
+    """
+    labels = splits.labels("train")
+    own = labels[index]
+    related = labels == own if labels.ndim == 1 else (labels.bool() & own.bool()).any(dim=1)
+    related[index] = False
+    candidates = related.nonzero()[:, 0]
+    mate = pixels
+    if len(candidates):
+        chosen = candidates[torch.randint(len(candidates), ())]
+        mate = splits.source.load(int(splits.train[chosen]))
+    turns = int(torch.randint(4, ()))
+    pair = (transforms.prepare_view(mate.rot90(turns, (1, 2))), transforms.prepare_view(pixels))
+    pixels, colours = (torch.stack(both) for both in zip(*pair, strict=True))
+    return MixedImages(pixels, colours, torch.rand(()))

@@ -1,0 +1,169 @@
+"""What the contrastive methods with a memory share: embeddings, the memory bank, and negatives drawn from it.
+
+Shapes: n training images, M in a batch, b bits, d embedding width, K negatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.data.sampling import stream_seed
+from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+
+NEGATIVES = ("uniform", "pseudo_label", "label")
+_SMALL_BANK = 16  # times the rows that a step compares with
+
+
+class Embedding(nn.Linear):
+    """Linear map of codes (..., b) to unit vectors (..., d).
+
+    Args:
+        bits: b.
+        dim: d.
+        trains: False leaves the random weights as they are, as the BRCD release does.
+    """
+
+    def __init__(self, bits: int, dim: int, trains: bool = True) -> None:
+        super().__init__(bits, dim)
+        self.requires_grad_(trains)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Unit embeddings (..., d) of codes (..., b)."""
+        return F.normalize(super().forward(codes), dim=-1)
+
+
+class Normalize(nn.Module):
+    """Codes (..., b) divided by their length: the embedding of codes that are compared as they are."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Unit vectors (..., b)."""
+        return F.normalize(codes, dim=-1)
+
+
+def random_bank(num_images: int, dim: int, *, normalise: bool) -> Tensor:
+    """A fresh memory (n, d): uniform in +-1/sqrt(d/3), its rows of length 1 if asked for."""
+    width = 1 / math.sqrt(dim / 3)
+    bank = torch.empty(num_images, dim).uniform_(-width, width)
+    return F.normalize(bank, dim=1) if normalise else bank
+
+
+def bank_scores(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
+    """Inner products (M, K + 1) of embeddings (M, d) with memory rows (M, K + 1) of a bank (n, d).
+
+    The bank may change before the backward pass: what it needs is copied.
+    """
+    if len(bank) > _SMALL_BANK * rows.shape[1]:
+        return torch.einsum("md,mkd->mk", embeddings, bank[rows].to(embeddings.dtype))
+    # One product with the whole of a small bank takes less than gathering so many rows.
+    return (embeddings @ bank.to(embeddings.dtype, copy=True).T).gather(1, rows)
+
+
+@torch.no_grad()
+def remember(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> None:
+    """Moves the rows of a batch towards its embeddings: unit(momentum * old + (1 - momentum) * new), in place.
+
+    Over several processes every one enters the rows of all, in rank order, so that the banks stay equal; of an image
+    that comes twice the last row counts.
+
+    Args:
+        bank: (n, d).
+        index: (M,) positions in the bank.
+        rows: (M, d) new embeddings.
+        momentum: share of the old row, in [0, 1].
+    """
+    index, rows = gathered(index), gathered(rows.detach())
+    order = index.argsort(stable=True)
+    ordered = index[order]
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    index, rows = ordered[last], rows[order[last]].to(bank.dtype)
+    bank[index] = F.normalize(momentum * bank[index] + (1 - momentum) * rows, dim=1)
+
+
+@torch.no_grad()
+def gathered(rows: Tensor) -> Tensor:
+    """Rows of all processes, in rank order; the same rows where there is only one."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+class Negatives(nn.Module):
+    """Draws the memory rows that an anchor is compared with: itself first, then K others, with replacement.
+
+    The draw of a step depends on (seed, rank, number of the step) alone, and the number is saved with the student: a
+    resumed run draws what an uninterrupted one would.
+
+    Args:
+        kind: ``uniform`` over all other images; ``pseudo_label`` over those of other clusters of the teacher's codes;
+            ``label`` over those that share no label, as the BRCD release does (then the method uses labels).
+        count: K.
+        num_clusters: of ``pseudo_label``.
+        seed: of draws and clusters.
+    """
+
+    def __init__(self, kind: str, count: int, num_clusters: int, seed: int) -> None:
+        super().__init__()
+        require_choice("kd_method.negatives", kind, NEGATIVES)
+        require_positive_int("kd_method.num_negatives", count)
+        require_positive_int("kd_method.num_clusters", num_clusters)
+        require_non_negative_int("kd_method.seed", seed)
+        self.kind, self.count, self.num_clusters, self.seed = kind, count, num_clusters, seed
+        self.num_images = 0
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        # Groups that share no negatives, (n,) or (n, C) multi-hot; made anew at every fit start.
+        self.register_buffer("groups", torch.empty(0), persistent=False)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the kind needs of a run, see `KDMethod.needs`."""
+        return frozenset({"uniform": (), "pseudo_label": ("training_codes",), "label": ("training_labels",)}[self.kind])
+
+    def setup(self, num_images: int) -> None:
+        """Says how many images there are to draw from."""
+        if self.count >= num_images:
+            raise InputError(
+                f"kd_method.num_negatives must be below the number of training images, got {self.count} for "
+                f"{num_images} images."
+            )
+        self.num_images = num_images
+
+    def prepare(self, teacher_codes: Tensor, labels: Tensor | None) -> None:
+        """Groups the training images by the teacher's codes (n, b) or by their labels."""
+        if self.kind == "pseudo_label":
+            self.groups = kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=5)[1]
+        elif self.kind == "label":
+            self.groups = labels
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Memory rows (M, K + 1) for anchors at `index` (M,): the anchor's own in column 0."""
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        key = stream_seed(self.seed, rank, int(self.step))
+        generator = torch.Generator(index.device).manual_seed(key)
+        self.step += 1
+        if self.kind == "uniform":
+            drawn = torch.randint(
+                self.num_images - 1, (len(index), self.count), generator=generator, device=index.device
+            )
+            drawn = drawn + (drawn >= index[:, None])
+        else:
+            drawn = torch.multinomial(self._allowed(index), self.count, replacement=True, generator=generator)
+        return torch.cat([index[:, None], drawn], dim=1)
+
+    def _allowed(self, index: Tensor) -> Tensor:
+        """1 for images (M, n) of other groups, or with no label in common; for all but the own where there are none."""
+        groups = self.groups.to(index.device)
+        if groups.ndim == 1:
+            allowed = groups[index][:, None] != groups
+        else:
+            allowed = groups[index].float() @ groups.float().T == 0
+        others = torch.arange(self.num_images, device=index.device) != index[:, None]
+        return torch.where(allowed.any(dim=1, keepdim=True), allowed, others).float()

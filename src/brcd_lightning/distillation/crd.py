@@ -1,0 +1,125 @@
+"""CRD: contrastive representation distillation (Tian et al., ICLR 2020), on codes.
+
+Shapes: n training images, M in a batch, b bits, d embedding width, K negatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.contrast import Embedding, Negatives, bank_scores, gathered, random_bank, remember
+from brcd_lightning.errors import require_bool, require_positive, require_positive_int, require_unit_interval
+
+_EPS = 1e-7
+
+
+def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
+    """Noise-contrastive loss of one side: the first column against K draws from n images.
+
+    With P = exp(score) / Z, q = K / n and c = q + 1e-7: minus log P / (P + c) of the first column, minus the sum of
+    log q / (P + c) over the others. In the logit x = score - log Z - log c these are softplus(-x) and softplus(x), up
+    to a constant, so nothing overflows.
+
+    Args:
+        scores: (..., K + 1) similarities divided by the temperature, the positive first.
+        log_z: logarithm of the constant Z.
+        num_images: n.
+
+    Returns:
+        (...): one loss per anchor.
+    """
+    negatives = scores.shape[-1] - 1
+    q = negatives / num_images
+    logits = scores - (log_z + math.log(q + _EPS))
+    wrong = F.softplus(logits).sum(dim=-1) - F.softplus(logits[..., 0])
+    return F.softplus(-logits[..., 0]) + wrong - negatives * math.log(q / (q + _EPS))
+
+
+def log_partition(scores: Tensor, num_images: int) -> Tensor:
+    """Logarithm of Z = n times the mean of exp(score) over all processes, as the first batch sets it for good."""
+    own = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
+    everywhere = gathered(own[None])
+    return everywhere.logsumexp(dim=0) - math.log(len(everywhere)) + math.log(num_images)
+
+
+class CRD(KDMethod):
+    """Contrasts each student embedding with the teacher's memory, and the other way round.
+
+    Args:
+        dim: d of the embeddings.
+        num_negatives: K.
+        temperature: T.
+        momentum: share of the old row when a batch enters the memory, in [0, 1].
+        negatives: see `Negatives`.
+        num_clusters: see `Negatives`.
+        train_heads: False keeps the embeddings random, as the BRCD release does.
+        seed: of negatives and clusters.
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher"})
+    normalised_banks = False
+
+    def __init__(
+        self,
+        dim: int = 128,
+        num_negatives: int = 500,
+        temperature: float = 0.05,
+        momentum: float = 0.5,
+        negatives: str = "uniform",
+        num_clusters: int = 10,
+        train_heads: bool = True,
+        seed: int = 0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        require_positive_int("kd_method.dim", dim)
+        require_positive("kd_method.temperature", temperature)
+        require_unit_interval("kd_method.momentum", momentum)
+        require_bool("kd_method.train_heads", train_heads)
+        self.dim, self.temperature, self.momentum, self.train_heads = dim, temperature, momentum, train_heads
+        self.negatives = Negatives(negatives, num_negatives, num_clusters, seed)
+        self.needs = self.needs | self.negatives.needs
+
+    def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
+        """Makes embeddings and memories of the size of the training split."""
+        self.negatives.setup(num_images)
+        self.num_images = num_images
+        self.embed_student = Embedding(bits, self.dim, self.train_heads)
+        self.embed_teacher = Embedding(bits, self.dim, self.train_heads)
+        for side in ("student", "teacher"):
+            bank = random_bank(num_images, self.dim, normalise=self.normalised_banks)
+            self.register_buffer(f"bank_{side}", bank)
+            self.register_buffer(f"log_z_{side}", torch.tensor(float("nan")))  # set by the first batch
+
+    def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Groups images whose draws are no negatives."""
+        self.negatives.prepare(teacher_codes, labels)
+        return {}
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term named after the method, both sides together; the batch then enters the memories."""
+        rows = self.negatives(batch.index)  # (M, K + 1)
+        student, teacher = self.embed_student(batch.student), self.embed_teacher(batch.teacher)
+        loss = self.side_loss("student", student, self.bank_teacher, rows)
+        loss = loss + self.side_loss("teacher", teacher, self.bank_student, rows)
+        remember(self.bank_student, batch.index, student, self.momentum)
+        remember(self.bank_teacher, batch.index, teacher, self.momentum)
+        return KDOutput({type(self).__name__.lower(): self.weight * loss}, {})
+
+    def side_loss(self, side: str, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
+        """Loss of one side's embeddings (M, d) against the other side's memory (n, d) at `rows` (M, K + 1)."""
+        scores = self.scores(embeddings, bank, rows) / self.temperature
+        log_z = getattr(self, f"log_z_{side}")
+        if bool(log_z.isnan()):
+            log_z.copy_(log_partition(scores, self.num_images))
+        return nce_loss(scores, log_z, self.num_images).mean()
+
+    def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
+        """Similarities (M, K + 1) of embeddings (M, d) with memory rows."""
+        return bank_scores(embeddings, bank, rows)

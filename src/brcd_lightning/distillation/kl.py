@@ -1,0 +1,50 @@
+"""KL: softened distributions over the bits (Hinton et al., 2015), as the BRCD paper applies it to codes.
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.errors import require_positive
+
+
+def kl_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
+    """KL divergence from the student's to the teacher's softmax over bits, times the squared temperature.
+
+    A softmax does not change when all bits change alike, so the codes of all +1 and of all -1 are the same to it.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+        temperature: T, divides both.
+
+    Returns:
+        Scalar, summed over bits and averaged over the batch.
+    """
+    target = F.log_softmax(teacher / temperature, dim=1)
+    guess = F.log_softmax(student / temperature, dim=1)
+    return temperature**2 * F.kl_div(guess, target, log_target=True, reduction="batchmean")
+
+
+class KL(KDMethod):
+    """KL distillation of codes.
+
+    Args:
+        temperature: see `kl_loss`.
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher"})
+
+    def __init__(self, temperature: float = 4.0, weight: float = 1.0) -> None:
+        super().__init__(weight)
+        require_positive("kd_method.temperature", temperature)
+        self.temperature = temperature
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term ``kl``."""
+        return KDOutput({"kl": self.weight * kl_loss(batch.student, batch.teacher, self.temperature)}, {})

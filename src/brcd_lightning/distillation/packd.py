@@ -1,0 +1,181 @@
+"""PACKD: positive-aware contrastive distillation with mixup views (Yang et al., 2022), on codes. It uses labels.
+
+Shapes: n training images, M in a batch, P views of each (the image and P - 1 class positives), d embedding width,
+K negatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.contrast import Embedding, Negatives, Normalize, random_bank, remember
+from brcd_lightning.errors import (
+    require_bool,
+    require_non_negative,
+    require_positive,
+    require_positive_int,
+    require_unit_interval,
+)
+
+
+@torch.no_grad()
+def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
+    """Entropic optimal transport between uniform marginals, by Sinkhorn iterations on logarithms.
+
+    Args:
+        cost: (M, P, P).
+        eps: strength of the entropy.
+        iterations: most of them.
+        tolerance: stop when the potentials of an image move by less in sum, on average over the batch.
+
+    Returns:
+        (M, P, P), each summing to about 1.
+    """
+    views = cost.shape[1]
+    log_marginal = math.log(1 / views + 1e-8)
+    u = cost.new_zeros(cost.shape[:2])
+    v = torch.zeros_like(u)
+    for _ in range(iterations):
+        before = u
+        u = eps * (log_marginal - ((u[:, :, None] + v[:, None, :] - cost) / eps).logsumexp(dim=2)) + u
+        v = eps * (log_marginal - ((u[:, :, None] + v[:, None, :] - cost) / eps).logsumexp(dim=1)) + v
+        if (u - before).abs().sum(dim=1).mean() < tolerance:
+            break
+    return ((u[:, :, None] + v[:, None, :] - cost) / eps).exp()
+
+
+def packd_loss(
+    student: Tensor,
+    teacher: Tensor,
+    bank: Tensor,
+    rows: Tensor,
+    *,
+    temperature: float = 0.07,
+    exclude_self: bool = True,
+    eps: float = 0.1,
+    iterations: int = 100,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """InfoNCE whose positive is the transport-weighted similarity of all views of an image.
+
+    Args:
+        student: (M, P, d) unit embeddings; receives the gradient.
+        teacher: (M, P, d) unit embeddings.
+        bank: (n, d) teacher memory.
+        rows: (M, K + 1) memory rows, the image's own first.
+        temperature: T.
+        exclude_self: leave the image's own row out of the denominator.
+        eps: see `transport_plan`.
+        iterations: see `transport_plan`.
+        tolerance: see `transport_plan`.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    similarity = student @ teacher.transpose(1, 2)  # (M, P, P)
+    cost = (student[:, :, None] - teacher[:, None, :]).square().sum(dim=3).detach()
+    plan = transport_plan(cost, eps, iterations, tolerance)
+    positive = (plan * similarity).sum(dim=(1, 2)) / temperature  # (M,)
+    negatives = student @ bank.to(student.dtype)[rows[:, exclude_self:]].transpose(1, 2)  # (M, P, K (+ 1))
+    logits = torch.cat([positive[:, None], negatives.flatten(start_dim=1) / temperature], dim=1)
+    return (logits.logsumexp(dim=1) - positive).mean()
+
+
+class PACKD(KDMethod):
+    """Contrasts all views of an image, class positives among them, with a memory of teacher codes. It uses labels.
+
+    Args:
+        views: P, the image itself and P - 1 class positives; 1 leaves the positives out, as the BRCD release does.
+        dim: d of the embeddings; the code length when None, and then the teacher's codes are their own embeddings.
+        num_negatives: K.
+        temperature: T.
+        momentum: share of the old row when a batch enters the memory, in [0, 1].
+        warmup_epochs: as long the memory keeps no old rows.
+        negatives: see `Negatives`.
+        num_clusters: see `Negatives`.
+        exclude_self: see `packd_loss`.
+        train_heads: False keeps the embedding random, as the BRCD release does.
+        eps: see `transport_plan`.
+        iterations: see `transport_plan`.
+        tolerance: see `transport_plan`.
+        seed: of negatives and clusters.
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher"})
+
+    def __init__(
+        self,
+        views: int = 4,
+        dim: int | None = None,
+        num_negatives: int = 500,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        warmup_epochs: float = 1,
+        negatives: str = "label",
+        num_clusters: int = 10,
+        exclude_self: bool = True,
+        train_heads: bool = True,
+        eps: float = 0.1,
+        iterations: int = 100,
+        tolerance: float = 1e-6,
+        seed: int = 0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        require_positive_int("kd_method.views", views)
+        if dim is not None:
+            require_positive_int("kd_method.dim", dim)
+        require_positive("kd_method.temperature", temperature)
+        require_unit_interval("kd_method.momentum", momentum)
+        require_non_negative("kd_method.warmup_epochs", warmup_epochs)
+        require_bool("kd_method.exclude_self", exclude_self)
+        require_bool("kd_method.train_heads", train_heads)
+        require_positive("kd_method.eps", eps)
+        require_positive_int("kd_method.iterations", iterations)
+        require_non_negative("kd_method.tolerance", tolerance)
+        self.num_positives = views - 1
+        self.dim, self.temperature, self.momentum, self.warmup_epochs = dim, temperature, momentum, warmup_epochs
+        self.exclude_self, self.train_heads = exclude_self, train_heads
+        self.transport = {"eps": eps, "iterations": iterations, "tolerance": tolerance}
+        self.negatives = Negatives(negatives, num_negatives, num_clusters, seed)
+        self.needs = self.needs | self.negatives.needs | ({"positives"} if self.num_positives else set())
+
+    def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
+        """Makes embeddings and memory of the size of the training split."""
+        dim = self.dim or bits
+        self.negatives.setup(num_images)
+        self.warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        self.embed_student = Embedding(bits, dim, self.train_heads)
+        self.embed_teacher = Normalize() if dim == bits else Embedding(bits, dim, self.train_heads)
+        self.register_buffer("bank", random_bank(num_images, dim, normalise=True))
+
+    def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Groups images whose draws are no negatives."""
+        self.negatives.prepare(teacher_codes, labels)
+        return {}
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term ``packd``; the batch enters the memory first."""
+        warm = int(self.negatives.step) >= self.warmup_steps
+        rows = self.negatives(batch.index)
+        student, teacher = batch.student[:, None], batch.teacher[:, None]
+        if self.num_positives:
+            student = torch.cat([student, batch.student_positives], dim=1)
+            teacher = torch.cat([teacher, batch.teacher_positives], dim=1)
+        student, teacher = self.embed_student(student), self.embed_teacher(teacher)  # (M, P, d)
+        remember(self.bank, batch.index, teacher[:, 0], self.momentum if warm else 0.0)
+        loss = packd_loss(
+            student,
+            teacher,
+            self.bank,
+            rows,
+            temperature=self.temperature,
+            exclude_self=self.exclude_self,
+            **self.transport,
+        )
+        return KDOutput({"packd": self.weight * loss}, {})

@@ -1,0 +1,88 @@
+"""RKD: relational knowledge distillation (Park et al., CVPR 2019).
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.errors import require_non_negative
+
+_EPS = 1e-12
+
+
+def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Huber loss between the distances inside both batches, each divided by its mean positive distance.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+
+    Returns:
+        Scalar, mean over the M x M pairs.
+    """
+    return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+
+
+def _relative_distances(codes: Tensor) -> Tensor:
+    """(M, M); equal codes lie at the clamp's 1e-6, which counts as positive and has no gradient."""
+    products = codes @ codes.T
+    squares = products.diagonal()
+    # The Gram form is exact for codes in {-1, +1}.
+    distances = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=_EPS).sqrt()
+    other = ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+    distances = distances * other
+    return distances / (distances.sum() / other.sum().clamp_min(1)).clamp_min(_EPS)  # one image: no distance, no loss
+
+
+def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Huber loss between the cosines of the angles at every corner of every triple.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+
+    Returns:
+        Scalar, mean over the M x M x M triples; a degenerate one has cosine 0 on its side.
+    """
+    return F.smooth_l1_loss(_corner_cosines(student), _corner_cosines(teacher))
+
+
+def _corner_cosines(codes: Tensor) -> Tensor:
+    """(M, M, M): entry i, j, k is the cosine at corner i between the directions to j and to k."""
+    directions = F.normalize(codes[None, :, :] - codes[:, None, :], dim=2, eps=_EPS)  # (M, M, b)
+    return directions @ directions.transpose(1, 2)
+
+
+class RKD(KDMethod):
+    """Distances and angles between the codes of a batch.
+
+    Args:
+        distance_weight: of `rkd_distance_loss`.
+        angle_weight: of `rkd_angle_loss`.
+        weight: factor of both.
+    """
+
+    needs = frozenset({"teacher"})
+
+    def __init__(self, distance_weight: float = 25.0, angle_weight: float = 50.0, weight: float = 1.0) -> None:
+        super().__init__(weight)
+        require_non_negative("kd_method.distance_weight", distance_weight)
+        require_non_negative("kd_method.angle_weight", angle_weight)
+        self.distance_weight = distance_weight
+        self.angle_weight = angle_weight
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Terms ``rkd_distance`` and ``rkd_angle``."""
+        distance, angle = (loss(batch.student, batch.teacher) for loss in (rkd_distance_loss, rkd_angle_loss))
+        return KDOutput(
+            {
+                "rkd_distance": self.weight * self.distance_weight * distance,
+                "rkd_angle": self.weight * self.angle_weight * angle,
+            },
+            {},
+        )

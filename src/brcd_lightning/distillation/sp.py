@@ -1,0 +1,68 @@
+"""SP: similarity-preserving distillation (Tung & Mori, ICCV 2019), and what the BRCD release calls so.
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.errors import require_choice
+
+VARIANTS = ("batch", "per_sample")
+_EPS = 1e-12
+
+
+def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the row-normalised Gram matrices of both batches.
+
+    Blind to any rotation of the student's codes, so it aligns relations, not Hamming spaces.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+
+    Returns:
+        Scalar, mean over the M x M entries.
+    """
+    grams = [F.normalize(codes @ codes.T, dim=1, eps=_EPS) for codes in (student, teacher)]
+    return F.mse_loss(*grams)
+
+
+def sp_per_sample_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """The BRCD release's SP: each code is taken for a batch of b numbers, and compared with itself.
+
+    For codes in {-1, +1} at Hamming distance d_i it is the sum of 8 d_i (b - d_i) / b^3: as small for the inverted code
+    as for the equal one.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+
+    Returns:
+        Scalar, summed over the batch.
+    """
+    grams = [F.normalize(codes[:, :, None] * codes[:, None, :], dim=2, eps=_EPS) for codes in (student, teacher)]
+    return (grams[0] - grams[1]).square().mean(dim=(1, 2)).sum()
+
+
+class SP(KDMethod):
+    """Similarity-preserving distillation.
+
+    Args:
+        variant: ``batch`` (as published), or ``per_sample`` (the BRCD release).
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher"})
+
+    def __init__(self, variant: str = "batch", weight: float = 1.0) -> None:
+        super().__init__(weight)
+        require_choice("kd_method.variant", variant, VARIANTS)
+        self.loss = sp_loss if variant == "batch" else sp_per_sample_loss
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term ``sp``."""
+        return KDOutput({"sp": self.weight * self.loss(batch.student, batch.teacher)}, {})

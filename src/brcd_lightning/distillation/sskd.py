@@ -1,0 +1,88 @@
+"""SSKD: the self-supervision term of knowledge distillation meets self-supervision (Xu et al., ECCV 2020), on codes.
+
+Shapes: M images in a batch, b bits; four rotations by 0, 90, 180 and 270 degrees.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.errors import require_choice, require_positive, require_unit_interval
+
+ROTATION_VIEWS = ("shared", "independent")
+
+
+def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio: float = 0.75) -> Tensor:
+    """KL divergence between which upright image a rotated one resembles, to teacher and to student.
+
+    Rotated images that the teacher gets right all count; of the others only those it gets least wrong.
+
+    Args:
+        student: (M, 4, b) student codes of the rotations, upright first; receives the gradient.
+        teacher: (M, 4, b) teacher codes.
+        temperature: T of the softmax over upright images.
+        ratio: share of the teacher's wrong rows that count, best ranks first, in [0, 1].
+
+    Returns:
+        Scalar, mean over the rows that count.
+    """
+    target, guess = (_similarities(codes) for codes in (teacher.detach(), student))  # (3M, M)
+    kept = _kept_rows(target, ratio)
+    target, guess = ((rows[kept] / temperature).log_softmax(dim=1) for rows in (target, guess))
+    return temperature**2 * F.kl_div(guess, target, log_target=True, reduction="batchmean")
+
+
+def _similarities(codes: Tensor) -> Tensor:
+    """Cosines (3M, M) of every rotated image, image by image, with every upright one."""
+    unit = F.normalize(codes, dim=2, eps=1e-8)
+    return unit[:, 1:].flatten(end_dim=1) @ unit[:, 0].T
+
+
+def _kept_rows(similarities: Tensor, ratio: float) -> Tensor:
+    """Rows that count: rank 0, then the best `ratio` of the rest, ties by position."""
+    images = similarities.shape[1]
+    right = torch.arange(images, device=similarities.device).repeat_interleave(3)  # (3M,)
+    score = similarities.gather(1, right[:, None])
+    # Codes give few different cosines, so ties are the rule: an equal score is above only for an earlier image.
+    earlier = torch.arange(images, device=similarities.device) < right[:, None]
+    rank = ((similarities > score) | ((similarities == score) & earlier)).sum(dim=1)
+    wrong = int((rank > 0).sum())
+    count = len(rank) - wrong + int(ratio * wrong)
+    return rank.argsort(stable=True)[:count]
+
+
+class SSKD(KDMethod):
+    """Which upright image of the batch does a rotated one resemble? The student learns the teacher's answer.
+
+    Args:
+        temperature: see `sskd_loss`.
+        ratio: see `sskd_loss`.
+        rotation_views: ``shared`` rotates one augmented view, ``independent`` another one for each rotation, as the
+            BRCD release does.
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher", "rotations"})
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        ratio: float = 0.75,
+        rotation_views: str = "shared",
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        require_positive("kd_method.temperature", temperature)
+        require_unit_interval("kd_method.ratio", ratio)
+        require_choice("kd_method.rotation_views", rotation_views, ROTATION_VIEWS)
+        self.temperature = temperature
+        self.ratio = ratio
+        self.rotation_views = rotation_views
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term ``sskd``."""
+        loss = sskd_loss(batch.student_rotations, batch.teacher_rotations, self.temperature, self.ratio)
+        return KDOutput({"sskd": self.weight * loss}, {})

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from brcd_lightning.distillation.base import KDInput
+from brcd_lightning.distillation.brcd_release import ReleasedBRCD, released_brcd_loss
+from brcd_lightning.errors import InputError
+from conftest import random_codes
+
+FLAGS = {
+    "released_rp_true_masks": {},
+    "released_p": {"use_mask": False},
+    "released_r_true_masks": {"drop_false_negatives": False, "dynamic_alpha": False},
+    "released_nr_true_masks": {"dynamic_alpha": False},
+}
+
+
+def arguments(vector):
+    codes = [torch.tensor(vector[key], dtype=torch.float64) for key in ("s", "t", "ta")]
+    tensors = {key: torch.tensor(vector[key], dtype=torch.float64) for key in ("centroids", "masks")}
+    return codes, tensors | {
+        "alpha": vector["alpha"],
+        "tau": vector["tau"],
+        "assignments": torch.tensor(vector["y"]),
+    }
+
+
+@pytest.fixture(params=["v1_hand_b4_m3", "v3_single_cluster_b4_m3"])
+def vector(kd_vectors, request):
+    return kd_vectors[request.param]
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_values_equal_the_vectors(vector, name):
+    codes, options = arguments(vector)
+    assert released_brcd_loss(*codes, **options, **FLAGS[name]).item() == pytest.approx(
+        vector["expected"][name], abs=1e-9
+    )
+
+
+def test_zero_masks_equal_the_vectors(vector):
+    codes, options = arguments(vector)
+    options["masks"] = torch.zeros_like(options["masks"])
+    value = released_brcd_loss(*codes, **options).item()
+    assert value == pytest.approx(vector["expected"]["released_rp_zero_masks"], abs=1e-9)
+
+
+def test_zero_masks_leave_the_individual_term_alone(generator):
+    """The closed form: log(1 + c_i exp(-a_i cos(s_i, t_i) / tau)), nothing structural."""
+    student = torch.randn(9, 16, dtype=torch.float64, generator=generator)
+    teacher, view = (random_codes(9, 16, generator).double() for _ in range(2))
+    centroids = torch.randn(3, 16, dtype=torch.float64, generator=generator)
+    y = torch.tensor([0, 1, 2] * 3)
+    value = released_brcd_loss(
+        student, teacher, view, centroids=centroids, masks=torch.zeros(3, 16), alpha=0.8, tau=0.3, assignments=y
+    )
+    nearest = centroids.square().sum(dim=1).argmin()
+    count = (y[None] != y[:, None]).sum(dim=1) + 8 * (y != nearest)
+    alphas = torch.ones(9, dtype=torch.float64).masked_fill(y == nearest, 0.8)
+    cosine = torch.nn.functional.cosine_similarity(student, teacher)
+    expected = (1 + count * torch.exp(-alphas * cosine / 0.3)).log().mean()
+    assert value.item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_gradient_is_exact(generator):
+    student = torch.randn(5, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    teacher, view = (random_codes(5, 8, generator).double() for _ in range(2))
+    options = {"centroids": torch.randn(2, 8, generator=generator).double(), "masks": torch.ones(2, 8)}
+    assert torch.autograd.gradcheck(
+        lambda s: released_brcd_loss(s, teacher, view, **options, alpha=0.8, tau=0.3), student
+    )
+
+
+@pytest.mark.parametrize(("source", "kept"), [("zeros", False), ("true", True)])
+def test_the_source_of_the_masks(generator, source, kept):
+    method = ReleasedBRCD(mask_source=source, num_clusters=3, restarts=2)
+    codes = random_codes(40, 8, generator)
+    assert method.prepare(codes)["masks"].any() == kept
+    batch = KDInput(codes[:4].float().requires_grad_(), codes[:4].float(), torch.arange(4), codes[4:8].float())
+    assert bool(method(batch).terms["brcd"].isfinite())
+
+
+def test_a_term_of_the_paper_is_refused():
+    with pytest.raises(InputError, match="offset_in_denominator must be false"):
+        ReleasedBRCD(offset_in_denominator=True)
