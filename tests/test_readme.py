@@ -13,6 +13,7 @@ from conftest import ROOT, random_codes
 from test_configs import composed
 
 TEXT = (ROOT / "README.md").read_text().replace("\\\n", "")
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 COMMANDS = re.findall(r"^python -m brcd_lightning\.train (.*)$", TEXT, flags=re.MULTILINE)
 
 
@@ -38,16 +39,17 @@ def test_every_option_is_listed_and_every_listed_option_exists():
     assert len(listed) == 9
 
 
-def run_example(word, **names):
+def run_example(word, text=TEXT, **names):
     """Runs the one Python example that holds `word`; returns what it defined."""
-    (code,) = [code for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL) if word in code]
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if word in code]
     scope = {"__name__": "readme", **names}
     exec(compile(textwrap.dedent(code), "README.md", "exec", dont_inherit=True), scope)
     return scope
 
 
-def test_the_example_method_works(generator):
-    scope = run_example("class Cosine")
+@pytest.mark.parametrize("text", [TEXT, EXTENDING], ids=["readme", "extending"])
+def test_the_example_method_works(generator, text):
+    scope = run_example("class Cosine", text)
     student = random_codes(4, 8, generator).float().requires_grad_()
     output = scope["Cosine"](weight=2.0)(KDInput(student, random_codes(4, 8, generator).float(), torch.arange(4)))
     output.terms["cosine"].backward()

@@ -230,6 +230,13 @@ def test_a_killed_build_is_resumed_under_the_same_cap(tmp_path, splits):
     assert (folder / "views_4_8").exists()
 
 
+def test_what_another_job_is_building_counts_under_the_cap(tmp_path, splits):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "evaluation.building").write_bytes(bytes(1 << 20))
+    with pytest.raises(InputError, match="the view store would take"):
+        attach(ViewStore(folder=str(tmp_path), max_gb=1e-3), splits, student=backbone())
+
+
 @pytest.mark.slow
 def test_a_test_alone_may_have_to_train_its_teacher_again(tmp_path):
     assert run_command(*STORED, cwd=tmp_path).returncode == 0

@@ -47,9 +47,10 @@ class StageProgressBar(RichProgressBar):
 class TeacherCodesCallback(L.Callback):
     """Encodes the training images with the teacher and hands the codes to the distillation method.
 
-    It runs at fit start, also on resume, when the method asks for codes or labels of the training split: images under
-    the evaluation transform, teacher in eval mode. The method clusters and masks them (rank 0; the other ranks receive
-    the result). What it returns is written to ``teacher_codes.safetensors``; its scalars are logged.
+    It runs at fit start, also on resume, for every method that asks anything of the teacher: images under the
+    evaluation transform, teacher in eval mode; clean anchors then need no teacher any more. The method clusters and
+    masks the codes (rank 0; the other ranks receive the result). What it returns is written to
+    ``teacher_codes.safetensors``; its scalars are logged.
 
     Args:
         run_dir: folder of the run.
@@ -65,7 +66,7 @@ class TeacherCodesCallback(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: DistillationModule) -> None:
         """Prepares the distillation method."""
         method = pl_module.kd_method
-        if not method.needs & {"training_codes", "training_labels"}:
+        if not method.needs:
             return
         codes, labels = self._encode_training_images(trainer, pl_module)
         given = labels if "training_labels" in method.needs else None  # labels reach no other method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ class ViewStore:
     ) -> None:
         """Says what will be computed and how large it is; refuses what would outgrow the cap."""
         needed = {store.fingerprint: store.bytes_of(store.missing(amounts)) for store in stores.values()}
-        present = _bytes_in(self.folder)
+        present = _bytes_in(self.folder, {str(store.folder) for store in stores.values()})
         total = (sum(needed.values()) + present) / 1e9
         if total > self.max_gb:
             raise InputError(
@@ -212,12 +212,13 @@ class ViewStore:
         )
 
 
-def _bytes_in(folder: Path) -> int:
-    """Size of finished files; those in the making come and go, and count among what is needed."""
+def _bytes_in(folder: Path, own: Collection[str]) -> int:
+    """Size of all stores; of the `own` ones without what is in the making, which counts among what is needed."""
     total = 0
     for parent, _, files in os.walk(folder):
+        passing = (".building", ".tmp", ".json") if parent in own else (".tmp", ".json")
         for name in files:
-            if not name.endswith((".building", ".tmp", ".json")):
+            if not name.endswith(passing):
                 with suppress(FileNotFoundError):
                     total += os.stat(os.path.join(parent, name)).st_size
     return total

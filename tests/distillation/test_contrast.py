@@ -49,7 +49,7 @@ def test_pseudo_labels_are_the_clusters_of_the_teacher(generator):
     negatives = make_negatives("pseudo_label", codes=codes)
     rows = negatives(torch.arange(30))[:, 1:]
     assert not (rows // 10 == torch.arange(30)[:, None] // 10).any()
-    assert negatives.needs == {"training_codes"}
+    assert not negatives.needs
 
 
 def test_draws_go_on_where_a_saved_state_stopped():

@@ -191,3 +191,8 @@ def test_half_precision_codes_are_codes(codes):
 
 def test_a_radius_beyond_all_bits_finds_everything(codes):
     assert len(HammingIndex.build(codes[:9], kind="flat").search_radius(codes[:1], 2**40).ids) == 9
+
+
+def test_a_fingerprint_is_text(generator):
+    with pytest.raises(InputError, match="fingerprint must be text, got int"):
+        HammingIndex.build(random_codes(5, 8, generator), fingerprint=7)

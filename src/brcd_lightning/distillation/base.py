@@ -50,8 +50,7 @@ class KDMethod(nn.Module, ABC):
 
     needs: frozenset[str] = frozenset()
     """What the method needs of a run: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one augmentation),
-    ``rotations`` and ``positives`` (codes of those images), ``training_codes`` and ``training_labels`` (given to
-    `prepare`)."""
+    ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`)."""
     rotation_views: str = "none"
     """Of a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
     num_positives: int = 0
@@ -80,7 +79,7 @@ class KDMethod(nn.Module, ABC):
         """
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Called at every fit start if the method needs ``training_codes`` or ``training_labels``.
+        """Called at every fit start if the method needs anything at all.
 
         Args:
             teacher_codes: (n, b) of the training split, in index order.

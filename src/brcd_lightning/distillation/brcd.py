@@ -141,7 +141,7 @@ class BRCD(KDMethod):
         weight: factor of the loss.
     """
 
-    needs = frozenset({"teacher", "teacher_view", "training_codes"})
+    needs = frozenset({"teacher", "teacher_view"})
 
     def __init__(
         self,

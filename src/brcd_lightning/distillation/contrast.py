@@ -59,7 +59,8 @@ def bank_scores(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
     The bank may change before the backward pass: what it needs is copied.
     """
     if len(bank) > _SMALL_BANK * rows.shape[1]:
-        return torch.einsum("md,mkd->mk", embeddings, bank[rows].to(embeddings.dtype))
+        drawn = bank.index_select(0, rows.flatten()).to(embeddings.dtype).unflatten(0, rows.shape)
+        return torch.einsum("md,mkd->mk", embeddings, drawn)
     # One product with the whole of a small bank takes less than gathering so many rows.
     return (embeddings @ bank.to(embeddings.dtype, copy=True).T).gather(1, rows)
 
@@ -125,7 +126,7 @@ class Negatives(nn.Module):
     @property
     def needs(self) -> frozenset[str]:
         """What the kind needs of a run, see `KDMethod.needs`."""
-        return frozenset({"uniform": (), "pseudo_label": ("training_codes",), "label": ("training_labels",)}[self.kind])
+        return frozenset({"training_labels"} if self.kind == "label" else ())
 
     def setup(self, num_images: int) -> None:
         """Says how many images there are to draw from."""

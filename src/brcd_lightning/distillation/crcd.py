@@ -18,45 +18,38 @@ _SHIFT = 1e-6
 def relation_scores(embeddings: Tensor, bank: Tensor, rows: Tensor, anchors: Tensor) -> Tensor:
     """Cosines between the directions from an anchor to an embedding and to memory rows.
 
-    Entry (i, a, j) compares unit(f_i - v_a + 1e-6) with unit(v_j - v_a + 1e-6), v the memory. All of it follows from
-    inner products, so M x A x (K + 1) numbers are made, not that many vectors.
+    Entry (i, a, j) compares unit(f_i - v_a + 1e-6) with unit(v_j - v_a + 1e-6), v the memory. With o_a = v_a - 1e-6 it
+    is (f_i - o_a) (v_j - o_a) over both lengths, all of which follows from inner products: M x A x (K + 1) numbers are
+    made, not that many vectors.
 
     Args:
         embeddings: f (M, d); receives the gradient.
         bank: v (n, d).
         rows: (M, K + 1) memory rows.
-        anchors: (A,) memory rows.
+        anchors: (A,) memory rows, each once.
 
     Returns:
         (M, A, K + 1).
     """
     bank = bank.to(embeddings.dtype)
-    dim = bank.shape[1]
-    floor = _SHIFT**2 * dim  # squared length of the shift alone
-    v_a = bank[anchors]  # (A, d)
-    fa, aa = embeddings @ v_a.T, v_a.square().sum(dim=1)  # (M, A), (A,)
-    f_sum, a_sum = embeddings.sum(dim=1), v_a.sum(dim=1)
-    f_length = _squared(embeddings.square().sum(dim=1)[:, None] - 2 * fa + aa, f_sum[:, None] - a_sum, floor).sqrt()
+    origins = bank[anchors] - _SHIFT  # (A, d)
+    shift_length = _SHIFT * bank.shape[1] ** 0.5
+    f_o, o_o = embeddings @ origins.T, origins.square().sum(dim=1)  # (M, A), (A,)
+    f_scale = (embeddings.square().sum(dim=1, keepdim=True) - 2 * f_o + o_o).clamp_min(shift_length**2).rsqrt()
     with torch.no_grad():
-        va = (v_a @ bank.T)[:, rows].transpose(0, 1)  # (M, A, K + 1)
-        v_sum = bank.sum(dim=1)[rows][:, None]  # (M, 1, K + 1)
-        vv = bank.square().sum(dim=1)[rows][:, None]
-        same = rows[:, None] == anchors[:, None]  # a memory row that is the anchor leaves the shift alone
-        squared = _squared(vv - 2 * va + aa[:, None], v_sum - a_sum[:, None], floor).masked_fill(same, floor)
-        scale = squared.rsqrt()
-        # Terms of the product (f - a + s)(v - a + s) without f.
-        constant = aa[:, None] - va + _SHIFT * (v_sum - 2 * a_sum[:, None]) + floor
-        constant = constant.masked_fill(same, 0.0)
-    fv = bank_scores(embeddings, bank, rows)[:, None]  # (M, 1, K + 1)
-    product = fv - fa[:, :, None] + (_SHIFT * f_sum)[:, None, None] + constant
-    alone = (_SHIFT * (f_sum[:, None] - a_sum) + floor)[:, :, None]  # of the shift with f - a
-    product = torch.where(same, alone, product)
-    return product * scale / f_length[:, :, None]
-
-
-def _squared(distance: Tensor, sums: Tensor, floor: float) -> Tensor:
-    """Squared length of x - a + shift from |x - a|^2 and sum(x) - sum(a); rounding never makes it vanish."""
-    return (distance + 2 * _SHIFT * sums + floor).clamp_min(floor)
+        v_o = (bank @ origins.T)[rows]  # (M, K + 1, A)
+        v_v = bank.square().sum(dim=1)[rows][:, :, None]  # (M, K + 1, 1)
+        v_scale = (v_o * -2).add_(v_v).add_(o_o).clamp_min_(shift_length**2).rsqrt_()  # 1 / |v_j - o_a|
+        # From a memory row that is the anchor to itself only the shift is left, too short for a difference of products.
+        places = torch.full((len(bank),), -1, device=rows.device)
+        places[anchors] = torch.arange(len(anchors), device=rows.device)
+        image, column = (places[rows] >= 0).nonzero(as_tuple=True)
+        itself = (image, column, places[rows[image, column]])
+        v_scale[itself] = 1 / shift_length
+        constant = o_o - v_o
+    product = bank_scores(embeddings, bank, rows)[:, :, None] - f_o[:, None] + constant
+    product[itself] = _SHIFT * (embeddings[image] - origins[itself[2]]).sum(dim=1)
+    return (product * v_scale * f_scale[:, None]).transpose(1, 2)
 
 
 class CRCD(CRD):
@@ -75,8 +68,10 @@ class CRCD(CRD):
         self.skip_self_anchor = skip_self_anchor
 
     def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
-        """Relations (pairs of image and anchor, K + 1), see `relation_scores`."""
-        scores = relation_scores(embeddings, bank, rows, rows[:, 0])
-        if not self.skip_self_anchor:
-            return scores.flatten(end_dim=1)
-        return scores[rows[:, :1] != rows[:, 0]]
+        """Relations (M, A, K + 1), see `relation_scores`."""
+        return relation_scores(embeddings, bank, rows, rows[:, 0])
+
+    def counted(self, rows: Tensor) -> Tensor:
+        """Pairs (M, A) of image and anchor that count."""
+        pairs = rows[:, :1] != rows[:, 0]
+        return pairs if self.skip_self_anchor else torch.ones_like(pairs)

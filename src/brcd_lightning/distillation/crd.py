@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.distillation.contrast import Embedding, Negatives, bank_scores, gathered, random_bank, remember
@@ -36,8 +37,26 @@ def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
     negatives = scores.shape[-1] - 1
     q = negatives / num_images
     logits = scores - (log_z + math.log(q + _EPS))
-    wrong = F.softplus(logits).sum(dim=-1) - F.softplus(logits[..., 0])
+    wrong = _SumOfSoftplus.apply(logits) - F.softplus(logits[..., 0])
     return F.softplus(-logits[..., 0]) + wrong - negatives * math.log(q / (q + _EPS))
+
+
+class _SumOfSoftplus(torch.autograd.Function):
+    """``softplus(x).sum(dim=-1)``, several times faster on a CPU, where logarithms are slow.
+
+    softplus(x) = max(x, 0) - log sigmoid(|x|), and one logarithm serves the product of 64 values in [1/2, 1].
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        products = [part.prod(dim=-1) for part in x.abs().sigmoid_().split(64, dim=-1)]
+        return x.relu().sum(dim=-1) - torch.stack(products).log().sum(dim=0)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x.sigmoid().mul_(gradient[..., None])
 
 
 def log_partition(scores: Tensor, num_images: int) -> Tensor:
@@ -114,12 +133,16 @@ class CRD(KDMethod):
 
     def side_loss(self, side: str, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
         """Loss of one side's embeddings (M, d) against the other side's memory (n, d) at `rows` (M, K + 1)."""
-        scores = self.scores(embeddings, bank, rows) / self.temperature
+        scores, counted = self.scores(embeddings, bank, rows) * (1 / self.temperature), self.counted(rows)
         log_z = getattr(self, f"log_z_{side}")
         if bool(log_z.isnan()):
-            log_z.copy_(log_partition(scores, self.num_images))
-        return nce_loss(scores, log_z, self.num_images).mean()
+            log_z.copy_(log_partition(scores[counted], self.num_images))
+        return nce_loss(scores, log_z, self.num_images)[counted].mean()
 
     def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
         """Similarities (M, K + 1) of embeddings (M, d) with memory rows."""
         return bank_scores(embeddings, bank, rows)
+
+    def counted(self, rows: Tensor) -> Tensor:
+        """Which anchors count: all."""
+        return torch.ones_like(rows[:, 0], dtype=torch.bool)

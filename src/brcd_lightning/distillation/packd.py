@@ -80,7 +80,9 @@ def packd_loss(
     cost = (student[:, :, None] - teacher[:, None, :]).square().sum(dim=3).detach()
     plan = transport_plan(cost, eps, iterations, tolerance)
     positive = (plan * similarity).sum(dim=(1, 2)) / temperature  # (M,)
-    negatives = student @ bank.to(student.dtype)[rows[:, exclude_self:]].transpose(1, 2)  # (M, P, K (+ 1))
+    rows = rows[:, exclude_self:]
+    drawn = bank.to(student.dtype).index_select(0, rows.flatten()).unflatten(0, rows.shape)  # faster than bank[rows]
+    negatives = student @ drawn.transpose(1, 2)  # (M, P, K (+ 1))
     logits = torch.cat([positive[:, None], negatives.flatten(start_dim=1) / temperature], dim=1)
     return (logits.logsumexp(dim=1) - positive).mean()
 

@@ -116,6 +116,8 @@ class HammingIndex:
         require_positive_int("recall_k", recall_k)
         require_non_negative_int("seed", seed)
         require_tensor("codes", codes)
+        if not isinstance(fingerprint, str):
+            raise InputError(f"fingerprint must be text, got {type(fingerprint).__name__}.")
         if queries is not None and len(queries) == 0:
             raise InputError("queries must hold at least one code, or be None.")
         if len(codes) == 0:
