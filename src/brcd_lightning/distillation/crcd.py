@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from brcd_lightning.distillation.contrast import bank_scores
 from brcd_lightning.distillation.crd import CRD
+from brcd_lightning.distillation.memory import bank_scores
 from brcd_lightning.errors import require_bool
 
 _SHIFT = 1e-6

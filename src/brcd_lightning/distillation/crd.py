@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.contrast import Embedding, Negatives, bank_scores, gathered, random_bank, remember
+from brcd_lightning.distillation.memory import Embedding, Negatives, bank_scores, gathered, random_bank, remember
 from brcd_lightning.errors import require_bool, require_positive, require_positive_int, require_unit_interval
 
 _EPS = 1e-7

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.contrast import Embedding, Negatives, Normalize, random_bank, remember
+from brcd_lightning.distillation.memory import Embedding, Negatives, Normalize, random_bank, remember
 from brcd_lightning.errors import (
     require_bool,
     require_non_negative,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.distillation.contrast import Embedding, Negatives, bank_scores, random_bank, remember
+from brcd_lightning.distillation.memory import Embedding, Negatives, bank_scores, random_bank, remember
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
