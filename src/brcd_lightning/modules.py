@@ -94,8 +94,8 @@ class HashingModule(L.LightningModule):
         means = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_sums.items()}
         self._epoch_sums, self._epoch_steps = {}, 0
         loss = means.pop("train/loss")
-        self.log_dict(means, on_step=False, on_epoch=True)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)  # means already
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
         """Encodes one batch of validation queries or database images."""

@@ -74,7 +74,7 @@ def make_batch(generator, images=12, positives=3):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_with_a_student(tmp_path, splits, name):
+def test_every_method_trains_with_a_student(tmp_path, splits, name, recwarn):
     method = METHODS[name]()
     method.setup(len(splits.train), BITS, 4)
     module = distillation(method)
@@ -87,6 +87,9 @@ def test_every_method_trains_with_a_student(tmp_path, splits, name):
     assert all(torch.equal(teacher[key], value) for key, value in module.teacher.state_dict().items())
     assert not module.teacher.training
     assert all(value.isfinite() for value in trainer.callback_metrics.values())
+    assert not [
+        warning for warning in recwarn if "batch_size" in str(warning.message)
+    ]  # batches hold None where not asked
     if method.needs:
         assert any(key.startswith("train/kd_") for key in trainer.callback_metrics)
 
