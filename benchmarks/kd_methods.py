@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
-from brcd_lightning.config import CONFIG_DIR
+from brcd_lightning.config import CONFIG_DIR, build
 from brcd_lightning.distillation.base import KDInput, KDMethod
 
 IMAGES, BITS, TRAIN, STEPS = 64, 64, 5_000, 30
@@ -27,13 +28,10 @@ METHODS = ("brcd", "kl", "sp", "rkd", "pkt", "crd", "sskd", "crcd", "packd")
 
 def make_method(name: str) -> KDMethod:
     """A method with its configured options, that has seen its sizes and a training split."""
-    from hydra.utils import instantiate  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
-
     options = OmegaConf.load(CONFIG_DIR / "kd_method" / f"{name}.yaml")
     if "dim" in options:
         options.dim = 128
-    method = instantiate(options)
+    method = build(options)
     method.setup(TRAIN, BITS, TRAIN // IMAGES)
     method.prepare(codes(TRAIN), torch.arange(TRAIN) % 10)
     return method

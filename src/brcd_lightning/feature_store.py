@@ -134,7 +134,6 @@ class PartWriter:
         resumable = self._target.exists() and self._target.stat().st_size == store.bytes_of([part])
         if not resumable:
             self._journal.unlink(missing_ok=True)
-        if not resumable:
             self._allocate(store.bytes_of([part]))
         self._array = np.memmap(self._target, dtype=store.dtype, mode="r+", shape=shape)
         self._checksums = self._finished_blocks()

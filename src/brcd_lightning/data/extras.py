@@ -10,8 +10,6 @@ from torch import Tensor
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 
-ROTATION_VIEWS = ("none", "shared", "independent")
-
 
 @dataclass(frozen=True)
 class Extras:

@@ -76,8 +76,8 @@ class StoredViews(Dataset[ViewBatch]):
         per_cycle = max(1, total // count)
         cycle, turn = divmod(epoch, per_cycle)
         if self._orders.get(kind, (-1, None))[0] != cycle:
-            key = (self._seed, cycle, total) if kind == "views" else (self._seed, cycle, total, KINDS.index(kind))
-            generator = torch.Generator().manual_seed(stream_seed(*key))
+            seed = stream_seed(self._seed, cycle, total, KINDS.index(kind))
+            generator = torch.Generator().manual_seed(seed)
             self._orders[kind] = cycle, torch.rand(len(self), total, generator=generator).argsort(dim=1)
         places = (count * turn + torch.arange(count)) % total
         return self._orders[kind][1][index][:, places]

@@ -108,7 +108,6 @@ class CRD(KDMethod):
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Makes embeddings and memories of the size of the training split."""
         self.negatives.setup(num_images)
-        self.num_images = num_images
         self.embed_student = Embedding(bits, self.dim, self.train_heads)
         self.embed_teacher = Embedding(bits, self.dim, self.train_heads)
         for side in ("student", "teacher"):
@@ -136,8 +135,8 @@ class CRD(KDMethod):
         scores, counted = self.scores(embeddings, bank, rows) * (1 / self.temperature), self.counted(rows)
         log_z = getattr(self, f"log_z_{side}")
         if bool(log_z.isnan()):
-            log_z.copy_(log_partition(scores[counted], self.num_images))
-        return nce_loss(scores, log_z, self.num_images)[counted].mean()
+            log_z.copy_(log_partition(scores[counted], self.negatives.num_images))
+        return nce_loss(scores, log_z, self.negatives.num_images)[counted].mean()
 
     def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
         """Similarities (M, K + 1) of embeddings (M, d) with memory rows."""

@@ -128,19 +128,21 @@ def average_precisions_by_ties(
     query, database = _Side(query_codes, query_labels), _Side(database_codes, database_labels)
     total = None if normalizer == "topk" else relevant_totals(query_labels, database_labels)
 
-    count = len(query_codes)
+    def totals(rows: slice | Tensor) -> Tensor | None:
+        return None if total is None else total[rows]
+
+    count, expected = len(query_codes), "expected" in ties
     values = {rule: torch.empty(count, dtype=torch.float64, device=query_codes.device) for rule in ties}
-    items, relevant = _no_counts(query)
-    for rows, distances, relevance in _ranked(query, database, k, memory_budget, whole_ties="expected" in ties):
+    items, relevant = _no_counts(query) if expected else (None, None)
+    for rows, distances, relevance in _ranked(query, database, k, memory_budget, whole_ties=expected):
         if "stable" in ties:
-            part = None if total is None else total[rows]
-            values["stable"][rows] = list_average_precision(relevance[:, :k], k, normalizer, part)
-        if "expected" in ties:
+            values["stable"][rows] = list_average_precision(relevance[:, :k], k, normalizer, totals(rows))
+        if expected:
             items[rows], relevant[rows] = _counts_of_lists(distances, relevance, items.shape[1])
-    if "expected" in ties:
+    if expected:  # all queries at once: a sum over one distance takes as long for few
         for rows in chunks(count, _BYTES_PER_GROUP * items.shape[1], memory_budget):
-            part = None if total is None else total[rows]
-            values["expected"][rows] = expected_average_precision(items[rows], relevant[rows], k, normalizer, part)
+            found = expected_average_precision(items[rows], relevant[rows], k, normalizer, totals(rows))
+            values["expected"][rows] = found
     return values
 
 
