@@ -37,6 +37,9 @@ if not torch.cuda.is_available():
     # Lightning has torch look for NVIDIA's driver by loading its library, which an optimiser does in every step; where
     # there is none, that takes longer than the step of a small head.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+# With deterministic algorithms torch fills every new tensor first, for code that reads what it never wrote. Nothing
+# here does, and the fills are a twelfth of a step on stored features.
+torch.utils.deterministic.fill_uninitialized_memory = False
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")

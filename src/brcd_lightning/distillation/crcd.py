@@ -1,55 +1,123 @@
 """CRCD: complementary relation contrastive distillation (Zhu et al., CVPR 2021), its feature relation on codes.
 
-Shapes: n training images, M in a batch, A = M anchors, d embedding width, K negatives.
+Shapes: n training images, M in a batch, A = M anchors, a of them at a time, d embedding width, K negatives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-from brcd_lightning.distillation.crd import CRD
+from brcd_lightning.distillation.crd import CRD, log_noise, offset, sum_of_softplus
 from brcd_lightning.distillation.memory import bank_scores
 from brcd_lightning.errors import require_bool
 
 _SHIFT = 1e-6
+_ANCHORS_AT_A_TIME = 8  # their relations stay in a processor's cache
 
 
-def relation_scores(embeddings: Tensor, bank: Tensor, rows: Tensor, anchors: Tensor) -> Tensor:
-    """Cosines between the directions from an anchor to an embedding and to memory rows.
+class Relations:
+    """Directions from anchors to memory rows, and how far an embedding lies along them.
 
-    Entry (i, a, j) compares unit(f_i - v_a + 1e-6) with unit(v_j - v_a + 1e-6), v the memory. With o_a = v_a - 1e-6 it
-    is (f_i - o_a) (v_j - o_a) over both lengths, all of which follows from inner products: M x A x (K + 1) numbers are
-    made, not that many vectors.
+    With v the memory and o_a = v_a - 1e-6, the direction from anchor a to an embedding is unit(f_i - o_a), that to a
+    memory row unit(v_j - o_a). Their cosine is (f_i - o_a) (v_j - o_a) over both lengths, all of which follows from
+    inner products: M x A x (K + 1) numbers, not that many vectors, and only those of a few anchors at a time.
 
     Args:
-        embeddings: f (M, d); receives the gradient.
         bank: v (n, d).
-        rows: (M, K + 1) memory rows.
+        rows: (M, K + 1) memory rows that each embedding is compared with.
         anchors: (A,) memory rows, each once.
-
-    Returns:
-        (M, A, K + 1).
     """
-    bank = bank.to(embeddings.dtype)
-    origins = bank[anchors] - _SHIFT  # (A, d)
-    shift_length = _SHIFT * bank.shape[1] ** 0.5
-    f_o, o_o = embeddings @ origins.T, origins.square().sum(dim=1)  # (M, A), (A,)
-    f_scale = (embeddings.square().sum(dim=1, keepdim=True) - 2 * f_o + o_o).clamp_min(shift_length**2).rsqrt()
-    with torch.no_grad():
-        v_o = (bank @ origins.T)[rows]  # (M, K + 1, A)
-        v_v = bank.square().sum(dim=1)[rows][:, :, None]  # (M, K + 1, 1)
-        v_scale = (v_o * -2).add_(v_v).add_(o_o).clamp_min_(shift_length**2).rsqrt_()  # 1 / |v_j - o_a|
+
+    def __init__(self, bank: Tensor, rows: Tensor, anchors: Tensor) -> None:
+        self.bank, self.rows = bank, rows
+        self.origins = bank[anchors] - _SHIFT  # o (A, d)
+        self.shortest = _SHIFT * bank.shape[1] ** 0.5
+        self.o_o = self.origins.square().sum(dim=1, keepdim=True)  # (A, 1)
+        o_v = self.origins @ bank.T  # (A, n)
+        self.rest = self.o_o - o_v
+        lengths = (bank.square().sum(dim=1) - 2 * o_v + self.o_o).clamp_min_(self.shortest**2).sqrt_()
         # From a memory row that is the anchor to itself only the shift is left, too short for a difference of products.
+        count = torch.arange(len(anchors), device=rows.device)
+        lengths[count, anchors] = self.shortest
+        self.inverse = lengths.reciprocal_()  # 1 / |v - o| (A, n)
         places = torch.full((len(bank),), -1, device=rows.device)
-        places[anchors] = torch.arange(len(anchors), device=rows.device)
+        places[anchors] = count
         image, column = (places[rows] >= 0).nonzero(as_tuple=True)
-        itself = (image, column, places[rows[image, column]])
-        v_scale[itself] = 1 / shift_length
-        constant = o_o - v_o
-    product = bank_scores(embeddings, bank, rows)[:, :, None] - f_o[:, None] + constant
-    product[itself] = _SHIFT * (embeddings[image] - origins[itself[2]]).sum(dim=1)
-    return (product * v_scale * f_scale[:, None]).transpose(1, 2)
+        self.itself = places[rows[image, column]], image, column
+
+    def products(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of f (M, d), differentiable: f v (M, K + 1), and f o, 1e-6 sum(f - o), 1 / |f - o|, each (A, M)."""
+        f_o = self.origins @ embeddings.T
+        shifted = _SHIFT * (embeddings.sum(dim=1) - self.origins.sum(dim=1, keepdim=True))
+        lengths = (embeddings.square().sum(dim=1) - 2 * f_o + self.o_o).clamp_min(self.shortest**2)
+        return bank_scores(embeddings, self.bank, self.rows), f_o, shifted, lengths.rsqrt()
+
+    def along(self, f_v: Tensor, f_o: Tensor, shifted: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, tuple]]:
+        """A few anchors at a time, in tensors that the next turn overwrites.
+
+        Yields:
+            The anchors; (f - o) (v - o) / |v - o| (a, M, K + 1); 1 / |v - o| (a, M, K + 1); the places in there where a
+            memory row is the anchor itself.
+        """
+        drawn, (anchors, _) = self.rows.flatten(), self.origins.shape
+        place, image, column = self.itself
+        size = min(_ANCHORS_AT_A_TIME, anchors)
+        buffers = self.bank.new_empty(2, size, len(drawn))
+        for start in range(0, anchors, size):
+            part = slice(start, min(start + size, anchors))
+            flat = [buffer[: part.stop - start] for buffer in buffers]
+            torch.index_select(self.rest[part], 1, drawn, out=flat[0])
+            torch.index_select(self.inverse[part], 1, drawn, out=flat[1])
+            product, inverse = (buffer.view(-1, *self.rows.shape) for buffer in flat)
+            here = (place >= part.start) & (place < part.stop)
+            itself = place[here] - start, image[here], column[here]
+            product.add_(f_v).sub_(f_o[part, :, None])
+            product[itself] = shifted[part][itself[:2]]
+            yield part, product.mul_(inverse), inverse, itself
+
+
+class _RelationLoss(torch.autograd.Function):
+    """Sum of `nce_loss` over anchors and images, with its gradient: kept by autograd, it would be all the relations."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        relations: Relations,
+        weights: Tensor,
+        temperature: float,
+        log_c: Tensor,
+        *products: Tensor,
+    ) -> Tensor:
+        f_v, f_o, shifted, scale = products
+        d_v, d_o, d_shifted, d_scale = gradients = [torch.zeros_like(product) for product in products]
+        total = f_v.new_zeros(())
+        for part, product, inverse, itself in relations.along(f_v, f_o, shifted):
+            if part.start == 0:
+                buffers = product.new_empty(3, *product.shape)
+            logits, sigmoid, scratch = buffers[:, : len(product)]
+            torch.mul(product, scale[part, :, None] / temperature, out=logits).sub_(log_c)
+            torch.sigmoid(logits, out=sigmoid)
+            losses = sum_of_softplus(logits, sigmoid, scratch) - logits[..., 0]
+            total += (weights[part] * losses).sum()
+            d_logits = sigmoid
+            d_logits[..., 0] -= 1
+            d_logits *= (weights[part] / temperature)[..., None]
+            d_scale[part] = torch.mul(d_logits, product, out=scratch).sum(dim=2)
+            d_product = d_logits.mul_(inverse).mul_(scale[part, :, None])
+            d_shifted[part].index_put_(itself[:2], d_product[itself], accumulate=True)
+            d_product[itself] = 0
+            d_o[part] = -d_product.sum(dim=2)
+            d_v += d_product.sum(dim=0)
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, None, *(gradient * saved for saved in ctx.saved_tensors)
 
 
 class CRCD(CRD):
@@ -67,11 +135,21 @@ class CRCD(CRD):
         require_bool("kd_method.skip_self_anchor", skip_self_anchor)
         self.skip_self_anchor = skip_self_anchor
 
-    def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
-        """Relations (M, A, K + 1), see `relation_scores`."""
-        return relation_scores(embeddings, bank, rows, rows[:, 0])
-
-    def counted(self, rows: Tensor) -> Tensor:
-        """Pairs (M, A) of image and anchor that count."""
-        pairs = rows[:, :1] != rows[:, 0]
-        return pairs if self.skip_self_anchor else torch.ones_like(pairs)
+    def side_loss(self, embeddings: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:
+        """Mean loss over the pairs of image and anchor that count."""
+        relations = Relations(bank.to(embeddings.dtype), rows, anchors=rows[:, 0])
+        products = f_v, f_o, shifted, scale = relations.products(embeddings)
+        weights = torch.ones_like(scale)  # (A, M)
+        if self.skip_self_anchor:
+            weights.fill_diagonal_(0)
+        if bool(log_z.isnan()):
+            with torch.no_grad():
+                cosines = [
+                    (product * scale[part, :, None])[weights[part] > 0]
+                    for part, product, *_ in relations.along(f_v, f_o, shifted)
+                ]
+                self.set_partition(log_z, torch.cat(cosines) * (1 / self.temperature))
+        images, negatives = self.negatives.num_images, self.negatives.count
+        log_c = log_noise(log_z, images, negatives)
+        total = _RelationLoss.apply(relations, weights, self.temperature, log_c, *products)
+        return total / weights.sum() - offset(images, negatives)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
@@ -23,8 +22,8 @@ def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
     """Noise-contrastive loss of one side: the first column against K draws from n images.
 
     With P = exp(score) / Z, q = K / n and c = q + 1e-7: minus log P / (P + c) of the first column, minus the sum of
-    log q / (P + c) over the others. In the logit x = score - log Z - log c these are softplus(-x) and softplus(x), up
-    to a constant, so nothing overflows.
+    log q / (P + c) over the others. In the logit x = score - log Z - log c these are softplus(-x) = softplus(x) - x and
+    softplus(x), up to a constant, so nothing overflows.
 
     Args:
         scores: (..., K + 1) similarities divided by the temperature, the positive first.
@@ -35,35 +34,44 @@ def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
         (...): one loss per anchor.
     """
     negatives = scores.shape[-1] - 1
+    logits = scores - log_noise(log_z, num_images, negatives)
+    return _SumOfSoftplus.apply(logits) - logits[..., 0] - offset(num_images, negatives)
+
+
+def log_noise(log_z: Tensor, num_images: int, negatives: int) -> Tensor:
+    """The log Z + log c that a score loses to become a logit, see `nce_loss`."""
+    return log_z + math.log(negatives / num_images + _EPS)
+
+
+def offset(num_images: int, negatives: int) -> float:
+    """The constant of `nce_loss`, K log(q / c)."""
     q = negatives / num_images
-    logits = scores - (log_z + math.log(q + _EPS))
-    wrong = _SumOfSoftplus.apply(logits) - F.softplus(logits[..., 0])
-    return F.softplus(-logits[..., 0]) + wrong - negatives * math.log(q / (q + _EPS))
+    return negatives * math.log(q / (q + _EPS))
+
+
+def sum_of_softplus(x: Tensor, sigmoid: Tensor, scratch: Tensor) -> Tensor:
+    """``softplus(x).sum(dim=-1)``, given ``x.sigmoid()`` and a tensor to write to, all (..., K + 1).
+
+    softplus(x) = max(x, 0) - log sigmoid(|x|), and one logarithm serves the product of 64 values in [1/2, 1]: several
+    times faster on a CPU, where logarithms are slow.
+    """
+    likelier = torch.maximum(sigmoid, torch.sub(1, sigmoid, out=scratch), out=scratch)  # sigmoid(|x|)
+    products = [part.prod(dim=-1) for part in likelier.split(64, dim=-1)]
+    return torch.clamp_min(x, 0, out=scratch).sum(dim=-1) - torch.stack(products).log().sum(dim=0)
 
 
 class _SumOfSoftplus(torch.autograd.Function):
-    """``softplus(x).sum(dim=-1)``, several times faster on a CPU, where logarithms are slow.
-
-    softplus(x) = max(x, 0) - log sigmoid(|x|), and one logarithm serves the product of 64 values in [1/2, 1].
-    """
+    """`sum_of_softplus` with its gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        products = [part.prod(dim=-1) for part in x.abs().sigmoid_().split(64, dim=-1)]
-        return x.relu().sum(dim=-1) - torch.stack(products).log().sum(dim=0)
+        sigmoid = x.sigmoid()
+        ctx.save_for_backward(sigmoid)
+        return sum_of_softplus(x, sigmoid, torch.empty_like(x))
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return x.sigmoid().mul_(gradient[..., None])
-
-
-def log_partition(scores: Tensor, num_images: int) -> Tensor:
-    """Logarithm of Z = n times the mean of exp(score) over all processes, as the first batch sets it for good."""
-    own = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
-    everywhere = gathered(own[None])
-    return everywhere.logsumexp(dim=0) - math.log(len(everywhere)) + math.log(num_images)
+        return ctx.saved_tensors[0] * gradient[..., None]
 
 
 class CRD(KDMethod):
@@ -124,24 +132,21 @@ class CRD(KDMethod):
         """Term named after the method, both sides together; the batch then enters the memories."""
         rows = self.negatives(batch.index)  # (M, K + 1)
         student, teacher = self.embed_student(batch.student), self.embed_teacher(batch.teacher)
-        loss = self.side_loss("student", student, self.bank_teacher, rows)
-        loss = loss + self.side_loss("teacher", teacher, self.bank_student, rows)
+        loss = self.side_loss(student, self.bank_teacher, rows, self.log_z_student)
+        loss = loss + self.side_loss(teacher, self.bank_student, rows, self.log_z_teacher)
         remember(self.bank_student, batch.index, student, self.momentum)
         remember(self.bank_teacher, batch.index, teacher, self.momentum)
         return KDOutput({type(self).__name__.lower(): self.weight * loss}, {})
 
-    def side_loss(self, side: str, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
-        """Loss of one side's embeddings (M, d) against the other side's memory (n, d) at `rows` (M, K + 1)."""
-        scores, counted = self.scores(embeddings, bank, rows) * (1 / self.temperature), self.counted(rows)
-        log_z = getattr(self, f"log_z_{side}")
+    def side_loss(self, embeddings: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:
+        """Mean loss of one side's embeddings (M, d) against the other side's memory (n, d) at `rows` (M, K + 1)."""
+        scores = bank_scores(embeddings, bank, rows) * (1 / self.temperature)
         if bool(log_z.isnan()):
-            log_z.copy_(log_partition(scores[counted], self.negatives.num_images))
-        return nce_loss(scores, log_z, self.negatives.num_images)[counted].mean()
+            self.set_partition(log_z, scores)
+        return nce_loss(scores, log_z, self.negatives.num_images).mean()
 
-    def scores(self, embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
-        """Similarities (M, K + 1) of embeddings (M, d) with memory rows."""
-        return bank_scores(embeddings, bank, rows)
-
-    def counted(self, rows: Tensor) -> Tensor:
-        """Which anchors count: all."""
-        return torch.ones_like(rows[:, 0], dtype=torch.bool)
+    def set_partition(self, log_z: Tensor, scores: Tensor) -> None:
+        """Sets log Z, Z = n times the mean of exp(score) over all processes; the first batch does it for good."""
+        own = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
+        everywhere = gathered(own[None])
+        log_z.copy_(everywhere.logsumexp(dim=0) - math.log(len(everywhere)) + math.log(self.negatives.num_images))
