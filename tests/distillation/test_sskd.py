@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from brcd_lightning.distillation.sskd import SSKD, sskd_loss
+from brcd_lightning.distillation.base import KDInput
+from brcd_lightning.distillation.sskd import SSKD, matching_loss, sskd_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
@@ -25,6 +26,34 @@ def test_one_image_costs_nothing(generator):
     assert sskd_loss(student, teacher).item() == 0
 
 
+def test_matching_is_perfect_where_rotations_stay_close_to_their_upright_image():
+    codes = 10 * torch.eye(3)[:, None].expand(3, 4, 3)
+    assert matching_loss(codes, 0.01).item() == pytest.approx(0, abs=1e-9)
+    swapped = torch.cat([codes[:, :1].roll(1, dims=0), codes[:, 1:]], dim=1)
+    assert matching_loss(swapped, 0.01).item() == pytest.approx(100, abs=1e-4)
+
+
+def test_projections_train_and_the_teachers_learns_only_to_match(generator):
+    method = SSKD(heads="mlp")
+    method.setup(10, 6, 1)
+    batch = KDInput(
+        student=None,
+        teacher=None,
+        index=None,
+        student_rotations=torch.randn(3, 4, 6, generator=generator, requires_grad=True),
+        teacher_rotations=random_codes(12, 6, generator).float().view(3, 4, 6),
+    )
+    terms = method(batch).terms
+    assert set(terms) == {"sskd", "matching"}
+    terms["sskd"].backward(retain_graph=True)
+    assert all(p.grad is not None for p in method.project_student.parameters())
+    assert all(p.grad is None for p in method.project_teacher.parameters())
+    terms["matching"].backward()
+    assert all(p.grad.abs().sum() > 0 for p in method.project_teacher[2].parameters())
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(InputError, match="rotation_views must be one of shared, independent"):
         SSKD(rotation_views="none")
+    with pytest.raises(InputError, match="heads must be one of none, mlp"):
+        SSKD(heads="linear")

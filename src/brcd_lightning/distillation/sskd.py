@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.errors import require_choice, require_positive, require_unit_interval
 
 ROTATION_VIEWS = ("shared", "independent")
+HEADS = ("none", "mlp")
 
 
 def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio: float = 0.75) -> Tensor:
@@ -41,6 +42,21 @@ def _similarities(codes: Tensor) -> Tensor:
     return unit[:, 1:].flatten(end_dim=1) @ unit[:, 0].T
 
 
+def matching_loss(codes: Tensor, temperature: float = 0.5) -> Tensor:
+    """Cross-entropy of finding the upright image of every rotated one; what the original trains its teacher's head on.
+
+    Args:
+        codes: (M, 4, b) of the rotations, upright first.
+        temperature: T of the softmax over upright images.
+
+    Returns:
+        Scalar, mean over the 3M rotated images.
+    """
+    similarities = _similarities(codes)
+    right = torch.arange(len(codes), device=codes.device).repeat_interleave(3)
+    return F.cross_entropy(similarities / temperature, right)
+
+
 def _kept_rows(similarities: Tensor, ratio: float) -> Tensor:
     """Rows that count: rank 0, then the best `ratio` of the rest, ties by position."""
     images = similarities.shape[1]
@@ -62,6 +78,8 @@ class SSKD(KDMethod):
         ratio: see `sskd_loss`.
         rotation_views: ``shared`` rotates one augmented view, ``independent`` another one for each rotation, as the
             BRCD release does.
+        heads: ``none`` compares codes, ``mlp`` two-layer projections of them. The original trains the teacher's
+            projection beforehand to match rotations; here it does so while the student learns from it.
         weight: factor of the loss.
     """
 
@@ -72,17 +90,31 @@ class SSKD(KDMethod):
         temperature: float = 0.5,
         ratio: float = 0.75,
         rotation_views: str = "shared",
+        heads: str = "none",
         weight: float = 1.0,
     ) -> None:
         super().__init__(weight)
         require_positive("kd_method.temperature", temperature)
         require_unit_interval("kd_method.ratio", ratio)
         require_choice("kd_method.rotation_views", rotation_views, ROTATION_VIEWS)
+        require_choice("kd_method.heads", heads, HEADS)
         self.temperature = temperature
         self.ratio = ratio
         self.rotation_views = rotation_views
+        self.heads = heads
+
+    def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
+        """Makes the projections, of the code's width."""
+        if self.heads == "mlp":
+            self.project_student, self.project_teacher = (
+                nn.Sequential(nn.Linear(bits, bits), nn.ReLU(), nn.Linear(bits, bits)) for _ in range(2)
+            )
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """Term ``sskd``."""
-        loss = sskd_loss(batch.student_rotations, batch.teacher_rotations, self.temperature, self.ratio)
-        return KDOutput({"sskd": self.weight * loss}, {})
+        """Term ``sskd``; with projections also ``matching``, which trains the teacher's."""
+        student, teacher, matching = batch.student_rotations, batch.teacher_rotations, {}
+        if self.heads == "mlp":
+            student, teacher = self.project_student(student), self.project_teacher(teacher)
+            matching = {"matching": self.weight * matching_loss(teacher, self.temperature)}
+        loss = sskd_loss(student, teacher, self.temperature, self.ratio)
+        return KDOutput({"sskd": self.weight * loss} | matching, {})
