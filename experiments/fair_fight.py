@@ -28,19 +28,28 @@ from brcd_lightning.codes import unpack
 from brcd_lightning.metrics import average_precisions_by_ties, bootstrap_interval
 from brcd_lightning.results import DONE, read_results
 
-GRIDS = {
-    "packd": ["kd_method.weight=0.1,1,10"],
-    "crcd": ["kd_method.weight=0.1,1,10"],
-    "brcd": ["kd_method.alpha=0.7,0.9", "kd_method.delta=0.2,0.35,0.5", "kd_method.num_clusters=10,20"],
-    "rkd": ["kd_method.weight=0.1,1,10"],
-    "crd": ["kd_method.weight=0.1,1,10"],
-    "sskd": ["kd_method.weight=0.1,1,10"],
-    "kl": ["kd_method.weight=0.1,1,10,100"],
-    "sp": ["kd_method.weight=1,30,300,3000"],
-    "sp_per_sample": ["kd_method=sp", "kd_method.variant=per_sample", "kd_method.weight=0.1,1,10,100"],
-    "pkt": ["kd_method.weight=1,300,3000,30000"],
+GRIDS: dict[str, list[list[str]]] = {
+    "packd": [["kd_method.weight=0.1,1,10,100"]],
+    "crcd": [["kd_method.weight=0.1,1,10,100"]],
+    "brcd": [
+        ["kd_method.alpha=0.7,0.9", "kd_method.delta=0.2,0.35,0.5", "kd_method.num_clusters=10,20"],
+        [
+            "kd_method.alpha=0.9",
+            "kd_method.delta=0.35",
+            "kd_method.num_clusters=10",
+            "kd_method.tau=0.1,0.2,0.5",
+            "kd_method.weight=1,3,10",
+        ],
+    ],
+    "rkd": [["kd_method.weight=0.1,0.3,1,3,10"]],
+    "crd": [["kd_method.weight=0.1,1,10,100"]],
+    "sskd": [["kd_method.weight=0.1,1,10,100"]],
+    "kl": [["kd_method.weight=0.1,1,10,100"]],
+    "sp": [["kd_method.weight=1,30,300,3000,30000"]],
+    "sp_per_sample": [["kd_method.variant=per_sample", "kd_method.weight=0.1,1,10,100"]],
+    "pkt": [["kd_method.weight=1,300,3000,30000,300000"]],
 }
-"""What is tuned of each method; an option with one value is fixed."""
+"""What is tuned of each method: one or more grids; an option with one value is fixed."""
 
 ENTRIES: dict[str, tuple[str | None, list[str]]] = {
     "none": (None, ["kd_method=none"]),
@@ -63,9 +72,14 @@ def main() -> None:
     folder = Path(output).resolve() / testbed
     common = [f"+experiment={testbed}", f"output_dir={Path(output).resolve()}", *overrides]
     if command == "run":
+        short = "student.max_epochs=20"
         tuning = [
-            (folder / "tuning" / name, [*common, f"kd_method={name}", *grid, "student.max_epochs=20"])
-            for name, grid in GRIDS.items()
+            (
+                folder / "tuning" / f"{name}_{number}",
+                [*common, f"kd_method={name.removesuffix('_per_sample')}", *grid, short],
+            )
+            for name, grids in GRIDS.items()
+            for number, grid in enumerate(grids)
         ]
         sweep(tuning)
         grid = [f"bits={','.join(map(str, BITS))}", f"seed={','.join(map(str, SEEDS))}", "student.max_epochs=50"]
@@ -105,10 +119,11 @@ def chosen(folder: Path, name: str) -> list[str]:
     tuned, own = ENTRIES[name]
     if tuned is None:
         return own
-    best = max(runs(folder / "tuning" / tuned), key=lambda run: run["validation"])
-    options = [override.partition("=")[0] for override in GRIDS[tuned]]
-    values = {key.removeprefix("kd_method."): key for key in options if key != "kd_method"}
-    return [f"kd_method={best['row']['kd_method']}", *(f"{key}={best['method'][o]}" for o, key in values.items()), *own]
+    tried = [run for number in range(len(GRIDS[tuned])) for run in runs(folder / "tuning" / f"{tuned}_{number}")]
+    best = max(tried, key=lambda run: run["validation"])
+    keys = dict.fromkeys(override.partition("=")[0] for grid in GRIDS[tuned] for override in grid)
+    values = [f"{key}={best['method'][key.removeprefix('kd_method.')]}" for key in keys if key != "kd_method"]
+    return [f"kd_method={best['row']['kd_method']}", *values, *own]
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
