@@ -45,6 +45,11 @@ def kd_vectors():
     return json.loads((VECTORS / "kd.json").read_text())
 
 
+@pytest.fixture(scope="session")
+def hash_vectors():
+    return json.loads((VECTORS / "hash.json").read_text())
+
+
 @pytest.fixture(params=["v1_hand_b4_m3", "v3_single_cluster_b4_m3"])
 def code_vectors(kd_vectors, request):
     """Student codes, teacher codes and expected values of a reference vector, in float64."""
@@ -74,10 +79,10 @@ def splits():
     return fake()
 
 
-def make_network(bits=16, widths=(4,), seed=0, freeze="none", **options):
+def make_network(bits=16, widths=(4,), seed=0, freeze="none", model=CIBHash, **options):
     torch.manual_seed(seed)
     backbone = small_backbone(widths, grid=2, freeze=freeze)
-    return HashNetwork(backbone, CIBHash(backbone.num_features, bits, **options))
+    return HashNetwork(backbone, model(backbone.num_features, bits, **options))
 
 
 def network_input(splits, positions, transforms=None):

@@ -1,9 +1,10 @@
 import lightning as L
+import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 
-from brcd_lightning.callbacks import StageProgressBar
+from brcd_lightning.callbacks import CollapseMonitor, StageProgressBar
 from brcd_lightning.clusters import bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.none import NoDistillation
 from conftest import make_datamodule, network_input
@@ -41,6 +42,27 @@ def test_the_progress_bar_shows_metrics_and_no_version(tmp_path, splits):
     shown = bar.get_metrics(trainer, module)
     assert "v_num" not in shown
     assert {"train/loss", "val/map_sshp"} <= set(shown)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_collapse_is_warned_of_once_and_stops_if_asked(tmp_path, splits, stop):
+    module = distillation(NoDistillation())
+    with torch.no_grad():
+        module.network.hashing_model.head.bias += 100  # every bit is +1
+    trainer = make_trainer(tmp_path, epochs=3)
+    trainer.callbacks.append(CollapseMonitor(stop=stop))
+    with pytest.warns(UserWarning, match=r"codes collapse: mean \|bit mean\| 1\.00 in epoch 0") as found:
+        trainer.fit(module, datamodule=make_datamodule(splits))
+    assert len([warning for warning in found if "collapse" in str(warning.message)]) == 1
+    assert trainer.current_epoch == (1 if stop else 3)
+
+
+def test_healthy_codes_raise_no_alarm(tmp_path, splits, recwarn):
+    module = distillation(NoDistillation())
+    trainer = make_trainer(tmp_path, epochs=1)
+    trainer.callbacks.append(CollapseMonitor(threshold=0.99, stop=True))
+    trainer.fit(module, datamodule=make_datamodule(splits))
+    assert not [warning for warning in recwarn if "collapse" in str(warning.message)]
 
 
 def test_a_second_fit_reclusters_for_another_teacher(tmp_path, splits):

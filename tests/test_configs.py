@@ -24,6 +24,8 @@ def overrides_of(file):
     if group == "backbone":
         name = ["teacher.backbone.name=resnet10t", "student.backbone.name=resnet10t"] if option == "timm" else []
         return [f"backbone@{role}.backbone={option}" for role in ("teacher", "student")] + name
+    if option.startswith("with_"):
+        return [f"kd_method={option.removeprefix('with_')}", "profile=release"]
     if group == "mechanics/release":
         return [f"kd_method={option}", "profile=release"]
     return [f"{'+' if group in ADDED else ''}{group}={option}"]
@@ -67,7 +69,9 @@ def test_composes_checks_and_instantiates(cfg, tmp_path):
     assert set(one) == {"dataset", "hashing_model", "kd_method", "profile", "paradigm", "teacher", "student"}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("mechanics/release/")])
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.startswith("mechanics/release/") and "with_" not in file]
+)
 def test_the_release_profile_changes_only_what_its_file_says(file):
     paper, release = composed(overrides_of(file)[:1]), composed(overrides_of(file))
     assert (paper.anchor_view, release.anchor_view) == ("clean", "aug")
@@ -76,6 +80,25 @@ def test_the_release_profile_changes_only_what_its_file_says(file):
     changes = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / folder / f"{name}.yaml"))
     assert dict(release.kd_method) == {**paper.kd_method, **changes} != dict(paper.kd_method)
     assert paper.kd_method == composed([*overrides_of(file)[:1], "profile=paper"]).kd_method
+
+
+def test_the_release_profile_has_the_releases_heads_and_taps():
+    experiment = "+experiment=cifar_vitb_effb0"
+    paper, release, without = (
+        composed([experiment, *extra]) for extra in ([], ["profile=release"], ["profile=release", "kd_method=none"])
+    )
+    assert (paper.student.head, release.student.head, without.student.head) == ("mlp", "mlp", "linear")
+    assert (paper.student.backbone.tap, release.student.backbone.tap) == ("penultimate", "logits")
+    assert release.teacher.backbone.tap == "penultimate"
+    assert composed([experiment, "kd_method=none"]).student.head == "mlp"  # the same with and without distillation
+
+
+def test_the_originals_train_as_their_authors_do():
+    cfg = composed(["hashing_model=greedyhash_original"])
+    assert cfg.optimizer._target_ == "torch.optim.SGD"
+    assert (cfg.student.learning_rate, cfg.data.batch_size) == (1e-4, 32)
+    assert composed(["hashing_model=tbh"]).teacher.head == "mlp"
+    assert composed(["hashing_model=tbh", "teacher.head=linear"]).teacher.head == "linear"
 
 
 def test_what_the_release_does_not_change_stays():

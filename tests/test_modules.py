@@ -21,11 +21,16 @@ def distillation(method=None, anchor_view="clean", **network):
 
 
 def make_teacher():
+    return centred(make_network(seed=2, widths=(8,)))
+
+
+def centred(teacher):
     """An untrained teacher whose bits differ between images: its logits are centred on the training images."""
-    teacher, splits = make_network(seed=2, widths=(8,)).eval(), fake()
-    images = network_input(splits, splits.train)
+    splits = fake()
+    head = teacher.eval().hashing_model.head
     with torch.no_grad():
-        teacher.hashing_model.head.bias -= teacher([images])[0].logits.median(dim=0).values
+        logits = head(teacher.backbone(network_input(splits, splits.train)))
+        (head if isinstance(head, torch.nn.Linear) else head[-1]).bias -= logits.median(dim=0).values
     return teacher
 
 

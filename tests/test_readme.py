@@ -36,7 +36,7 @@ def test_every_option_is_listed_and_every_listed_option_exists():
             listed[group] = set(re.findall(r"`([a-z0-9_]+)`", options))
     for group, options in listed.items():
         assert options == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}, group
-    assert len(listed) == 9
+    assert len(listed) == 10
 
 
 def run_example(word, text=TEXT, **names):

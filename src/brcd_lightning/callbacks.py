@@ -1,9 +1,10 @@
-"""Callbacks: the teacher's codes of the training images, clustered and masked at fit start; the progress bar."""
+"""Callbacks: the teacher's codes clustered and masked at fit start, watching for collapse, the progress bar."""
 
 from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
 
+from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
 from brcd_lightning.files import atomic_path
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
@@ -42,6 +44,36 @@ class StageProgressBar(RichProgressBar):
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Metrics shown beside the bar."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class CollapseMonitor(L.Callback):
+    """Watches for codes that become the same for all images, which some objectives do with a wrong weight.
+
+    Args:
+        threshold: of ``train/bit_balance``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
+        stop: ends the training there; otherwise there is only a warning.
+    """
+
+    def __init__(self, threshold: float = 0.9, stop: bool = False) -> None:
+        require_positive("collapse.threshold", threshold)
+        require_unit_interval("collapse.threshold", threshold)
+        require_bool("collapse.stop", stop)
+        self.threshold, self.stop = threshold, stop
+        self._warned = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Looks at the epoch's mean."""
+        balance = float(trainer.callback_metrics.get("train/bit_balance", 0.0))
+        if balance <= self.threshold:
+            return
+        if not self._warned:
+            warnings.warn(
+                f"codes collapse: mean |bit mean| {balance:.2f} in epoch {trainer.current_epoch}, above "
+                f"collapse.threshold={self.threshold}; most images share their bits.",
+                stacklevel=2,
+            )
+        self._warned = True
+        trainer.should_stop = trainer.should_stop or self.stop
 
 
 class TeacherCodesCallback(L.Callback):

@@ -21,19 +21,24 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1, -1).to(x.dtype)
 
 
-class _SignSTE(torch.autograd.Function):
+class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return sign(x)
+    def forward(ctx: object, value: Tensor, x: Tensor) -> Tensor:
+        return value.clone()
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return gradient
+    def backward(ctx: object, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def straight_through(value: Tensor, x: Tensor) -> Tensor:
+    """`value`, exactly, whose gradient goes to `x` as if it were `x` (straight-through estimator)."""
+    return _StraightThrough.apply(value, x)
 
 
 def sign_ste(x: Tensor) -> Tensor:
     """Sign with +1 at 0 whose gradient is the identity (straight-through estimator)."""
-    return _SignSTE.apply(x)
+    return straight_through(sign(x), x)
 
 
 def require_tensor(name: str, value: object) -> None:

@@ -34,7 +34,7 @@ ANCHOR_VIEWS = ("clean", "aug")
 HEADS = ("linear", "mlp")
 MONITORS = ("val/map_sshp", "val/map_ashp")
 ROLES = ("teacher", "student")
-GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "trainer", "logger")
+GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
 

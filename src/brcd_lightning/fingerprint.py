@@ -64,6 +64,7 @@ def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str, stored_views: M
         "batch_size": cfg.data.batch_size,
         "anchor_view": cfg.anchor_view,
         "teacher": teacher,
+        "optimizer": _plain(cfg.optimizer),
         "stored_views": stored_views and dict(stored_views),
         "trainer": {
             key: value for key, value in trainer.items() if key not in _NOT_TRAINING and not key.startswith("enable_")

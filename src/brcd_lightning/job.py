@@ -138,9 +138,12 @@ def build_job(cfg: DictConfig) -> Job:
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)
     L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
-    kd_method.setup(len(splits.train), cfg.bits, len(splits.train) // cfg.data.batch_size)
+    steps_per_epoch = len(splits.train) // cfg.data.batch_size
+    kd_method.setup(len(splits.train), cfg.bits, steps_per_epoch)
     view_store = build(cfg.view_store)
-    teacher = _build_network(cfg, "teacher")
+    teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
+    for network in (teacher, student):
+        network.hashing_model.setup(steps_per_epoch)
     stored = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
     return Job(
         cfg=cfg,
@@ -149,7 +152,7 @@ def build_job(cfg: DictConfig) -> Job:
         splits=splits,
         kd_method=kd_method,
         teacher=teacher,
-        student=_build_network(cfg, "student"),
+        student=student,
         teacher_id=_teacher_id(cfg, splits, stored),
         view_store=view_store,
         trainer=trainer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,7 @@ from brcd_lightning.metrics.ranking import TIES
 
 SIDES = ("query", "database")
 """Order of the evaluation loaders."""
+ADAM = partial(torch.optim.Adam, fused=True)
 
 
 class HashingModule(L.LightningModule):
@@ -25,17 +27,26 @@ class HashingModule(L.LightningModule):
 
     Args:
         network: backbone, head and objective.
-        learning_rate: of Adam, over everything that requires a gradient.
+        learning_rate: of the optimiser, over everything that requires a gradient.
         map_k: K of the mAP@K that is logged as ``val/map`` and ``test/map``.
         architecture: plain description saved in checkpoints, see `checkpoints.load_network`.
+        optimizer: makes the optimiser of ``params`` at ``lr``.
     """
 
-    def __init__(self, network: HashNetwork, learning_rate: float, map_k: int, architecture: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        network: HashNetwork,
+        learning_rate: float,
+        map_k: int,
+        architecture: Mapping[str, Any],
+        optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+    ) -> None:
         super().__init__()
         require_positive("learning_rate", learning_rate)
         require_positive_int("map_k", map_k)
         self.network = network
         self.learning_rate = learning_rate
+        self.optimizer = optimizer
         self.map_k = map_k
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
         encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
@@ -57,8 +68,8 @@ class HashingModule(L.LightningModule):
         return {"student": self.network}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with default betas over all trainable parameters."""
-        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate, fused=True)
+        """The optimiser, over all trainable parameters."""
+        return self.optimizer(params=[p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
         """Sum of the objective's terms."""
@@ -69,8 +80,12 @@ class HashingModule(L.LightningModule):
         return self._sum_and_note(terms)
 
     def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
-        self._note("bit_balance", views[0].code.detach().mean(dim=0).abs().mean())
-        return {f"hash_{name}": term for name, term in self.network.hashing_model.objective(views).items()}
+        model = self.network.hashing_model
+        terms = {f"hash_{name}": term for name, term in model.objective(views).items()}
+        with torch.no_grad():
+            for name, value in model.diagnostics(views).items():
+                self._note(name, value)
+        return terms
 
     def _full_precision(self) -> torch.autocast:
         """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
@@ -169,6 +184,7 @@ class DistillationModule(HashingModule):
         map_k: K of ``map_sshp`` (student encodes both sides), ``map_ashp`` (student queries, teacher database)
             and, at test, ``map_teacher`` (teacher both).
         architecture: see `HashingModule`.
+        optimizer: see `HashingModule`.
     """
 
     val_pairs = {"map_sshp": ("student", "student"), "map_ashp": ("student", "teacher")}  # noqa: RUF012
@@ -183,8 +199,9 @@ class DistillationModule(HashingModule):
         learning_rate: float,
         map_k: int,
         architecture: Mapping[str, Any],
+        optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     ) -> None:
-        super().__init__(network, learning_rate, map_k, architecture)
+        super().__init__(network, learning_rate, map_k, architecture, optimizer)
         self._teacher = (teacher.requires_grad_(False).eval(),)
         self.kd_method = kd_method
         self.anchor_view = anchor_view

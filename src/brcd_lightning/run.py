@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -100,6 +101,7 @@ def _run_stages(job: Job) -> float | None:
         learning_rate=cfg.student.learning_rate,
         map_k=cfg.map_k,
         architecture=job.architecture("student") | {"about": about},
+        optimizer=partial(build, cfg.optimizer),
     )
     started = time.perf_counter()
     datamodule = _datamodule(job, "student")
@@ -152,7 +154,8 @@ def _load_or_train_teacher(job: Job) -> None:
     if path.is_file():
         load_network(path, job.teacher, architecture, "teacher")
         return
-    module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture)
+    optimizer = partial(build, job.cfg.optimizer)
+    module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture, optimizer)
     _fit(_trainer(job, "teacher", "val/map", []), module, _datamodule(job, "teacher"), options.seed)
     close_loggers()
     if _is_rank_zero():
@@ -228,7 +231,7 @@ def _trainer(job: Job, role: str, monitor: str, callbacks: list[L.Callback]) -> 
         cfg,
         max_epochs=epochs,
         check_val_every_n_epoch=min(options.check_val_every, epochs),
-        callbacks=[best, stopping, *callbacks],
+        callbacks=[best, stopping, build(cfg.collapse), *callbacks],
         logger=loggers or False,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(job.run_dir),

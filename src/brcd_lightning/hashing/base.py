@@ -61,6 +61,21 @@ class HashingModel(nn.Module, ABC):
     def binarize(self, logits: Tensor) -> Tensor:
         """Training code (M, b) of logits (M, b), with the model's own gradient."""
 
+    def soft(self, logits: Tensor) -> Tensor:
+        """Values in (-1, 1) that the training code follows; their mean size says how decided bits are."""
+        return logits.tanh()
+
+    def diagnostics(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Values worth logging: mean |bit mean| over the batch (1: all images share a code), and mean |soft code|."""
+        view = views[0]
+        return {
+            "bit_balance": view.code.mean(dim=0).abs().mean(),
+            "saturation": self.soft(view.logits).abs().mean(),
+        }
+
+    def setup(self, steps_per_epoch: int) -> None:
+        """Called once before training, for objectives that change with the epoch."""
+
     @abstractmethod
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
         """Weighted loss terms by name; their sum is the hashing loss of `num_views` views of the same M images."""

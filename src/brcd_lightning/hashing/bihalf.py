@@ -1,0 +1,79 @@
+"""Bi-half Net, its unsupervised variant (Li and van Gemert, AAAI 2021): every bit is +1 for half of the batch.
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.codes import sign_ste, straight_through
+from brcd_lightning.errors import require_choice, require_non_negative
+from brcd_lightning.hashing.base import HashingModel, HashOutput
+from brcd_lightning.hashing.greedyhash import PAIRS, similarity_loss
+
+KD_CODES = ("hash_layer", "sign_ste")
+
+
+def bihalf_codes(logits: Tensor) -> Tensor:
+    """Codes (M, b) in {-1, +1}: in every column +1 for the largest M // 2 logits, of equal ones the first rows."""
+    largest = logits.detach().argsort(dim=0, descending=True, stable=True)[: len(logits) // 2]
+    return torch.full_like(logits, -1).scatter(0, largest, 1)
+
+
+class BiHalf(HashingModel):
+    """One view; in training a code depends on the whole batch, in evaluation it is the sign of the logits.
+
+    The original adds ``gamma (u - B) / (M b)`` to the gradient inside the layer. That is the gradient of
+    ``gamma / 2 mean((u - B)^2)``, which is what is added here: a gradient made in a backward pass would miss how losses
+    are scaled, in half precision and in accumulated batches.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        gamma: see above, at least 0.
+        pairs: see `similarity_loss`.
+        kd_code: what distillation sees: ``hash_layer``, the training code, or ``sign_ste``, the sign of the logits.
+        head: see `HashingModel`.
+        hidden_features: see `HashingModel`.
+    """
+
+    batch_dependent = True
+
+    def __init__(
+        self,
+        in_features: int,
+        bits: int,
+        gamma: float = 6.0,
+        pairs: str = "half",
+        kd_code: str = "hash_layer",
+        head: str = "linear",
+        hidden_features: int = 1000,
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_non_negative("gamma", gamma)
+        require_choice("pairs", pairs, PAIRS)
+        require_choice("kd_code", kd_code, KD_CODES)
+        self.gamma = gamma
+        self.pairs = pairs
+        self.signs_for_kd = kd_code == "sign_ste"
+
+    def binarize(self, logits: Tensor) -> Tensor:
+        """`bihalf_codes` with the identity gradient."""
+        return straight_through(bihalf_codes(logits), logits)
+
+    def kd_code(self, output: HashOutput) -> Tensor:
+        """The training code, or the sign of the logits."""
+        return sign_ste(output.logits) if self.signs_for_kd else output.code
+
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Terms ``similarity`` and ``penalty`` (weighted by gamma / 2)."""
+        (view,) = views
+        return {
+            "similarity": similarity_loss(view.code, view.features, self.pairs),
+            "penalty": self.gamma / 2 * F.mse_loss(view.logits, view.code.detach()),
+        }

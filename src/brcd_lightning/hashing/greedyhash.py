@@ -1,0 +1,85 @@
+"""GreedyHash, its unsupervised variant (Su et al., NeurIPS 2018): codes keep the cosines of the features.
+
+Shapes: M images in a batch, b bits, d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.codes import sign_ste
+from brcd_lightning.errors import require_choice, require_non_negative
+from brcd_lightning.hashing.base import HashingModel, HashOutput
+
+PAIRS = ("half", "all")
+
+
+def similarity_loss(codes: Tensor, features: Tensor, pairs: str = "half") -> Tensor:
+    """Mean squared difference between the cosine of two codes and the cosine of their features.
+
+    Args:
+        codes: (M, b); receives the gradient.
+        features: (M, d); the target, without a gradient.
+        pairs: ``half`` compares image i with image i + M // 2 of the batch (the last of an odd number with none);
+            ``all`` compares every two images, which varies less.
+
+    Returns:
+        Scalar; 0 for a single image.
+    """
+    require_choice("pairs", pairs, PAIRS)
+    half = len(codes) // 2
+    if half == 0:
+        return codes.sum() * 0
+    features = features.detach()
+    if pairs == "half":
+        cosines = [F.cosine_similarity(rows[:half], rows[half : 2 * half], eps=1e-8) for rows in (codes, features)]
+    else:
+        first, second = torch.triu_indices(len(codes), len(codes), offset=1, device=codes.device)
+        units = [F.normalize(rows, dim=1, eps=1e-8) for rows in (codes, features)]
+        cosines = [(unit @ unit.T)[first, second] for unit in units]
+    return F.mse_loss(*cosines)
+
+
+class GreedyHash(HashingModel):
+    """One view, codes ``sign(u)`` with the identity gradient, kept near the logits by a penalty.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        alpha: weight of the mean of ``||u| - 1|^3``, at least 0.
+        pairs: see `similarity_loss`.
+        head: see `HashingModel`.
+        hidden_features: see `HashingModel`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        bits: int,
+        alpha: float = 0.1,
+        pairs: str = "half",
+        head: str = "linear",
+        hidden_features: int = 1000,
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_non_negative("alpha", alpha)
+        require_choice("pairs", pairs, PAIRS)
+        self.alpha = alpha
+        self.pairs = pairs
+
+    def binarize(self, logits: Tensor) -> Tensor:
+        """``sign(u)`` with the identity gradient, not clipped: that is the penalty's task."""
+        return sign_ste(logits)
+
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Terms ``similarity`` and ``penalty`` (weighted by alpha)."""
+        (view,) = views
+        penalty = (view.logits.abs() - 1).abs().pow(3).mean()
+        return {
+            "similarity": similarity_loss(view.code, view.features, self.pairs),
+            "penalty": self.alpha * penalty,
+        }

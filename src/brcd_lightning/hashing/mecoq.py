@@ -1,0 +1,165 @@
+"""MeCoQ (Wang et al., AAAI 2022) as a hashing model: debiased contrast with a memory, on tanh codes.
+
+With one codebook {-1, +1} per bit its soft reconstruction is exactly tanh(alpha u), its hard code sign(u), and its
+codeword diversity a constant: that is the binary form. Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.errors import (
+    InputError,
+    require_bool,
+    require_non_negative,
+    require_non_negative_int,
+    require_positive,
+)
+from brcd_lightning.hashing.base import HashingModel, HashOutput
+
+
+def debiased_contrast(
+    first: Tensor, second: Tensor, tau: float, rho: float = 0.0, queue: Tensor | None = None, *, released: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Contrast of two views whose negatives are corrected for those that share the anchor's class.
+
+    With P = e^(positive / tau) and n negatives in the batch and the queue, anchor a has -log P / (P + G), where
+    G = max((sum of e^(negative / tau) - n rho P) / (1 - rho), n e^(-1 / tau)). With rho 0 and no queue it is NT-Xent.
+
+    Args:
+        first: (M, b) soft codes of view 1.
+        second: (M, b) soft codes of view 2 of the same images.
+        tau: temperature of the cosine similarities.
+        rho: share of images that share a class with the anchor, in [0, 1).
+        queue: (q, b) soft codes of earlier batches, more negatives.
+        released: counts as the released code does: n without the queue, a floor of e^(-n / tau), and queue rows that
+            are not normalised.
+
+    Returns:
+        (2M,) losses and (2M,) whether the floor bound an anchor, whose negatives then have no gradient.
+    """
+    rows = F.normalize(torch.cat([first, second]), dim=1, eps=1e-8)  # (2M, b)
+    similarities = rows @ rows.T / tau
+    anchors = torch.arange(len(rows), device=rows.device)
+    positive = similarities[anchors, anchors.roll(len(first))].exp()
+    outside = torch.zeros_like(similarities, dtype=torch.bool)
+    outside[anchors, anchors] = outside[anchors, anchors.roll(len(first))] = True
+    negatives = similarities.masked_fill(outside, float("-inf")).exp().sum(dim=1)
+    count = len(rows) - 2
+    if queue is not None and len(queue):
+        queue = queue if released else F.normalize(queue, dim=1, eps=1e-8)
+        negatives = negatives + (rows @ queue.T / tau).exp().sum(dim=1)
+        count += 0 if released else len(queue)
+    floor = math.exp(-count / tau) if released else count * math.exp(-1 / tau)
+    debiased = (negatives - count * rho * positive) / (1 - rho)
+    return (positive + debiased.clamp_min(floor)).log() - positive.log(), debiased < floor
+
+
+def binary_entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of Bernoulli(sigmoid(logits)), of the same shape."""
+    return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(logits), reduction="none")
+
+
+class MeCoQ(HashingModel):
+    """Two views, soft codes ``tanh(alpha u)``, debiased contrast with a memory plus the entropy of the bits.
+
+    The memory holds soft codes of the last batches of this process, both views of each, from `queue_start` on.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        tau: temperature.
+        rho: see `debiased_contrast`; about one over the number of classes.
+        entropy: weight of the entropy of the bits, at least 0.
+        alpha: slope of the tanh.
+        queue_size: rows of the memory.
+        queue_start: epoch from which batches enter the memory.
+        normalise_logits: scales each image's logits to a mean square of 1 first.
+        released: see `debiased_contrast`.
+        head: see `HashingModel`.
+        hidden_features: see `HashingModel`.
+    """
+
+    num_views = 2
+
+    def __init__(
+        self,
+        in_features: int,
+        bits: int,
+        tau: float = 0.35,
+        rho: float = 0.1,
+        entropy: float = 0.01,
+        alpha: float = 1.0,
+        queue_size: int = 384,
+        queue_start: int = 15,
+        normalise_logits: bool = False,
+        released: bool = False,
+        head: str = "linear",
+        hidden_features: int = 1000,
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_positive("tau", tau)
+        require_non_negative("rho", rho)
+        if rho >= 1:
+            raise InputError(f"rho must be below 1, got {rho}.")
+        require_non_negative("entropy", entropy)
+        require_positive("alpha", alpha)
+        require_non_negative_int("queue_size", queue_size)
+        require_non_negative_int("queue_start", queue_start)
+        require_bool("normalise_logits", normalise_logits)
+        require_bool("released", released)
+        self.tau, self.rho, self.entropy, self.alpha = tau, rho, entropy, alpha
+        self.queue_start, self.normalise_logits, self.released = queue_start, normalise_logits, released
+        self.steps_per_epoch = 1
+        self.register_buffer("queue", torch.zeros(queue_size, bits))
+        self.register_buffer("queued", torch.zeros((), dtype=torch.long))  # rows that ever entered
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self._bound: Tensor | None = None
+
+    def setup(self, steps_per_epoch: int) -> None:
+        """Says when an epoch is over."""
+        self.steps_per_epoch = steps_per_epoch
+
+    def binarize(self, logits: Tensor) -> Tensor:
+        """``tanh(alpha u)``: no discretisation in training."""
+        return self.soft(logits)
+
+    def soft(self, logits: Tensor) -> Tensor:
+        """``tanh(alpha u)``."""
+        return (self.alpha * self._scaled(logits)).tanh()
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        if not self.normalise_logits:
+            return logits
+        return logits * (logits.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Terms ``contrastive`` and ``entropy`` (weighted); in training the batch then enters the memory."""
+        first, second = views
+        queue = self.queue[: int(self.queued)].to(first.code.dtype)
+        losses, self._bound = debiased_contrast(
+            first.code, second.code, self.tau, self.rho, queue, released=self.released
+        )
+        if self.training:
+            if int(self.step) >= self.queue_start * self.steps_per_epoch:
+                self._enqueue(torch.cat([first.code, second.code]).detach())
+            self.step += 1
+        logits = 2 * self.alpha * self._scaled(torch.cat([first.logits, second.logits]))
+        return {"contrastive": losses.mean(), "entropy": self.entropy * binary_entropy(logits).mean()}
+
+    def _enqueue(self, codes: Tensor) -> None:
+        codes = codes[-len(self.queue) :] if len(self.queue) else codes[:0]
+        places = (self.queued + torch.arange(len(codes), device=codes.device)) % max(1, len(self.queue))
+        # A copy: the step that looked at the old rows may still need them for its gradient.
+        self.queue = self.queue.index_copy(0, places, codes.to(self.queue.dtype))
+        self.queued += len(codes)
+
+    def diagnostics(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Also the share of anchors whose negatives have no gradient, because the floor bound them."""
+        bound = {} if self._bound is None else {"bound_anchors": self._bound.float().mean()}
+        return super().diagnostics(views) | bound

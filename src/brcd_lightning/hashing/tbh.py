@@ -1,0 +1,179 @@
+"""TBH: twin-bottleneck hashing (Shen et al., CVPR 2020), an auto-encoder whose codes link the images of a batch.
+
+Shapes: M images in a batch, b bits, d features, L latent variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from brcd_lightning.codes import straight_through
+from brcd_lightning.errors import (
+    require_bool,
+    require_choice,
+    require_non_negative,
+    require_non_negative_int,
+    require_positive,
+    require_positive_int,
+)
+from brcd_lightning.hashing.base import HashingModel, HashOutput
+
+RECONSTRUCTIONS = ("element", "sum", "paper")
+ADVERSARIES = ("nonsaturating", "minimax")
+_EPS = 1e-8
+
+
+def adjacency(bits: Tensor, power: float = 1.0) -> Tensor:
+    """Similarity (M, M) of bits (M, b) in {0, 1}: one minus their share of differing bits, to a power."""
+    differing = bits @ (1 - bits).T + (1 - bits) @ bits.T
+    similarity = 1 - differing / bits.shape[1]
+    return similarity.clamp_min(0) ** power  # rounding may leave it below 0
+
+
+def normalised(similarity: Tensor) -> Tensor:
+    """Symmetrically normalised graph (M, M): both sides divided by the root of the row sums."""
+    scale = (similarity.sum(dim=1) + _EPS).rsqrt()
+    return scale[:, None] * similarity * scale
+
+
+def reconstruction_loss(features: Tensor, decoded: Tensor, scale: str, bits: int) -> Tensor:
+    """Half the squared error of decoded (M, d) features: per ``element``, as a ``sum``, or the ``paper``'s per bit."""
+    half = F.mse_loss(decoded, features, reduction="sum") / 2
+    return half / {"element": features.numel(), "sum": 1, "paper": len(features) * bits}[scale]
+
+
+def critic_loss(prior: Tensor, code: Tensor) -> Tensor:
+    """Cross-entropy of telling draws of the prior from codes, given their logits (M, 1)."""
+    return F.softplus(-prior).mean() + F.softplus(code).mean()
+
+
+class Standardizer(nn.Module):
+    """Features less their mean, over their deviation, of all that training has shown so far.
+
+    Args:
+        width: d.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("squares", torch.zeros(width))  # summed squared deviations
+
+    @torch.no_grad()
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardised features (M, d), after they have been counted in training."""
+        if self.training:
+            own = features.mean(dim=0)
+            total, shift = self.count + len(features), own - self.mean
+            self.squares += (features - own).square().sum(dim=0) + shift**2 * self.count * len(features) / total
+            self.mean += shift * len(features) / total
+            self.count.copy_(total)
+        deviation = (self.squares / self.count.clamp_min(1)).sqrt()
+        return (features - self.mean) / torch.where(deviation > _EPS, deviation, 1)
+
+
+class TBH(HashingModel):
+    """One view, an auto-encoder through a graph over the batch.
+
+    Codes (bottleneck 1) make the graph, over which latent variables (bottleneck 2) are averaged before they are decoded
+    to the features; two critics keep both near their priors. Each critic sees codes without a gradient, and the codes
+    see critics without one, so that one optimiser trains both sides from one forward pass, as the original's two do.
+    Decoder and critics exist for training alone.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b.
+        latent_features: L.
+        power: exponent of the graph's similarities; 1 in the paper.
+        stochastic: thresholds bits at uniform draws, as in the paper, not at 1/2.
+        latent_activation: whether a sigmoid follows the latent layer; the paper has none.
+        reconstruction: see `reconstruction_loss`.
+        adversarial: weight of the codes' adversarial term; large ones make all codes equal.
+        adversary: ``nonsaturating`` (the paper), or ``minimax``, the critics' loss negated (the original code).
+        critic_features: hidden width of the critics; 0 for a single layer.
+        head: see `HashingModel`; the latent layer starts where the head's last layer does.
+        hidden_features: see `HashingModel`; also the decoder's.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        bits: int,
+        latent_features: int = 512,
+        power: float = 1.4,
+        stochastic: bool = False,
+        latent_activation: bool = True,
+        reconstruction: str = "element",
+        adversarial: float = 5e-5,
+        adversary: str = "nonsaturating",
+        critic_features: int = 0,
+        head: str = "mlp",
+        hidden_features: int = 1024,
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_positive_int("latent_features", latent_features)
+        require_positive("power", power)
+        require_bool("stochastic", stochastic)
+        require_bool("latent_activation", latent_activation)
+        require_choice("reconstruction", reconstruction, RECONSTRUCTIONS)
+        require_non_negative("adversarial", adversarial)
+        require_choice("adversary", adversary, ADVERSARIES)
+        require_non_negative_int("critic_features", critic_features)
+        self.power, self.stochastic, self.latent_activation = power, stochastic, latent_activation
+        self.reconstruction, self.adversarial, self.adversary = reconstruction, adversarial, adversary
+        self.standardize = Standardizer(in_features)
+        self.latent = nn.Linear(in_features if head == "linear" else hidden_features, latent_features)
+        self.graph = nn.Linear(latent_features, latent_features)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_features, hidden_features), nn.ReLU(), nn.Linear(hidden_features, in_features)
+        )
+        self.critics = nn.ModuleList(_critic(width, critic_features) for width in (bits, latent_features))
+
+    def binarize(self, logits: Tensor) -> Tensor:
+        """+1 where sigmoid(u) reaches 1/2, or a uniform draw; the gradient is that of 2 sigmoid(u) - 1."""
+        probability = torch.sigmoid(logits)
+        threshold = torch.rand_like(probability) if self.stochastic else 0.5
+        return straight_through(torch.where(probability >= threshold, 1.0, -1.0).to(logits), 2 * probability)
+
+    def soft(self, logits: Tensor) -> Tensor:
+        """``2 sigmoid(u) - 1``."""
+        return (logits / 2).tanh()
+
+    def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
+        """Terms ``reconstruction``, ``adversarial`` (weighted) and ``critic``, which only trains the critics."""
+        (view,) = views
+        bits = (view.code + 1) / 2
+        hidden = view.features if isinstance(self.head, nn.Linear) else self.head[:-1](view.features)
+        latent = self.latent(hidden)
+        latent = torch.sigmoid(latent) if self.latent_activation else latent
+        averaged = torch.sigmoid(normalised(adjacency(bits, self.power)) @ self.graph(latent))
+        decoded = self.decoder(averaged)
+
+        target = self.standardize(view.features.detach())
+        priors = torch.randint_like(bits, 2), torch.rand_like(averaged)
+        codes = bits, averaged
+        critic = adversarial = decoded.new_zeros(())
+        for network, prior, code in zip(self.critics, priors, codes, strict=True):
+            critic = critic + critic_loss(network(prior), network(code.detach()))
+            fixed = {name: parameter.detach() for name, parameter in network.named_parameters()}
+            judged = torch.func.functional_call(network, fixed, (code,))
+            if self.adversary == "nonsaturating":
+                adversarial = adversarial + F.softplus(-judged).mean()
+            else:
+                adversarial = adversarial - F.softplus(judged).mean()
+        return {
+            "reconstruction": reconstruction_loss(target, decoded, self.reconstruction, self.bits),
+            "adversarial": self.adversarial * adversarial,
+            "critic": critic,
+        }
+
+
+def _critic(width: int, hidden: int) -> nn.Module:
+    if hidden == 0:
+        return nn.Linear(width, 1)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))

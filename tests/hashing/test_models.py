@@ -1,0 +1,140 @@
+"""What holds for every hashing model."""
+
+import copy
+
+import pytest
+import torch
+
+from brcd_lightning.hashing.bihalf import BiHalf
+from brcd_lightning.hashing.cibhash import CIBHash
+from brcd_lightning.hashing.greedyhash import GreedyHash
+from brcd_lightning.hashing.mecoq import MeCoQ
+from brcd_lightning.hashing.tbh import TBH
+from brcd_lightning.metrics import mean_average_precision
+from conftest import make_network
+
+MODELS = {"greedyhash": GreedyHash, "bihalf": BiHalf, "tbh": TBH, "cibhash": CIBHash, "mecoq": MeCoQ}
+SMALL = {"tbh": {"latent_features": 8, "hidden_features": 12}, "mecoq": {"queue_size": 32, "queue_start": 0}}
+
+
+def network(name):
+    return make_network(model=MODELS[name], freeze="full", **SMALL.get(name, {}))
+
+
+def terms(model, features):
+    return model.objective(model(features, model.num_views))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_encode_does_not_depend_on_batch_mode_or_state(name, generator):
+    net = network(name).train()
+    images = torch.randn(6, 3, 16, 16, generator=generator)
+    net.eval()
+    codes = net.encode(images)
+    net.train()
+    for _ in range(3):  # fills queues and statistics
+        views = [torch.randn(4, 3, 16, 16, generator=generator) for _ in range(net.hashing_model.num_views)]
+        net.hashing_model.objective(net(views))
+    head = net.hashing_model.head.state_dict()
+    assert torch.equal(torch.cat([net.encode(image[None]) for image in images]), codes)
+    net.eval()
+    assert torch.equal(net.encode(images), codes)
+    assert set(codes.unique().tolist()) <= {-1, 1}
+    assert all(torch.equal(head[key], value) for key, value in net.hashing_model.head.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_logit_of_zero_is_plus_one(name):
+    net = network(name)
+    for parameter in net.hashing_model.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert bool((net.encode(torch.randn(2, 3, 16, 16)) == 1).all())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_distillation_sees_has_a_gradient_and_lies_between_the_signs(name, generator):
+    model = network(name).hashing_model
+    (view,) = model(torch.randn(6, model_width(model), generator=generator))
+    code = model.kd_code(view)
+    assert code.requires_grad
+    assert code.abs().max() <= 1
+    code.sum().backward()
+    last = model.head if isinstance(model.head, torch.nn.Linear) else model.head[-1]
+    assert last.weight.grad.abs().sum() > 0
+
+
+def model_width(model):
+    first = model.head if isinstance(model.head, torch.nn.Linear) else model.head[0]
+    return first.in_features
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scaled_losses_give_scaled_gradients(name, generator):
+    """What mixed precision and accumulated batches rely on; nothing is added in a backward pass."""
+    model = network(name).hashing_model
+    features = torch.randn(model.num_views * 8, model_width(model), generator=generator)
+    gradients = []
+    for factor in (1.0, 1024.0):
+        each = copy.deepcopy(model)
+        torch.manual_seed(1)
+        (factor * sum(terms(each, features).values())).backward()
+        gradients.append([parameter.grad / factor for parameter in each.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-9) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_diagnostics_say_how_balanced_and_decided_the_bits_are(name, generator):
+    model = network(name).hashing_model
+    views = model(torch.randn(model.num_views * 8, model_width(model), generator=generator), model.num_views)
+    model.objective(views)
+    found = model.diagnostics(views)
+    assert {"bit_balance", "saturation"} <= set(found)
+    assert all(0 <= value.item() <= 1 for value in found.values())
+
+
+def synthetic():
+    """Ten classes of features: a mean, an own 12-dimensional subspace, and noise; train, database and queries."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    means, bases = 0.55 * normal(10, 256), 0.45 * normal(10, 12, 256)
+
+    def draw(count):
+        labels = torch.randint(10, (count,), generator=generator)
+        inside = (normal(count, 1, 12) @ bases[labels])[:, 0]
+        return means[labels] + inside + 0.5 * normal(count, 256), labels
+
+    return draw(2000), draw(4000), draw(400)
+
+
+# Steps as the presets need them: an auto-encoder whose codes link a batch learns slowly.
+STEPS = {"greedyhash": 800, "bihalf": 800, "cibhash": 600, "mecoq": 600, "tbh": 10_000}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_objective_beats_random_projection(name):
+    (train, _), (database, database_labels), (queries, query_labels) = synthetic()
+    torch.manual_seed(0)
+    small = {"latent_features": 32, "hidden_features": 256} if name == "tbh" else {}
+    model = MODELS[name](256, 64, **small)
+    model.setup(steps_per_epoch=31)
+
+    def quality(encode):
+        codes = [torch.where(encode(rows) >= 0, 1, -1).to(torch.int8) for rows in (queries, database)]
+        return mean_average_precision(*codes, query_labels, database_labels, 400).item()
+
+    projection = torch.randn(256, 64)
+    random = quality(lambda rows: rows @ projection)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    for _ in range(STEPS[name]):
+        rows = train[torch.randint(len(train), (64,))]
+        views = [rows + 0.6 * torch.randn_like(rows) for _ in range(2)] if model.num_views == 2 else [rows]
+        optimizer.zero_grad()
+        sum(terms(model, torch.cat(views)).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert quality(model.head) > 1.1 * random
+        balance = torch.where(model.head(train) >= 0, 1.0, -1.0).mean(dim=0).abs().mean()
+    assert balance < 0.5

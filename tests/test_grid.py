@@ -1,0 +1,54 @@
+"""Every hashing model under every distillation method, for both paradigms."""
+
+import pytest
+import torch
+
+from brcd_lightning.config import CONFIG_DIR, build, check
+from brcd_lightning.data.extras import Extras
+from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.modules import DistillationModule
+from conftest import make_datamodule
+from test_configs import composed
+from test_modules import centred, make_trainer
+
+MODELS = ["greedyhash", "bihalf", "tbh", "cibhash", "mecoq"]
+METHODS = sorted(path.stem for path in (CONFIG_DIR / "kd_method").glob("*.yaml") if not path.stem.startswith("brcd_"))
+
+
+def small(method):
+    """Options of a method for a training split of 64 images."""
+    if method == "brcd":
+        return ["kd_method.num_clusters=4", "kd_method.restarts=2"]
+    return ["kd_method.num_negatives=10"] if method in ("crd", "crcd", "packd") else []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", MODELS)
+def test_composes_and_trains(model, method, splits, tmp_path):
+    options = ["bits=16", f"hashing_model={model}", f"kd_method={method}", *small(method)]
+    if model == "tbh":
+        options += ["hashing_model.latent_features=8", "hashing_model.hidden_features=8"]
+    for paradigm in ("sshp", "ashp"):
+        cfg = composed([*options, f"paradigm={paradigm}"])
+        check(cfg)
+        assert cfg.paradigm.monitor == f"val/map_{paradigm}"
+
+    torch.manual_seed(0)
+    networks = []
+    for role in ("teacher", "student"):
+        backbone = build(cfg[role].backbone, widths=[4], grid=2)
+        head = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=cfg[role].head)
+        head.setup(steps_per_epoch=4)
+        networks.append(HashNetwork(backbone, head))
+    kd_method = build(cfg.kd_method)
+    kd_method.setup(len(splits.train), cfg.bits, 4)
+    module = DistillationModule(networks[1], centred(networks[0]), kd_method, cfg.anchor_view, 1e-3, 20, {})
+    before = [parameter.clone() for parameter in networks[1].hashing_model.head.parameters()]
+    trainer = make_trainer(tmp_path, module=module, limit_train_batches=2, limit_val_batches=0)
+    extras = Extras(kd_method.rotation_views, kd_method.num_positives)
+    trainer.fit(module, datamodule=make_datamodule(splits, extras=extras))
+    assert trainer.global_step == 2
+    after = list(networks[1].hashing_model.head.parameters())
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(bool(parameter.isfinite().all()) for parameter in networks[1].parameters())
+    assert all(value.isfinite() for value in trainer.callback_metrics.values())
