@@ -40,6 +40,13 @@ GRIDS: dict[str, list[list[str]]] = {
             "kd_method.tau=0.1,0.2,0.5",
             "kd_method.weight=1,3,10",
         ],
+        [
+            "kd_method.alpha=0.9",
+            "kd_method.delta=0.35",
+            "kd_method.num_clusters=10",
+            "kd_method.tau=0.3",
+            "kd_method.weight=3,10,30",
+        ],
     ],
     "rkd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=0.3,3"]],
     "crd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],
