@@ -120,8 +120,11 @@ class Negatives(nn.Module):
         self.kind, self.count, self.num_clusters, self.seed = kind, count, num_clusters, seed
         self.num_images = 0
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        # Groups that share no negatives, (n,) or (n, C) multi-hot; made anew at every fit start.
-        self.register_buffer("groups", torch.empty(0), persistent=False)
+        # Made anew at every fit start. Images sorted by group, (n,); where each one's group starts there and how large
+        # it is, (n, 2). Or, for multi-hot labels, the labels (n, C).
+        self.register_buffer("order", torch.empty(0, dtype=torch.long), persistent=False)
+        self.register_buffer("blocks", torch.empty(0, 2, dtype=torch.long), persistent=False)
+        self.register_buffer("labels", torch.empty(0), persistent=False)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -136,13 +139,25 @@ class Negatives(nn.Module):
                 f"{num_images} images."
             )
         self.num_images = num_images
+        self._group(torch.arange(num_images))
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None) -> None:
         """Groups the training images by the teacher's codes (n, b) or by their labels."""
         if self.kind == "pseudo_label":
-            self.groups = kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=5)[1]
+            self._group(kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=5)[1])
+        elif self.kind == "label" and labels.ndim == 1:
+            self._group(labels)
         elif self.kind == "label":
-            self.groups = labels
+            self.labels = labels.float()
+
+    def _group(self, groups: Tensor) -> None:
+        """Sorts images by groups (n,); of a group that holds all of them each image is one of its own."""
+        groups, sizes = groups.cpu().unique(return_inverse=True, return_counts=True)[1:]
+        if len(sizes) == 1:
+            groups, sizes = torch.arange(len(groups)), torch.ones(len(groups), dtype=torch.long)
+        starts = sizes.cumsum(dim=0) - sizes
+        self.order = groups.argsort(stable=True).to(self.step.device)
+        self.blocks = torch.stack([starts, sizes], dim=1)[groups].to(self.step.device)
 
     def forward(self, index: Tensor) -> Tensor:
         """Memory rows (M, K + 1) for anchors at `index` (M,): the anchor's own in column 0."""
@@ -150,21 +165,18 @@ class Negatives(nn.Module):
         key = stream_seed(self.seed, rank, int(self.step))
         generator = torch.Generator(index.device).manual_seed(key)
         self.step += 1
-        if self.kind == "uniform":
-            drawn = torch.randint(
-                self.num_images - 1, (len(index), self.count), generator=generator, device=index.device
-            )
-            drawn = drawn + (drawn >= index[:, None])
-        else:
+        if len(self.labels):
             drawn = torch.multinomial(self._allowed(index), self.count, replacement=True, generator=generator)
+        else:
+            starts, sizes = self.blocks.to(index.device)[index].T[..., None]
+            shares = torch.rand(len(index), self.count, dtype=torch.float64, generator=generator, device=index.device)
+            places = (shares * (self.num_images - sizes)).long()
+            drawn = self.order.to(index.device)[places + sizes * (places >= starts)]  # over its own group
         return torch.cat([index[:, None], drawn], dim=1)
 
     def _allowed(self, index: Tensor) -> Tensor:
-        """1 for images (M, n) of other groups, or with no label in common; for all but the own where there are none."""
-        groups = self.groups.to(index.device)
-        if groups.ndim == 1:
-            allowed = groups[index][:, None] != groups
-        else:
-            allowed = groups[index].float() @ groups.float().T == 0
+        """1 for images (M, n) with no label in common; for all but the own where there are none."""
+        labels = self.labels.to(index.device)
+        allowed = labels[index] @ labels.T == 0
         others = torch.arange(self.num_images, device=index.device) != index[:, None]
         return torch.where(allowed.any(dim=1, keepdim=True), allowed, others).float()
