@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from brcd_lightning.data.image_folder import image_folder
-from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
-from brcd_lightning.errors import InputError, require_bool
+from brcd_lightning.data.image_folder import folder_images
+from brcd_lightning.data.splits import ArrayImages, ImageSource, Splits, draw_splits
+from brcd_lightning.errors import InputError, require_bool, require_choice
+
+
+class Protocol(NamedTuple):
+    """Who the queries are, and how many images a class."""
+
+    pooled: bool
+    """Whether queries come from all 60,000 images, not from the official test images."""
+    query: int | None
+    train: int
+    train_in_database: bool = True
+
+
+PROTOCOLS = {
+    "paper": Protocol(pooled=False, query=None, train=500),
+    "pool": Protocol(pooled=True, query=1000, train=500),  # Bi-half II, MeCoQ II
+    # Bi-half I, MeCoQ I and DeepHash's cifar10-2 train on the whole database of 5,000 a class; here validation queries
+    # stay out of the training images.
+    "pool_full": Protocol(pooled=True, query=1000, train=4900),
+    "deephash_1": Protocol(pooled=True, query=100, train=500),  # DeepHash's cifar10-1
+    "deephash": Protocol(pooled=True, query=100, train=500, train_in_database=False),
+}
+AUTHORS = "authors"
+_CLASSES, _TRAIN_PER_CLASS, _VAL_QUERIES = 10, 500, 5000
 
 
 def cifar10(
     root: str,
     download: bool = True,
-    train_per_class: int = 500,
+    protocol: str = "paper",
+    train_per_class: int | None = None,
     val_query_per_class: int = 100,
     query_per_class: int | None = None,
     database_per_class: int | None = None,
     skip_corrupt: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Builds CIFAR-10: official test images are queries, official training images the database.
+    """Builds CIFAR-10.
+
+    Protocols, images a class: ``paper``, the 1,000 official test images are queries, the 5,000 official training images
+    the database, 500 of them training images; ``authors``, the split of the paper's release, with half of the test
+    images as validation queries; ``pool`` 1,000 queries of all, 500 training images; ``pool_full`` 1,000 queries, the
+    rest is database and training images; ``deephash_1`` 100 queries, 500 training images; ``deephash`` the same with
+    the training images outside the database.
 
     Args:
         root: folder that holds (or will hold) ``cifar-10-batches-py``, or the images as files in
             ``train/<class>/*`` and ``test/<class>/*``.
         download: fetch the official archive through torchvision when it is absent (checksum verified).
-        train_per_class: see `draw_splits`.
+        protocol: see above; ``authors`` has fixed counts.
+        train_per_class: see `draw_splits`; the protocol's when None.
         val_query_per_class: see `draw_splits`.
-        query_per_class: queries per class, all 1,000 when None.
+        query_per_class: queries per class; the protocol's when None.
         database_per_class: database images per class, all 5,000 when None.
         skip_corrupt: see `image_folder`; for image files only.
         seed: of the split.
@@ -38,28 +72,55 @@ def cifar10(
     Raises:
         InputError: if the data is not there and cannot be fetched.
     """
-    counts = {
-        "train_per_class": train_per_class,
-        "val_query_per_class": val_query_per_class,
-        "query_per_class": query_per_class,
-        "database_per_class": database_per_class,
-        "seed": seed,
-    }
+    require_choice("dataset.protocol", protocol, [*PROTOCOLS, AUTHORS])
     require_bool("dataset.download", download)
     folder = Path(root).expanduser()
     if (folder / "train").is_dir() and (folder / "test").is_dir():
-        return image_folder(str(folder), skip_corrupt=skip_corrupt, **counts)
+        source, skipped = folder_images(folder, ("test", "train"), skip_corrupt=skip_corrupt)
+    else:
+        source, skipped = _official_images(folder, download), {}
+    is_test = torch.tensor([name.startswith("test/") for name in source.ids])
+    everything = torch.arange(len(source))
+    if protocol == AUTHORS:
+        return _authors(source, everything[is_test], everything[~is_test], skipped)
+    rule = PROTOCOLS[protocol]
+    splits = draw_splits(
+        source,
+        query_pool=everything if rule.pooled else everything[is_test],
+        database_pool=everything if rule.pooled else everything[~is_test],
+        train_per_class=rule.train if train_per_class is None else train_per_class,
+        val_query_per_class=val_query_per_class,
+        query_per_class=rule.query if query_per_class is None else query_per_class,
+        database_per_class=database_per_class,
+        seed=seed,
+        skipped=skipped,
+    )
+    if rule.train_in_database:
+        return splits
+    return replace(splits, database=splits.database[~torch.isin(splits.database, splits.train)])
 
+
+def _authors(source: ImageSource, test: Tensor, train: Tensor, skipped: dict[str, str]) -> Splits:
+    """The release's split: its draws follow from a seed of 0 that one of its imports sets."""
+    generator = np.random.RandomState(0)
+    labels, chosen = source.labels[train], []
+    for label in range(_CLASSES):
+        members = train[labels == label]
+        chosen.append(members[torch.from_numpy(generator.permutation(len(members))[:_TRAIN_PER_CLASS])])
+    order = np.arange(len(test))
+    generator.shuffle(order)
+    shuffled = test[torch.from_numpy(order)]
+    # Database order decides ties between equal distances: no class may go first.
+    database = train[torch.from_numpy(generator.permutation(len(train)))]
+    return Splits(source, torch.cat(chosen), shuffled[_VAL_QUERIES:], database, shuffled[:_VAL_QUERIES], skipped)
+
+
+def _official_images(folder: Path, download: bool) -> ArrayImages:
+    """All 60,000 images, training images first."""
     train, test = (_official(folder, part, download) for part in (True, False))
     pixels = torch.from_numpy(np.concatenate([train.data, test.data])).permute(0, 3, 1, 2).contiguous()
     ids = [f"train/{i}" for i in range(len(train))] + [f"test/{i}" for i in range(len(test))]
-    positions = torch.arange(len(ids))
-    return draw_splits(
-        ArrayImages(pixels, ids, torch.tensor(train.targets + test.targets)),
-        query_pool=positions[len(train) :],
-        database_pool=positions[: len(train)],
-        **counts,
-    )
+    return ArrayImages(pixels, ids, torch.tensor(train.targets + test.targets))
 
 
 def _official(folder: Path, train: bool, download: bool) -> object:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 
 from brcd_lightning.data.files import FileImages, class_folders, list_class_images, require_folder, scan_files
@@ -17,6 +20,8 @@ def image_folder(
     database_per_class: int | None = None,
     skip_corrupt: bool = False,
     seed: int = 0,
+    query_folder: str = "test",
+    classes: Sequence[str] | None = None,
 ) -> Splits:
     """Builds splits from image files in class folders.
 
@@ -31,33 +36,22 @@ def image_folder(
         database_per_class: see `draw_splits`.
         skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
         seed: of the split.
+        query_folder: another name of ``test``.
+        classes: the class folders to use, in the order of their labels; all of them if None.
 
     Raises:
         InputError: for a missing folder, an empty class, or an unreadable image.
     """
     folder = require_folder(root, "class folders of images (<class>/*.jpg, or train/<class> and test/<class>)")
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        classes = class_folders(folder / "train")
-        if classes != class_folders(folder / "test"):
-            raise InputError(f"{folder / 'train'} and {folder / 'test'} must hold the same class folders.")
-        parts = ("test", "train")
+    if (folder / "train").is_dir() and (folder / query_folder).is_dir():
+        parts = (query_folder, "train")
+    elif query_per_class is None:
+        raise InputError(f"{folder} has no train/ and {query_folder}/ folders, so dataset.query_per_class must be set.")
     else:
-        classes = class_folders(folder)
-        if query_per_class is None:
-            raise InputError(f"{folder} has no train/ and test/ folders, so dataset.query_per_class must be set.")
         parts = ("",)
-    if not classes:
-        raise InputError(f"dataset.root {str(folder)!r} holds no class folders.")
-
-    listed = [list_class_images(folder, part, classes) for part in parts]
-    names = [name for part_names, _ in listed for name in part_names]
-    digests, skipped = scan_files(folder, names, skip_corrupt)
-    usable = list(digests)
-    labels = torch.cat([part_labels for _, part_labels in listed])
-    keep = torch.tensor([name not in skipped for name in names])
-    source = FileImages(folder, usable, labels[keep], list(digests.values()))
-    everything = torch.arange(len(usable))
-    is_query = torch.tensor([_first_folder(name) == parts[0] or len(parts) == 1 for name in usable])
+    source, skipped = folder_images(folder, parts, classes=classes, skip_corrupt=skip_corrupt)
+    everything = torch.arange(len(source))
+    is_query = torch.tensor([len(parts) == 1 or name.startswith(f"{query_folder}/") for name in source.ids])
     return draw_splits(
         source,
         query_pool=everything[is_query],
@@ -71,5 +65,26 @@ def image_folder(
     )
 
 
-def _first_folder(name: str) -> str:
-    return name.partition("/")[0]
+def folder_images(
+    folder: Path, parts: Sequence[str], *, classes: Sequence[str] | None = None, skip_corrupt: bool = False
+) -> tuple[FileImages, dict[str, str]]:
+    """Images of ``folder/<part>/<class>/*`` that can be read, part by part, and the reasons of those that cannot.
+
+    Args:
+        folder: the data set.
+        parts: folders of class folders below it, ``""`` for itself.
+        classes: see `image_folder`.
+        skip_corrupt: see `image_folder`.
+    """
+    if classes is None:
+        classes, *others = (class_folders(folder / part) for part in parts)
+        if any(other != classes for other in others):
+            raise InputError(f"{' and '.join(str(folder / part) for part in parts)} must hold the same class folders.")
+    if not classes:
+        raise InputError(f"dataset.root {str(folder)!r} holds no class folders.")
+    listed = [list_class_images(folder, part, classes) for part in parts]
+    names = [name for part_names, _ in listed for name in part_names]
+    digests, skipped = scan_files(folder, names, skip_corrupt)
+    labels = torch.cat([part_labels for _, part_labels in listed])
+    readable = torch.tensor([name not in skipped for name in names])
+    return FileImages(folder, list(digests), labels[readable], list(digests.values())), skipped

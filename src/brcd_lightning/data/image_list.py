@@ -1,0 +1,112 @@
+"""Data sets that are given as lists of images with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from brcd_lightning.data.files import FileImages, require_folder, scan_files
+from brcd_lightning.data.lists import LabelledNames, below, read_list
+from brcd_lightning.data.splits import Splits, draw_at_random, split_database
+from brcd_lightning.errors import InputError, require_bool
+
+ROLES = ("train", "query", "database")
+
+
+def image_list(
+    root: str | None,
+    images: str | None = None,
+    train: str | None = None,
+    query: str | None = None,
+    database: str | None = None,
+    num_classes: int | None = None,
+    num_query: int = 1000,
+    num_train: int = 5000,
+    num_val_query: int = 500,
+    drop_unlabeled: bool = True,
+    skip_corrupt: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Builds splits from lists (see `lists.read_list`): one whose roles are drawn, or one for each role.
+
+    Args:
+        root: folder that the paths of the lists are relative to.
+        images: the one list; queries and training images are drawn from it.
+        train: list of training images; a subset of the database, or outside of it.
+        query: list of queries. Where they are in the database as well, they are left out of it.
+        database: list of the database.
+        num_classes: how many labels the lists must have; any if None.
+        num_query: see `draw_at_random`; with `images`.
+        num_train: see `draw_at_random`; with `images`.
+        num_val_query: see `draw_at_random`.
+        drop_unlabeled: see `draw_at_random`.
+        skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
+        seed: of the draws.
+
+    Raises:
+        InputError: for a missing or malformed list, or an unreadable image.
+    """
+    require_bool("dataset.drop_unlabeled", drop_unlabeled)
+    folder = require_folder(root, "images that the lists name")
+    given = {"train": train, "query": query, "database": database}
+    if (images is None) == (None in given.values()):
+        raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")
+    lists = {"images": images} if images is not None else given
+    read = {role: read_list(_find(folder, path), num_classes) for role, path in lists.items()}
+    read = {role: LabelledNames(below(folder, each.names), each.labels) for role, each in read.items()}
+    draws = {"num_val_query": num_val_query, "drop_unlabeled": drop_unlabeled}
+    if images is not None:
+        source, skipped = load_images(folder, read["images"], skip_corrupt)
+        return draw_at_random(source, num_query=num_query, num_train=num_train, seed=seed, skipped=skipped, **draws)
+    return given_roles(folder, read, skip_corrupt=skip_corrupt, seed=seed, **draws)
+
+
+def given_roles(
+    folder: Path,
+    lists: Mapping[str, LabelledNames],
+    *,
+    num_val_query: int,
+    drop_unlabeled: bool = True,
+    skip_corrupt: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Splits of lists for ``train``, ``query`` and ``database``, whose names are relative to a folder."""
+    labels = {}
+    for each in lists.values():
+        for name, row in zip(each.names, each.labels, strict=True):
+            if not torch.equal(labels.setdefault(name, row), row):
+                raise InputError(f"{name} has other labels in another list.")
+    everything = LabelledNames(list(labels), torch.stack(list(labels.values())))
+    source, skipped = load_images(folder, everything, skip_corrupt)
+    places = {name: position for position, name in enumerate(source.ids)}
+    roles = {
+        role: torch.tensor([places[name] for name in lists[role].names if name in places], dtype=torch.long)
+        for role in ROLES
+    }
+    roles["database"] = roles["database"][~torch.isin(roles["database"], roles["query"])]
+    generator = np.random.default_rng(seed)
+    return split_database(
+        source,
+        **roles,
+        generator=generator,
+        num_val_query=num_val_query,
+        drop_unlabeled=drop_unlabeled,
+        skipped=skipped,
+    )
+
+
+def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> tuple[FileImages, dict[str, str]]:
+    """Images of a list that can be read, and the reasons of those that cannot, see `scan_files`."""
+    digests, skipped = scan_files(folder, listed.names, skip_corrupt)
+    readable = torch.tensor([name not in skipped for name in listed.names])
+    names = [name for name in listed.names if name not in skipped]
+    return FileImages(folder, names, listed.labels[readable], [digests[name] for name in names]), skipped
+
+
+def _find(folder: Path, path: str) -> Path:
+    """A list by its path, or by its name in the data set's folder."""
+    found = Path(path).expanduser()
+    return found if found.is_file() else folder / path

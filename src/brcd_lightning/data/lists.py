@@ -1,0 +1,161 @@
+"""Lists of images with labels, as text, CSV or Parquet: read, checked, and matched with the files they name."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_lightning.errors import InputError
+
+
+class LabelledNames(NamedTuple):
+    """Images of a list, in its order."""
+
+    names: list[str]
+    """Relative paths with forward slashes."""
+    labels: Tensor
+    """(n,) int64 class indices, or (n, C) multi-hot."""
+
+
+def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
+    """Reads one list.
+
+    Text: a line is a path, then its class index or its labels as zeros and ones, divided by spaces. CSV and Parquet
+    have a column ``path`` and either a column ``label`` (class index) or one of zeros and ones for each class.
+
+    Args:
+        path: ``.csv`` and ``.parquet`` are tables, everything else is text.
+        num_classes: expected number of classes, any if None.
+
+    Raises:
+        InputError: naming the file and the line, if it is missing or malformed.
+    """
+    if not path.is_file():
+        raise InputError(f"list {path} does not exist.")
+    tables = {".csv": _read_csv, ".parquet": _read_parquet}
+    names, labels = tables[path.suffix](path) if path.suffix in tables else _read_text(path)
+    _check_names(path, names)
+    return LabelledNames(names, check_labels(path, labels, num_classes))
+
+
+def check_labels(path: Path, labels: np.ndarray, num_classes: int | None) -> Tensor:
+    """Labels as a tensor, (n,) class indices or (n, C) multi-hot, from (n, 1) or (n, C) numbers of a file.
+
+    Raises:
+        InputError: for another number of classes or other values.
+    """
+    if labels.shape[1] == 1:
+        labels = labels[:, 0]
+        if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
+            limit = "" if num_classes is None else f" and below {num_classes}"
+            raise InputError(f"{path}: class indices must be at least 0{limit}, got {labels.min()} to {labels.max()}.")
+    else:
+        if num_classes is not None and labels.shape[1] != num_classes:
+            raise InputError(f"{path}: expected {num_classes} labels an image, got {labels.shape[1]}.")
+        if not np.isin(labels, (0, 1)).all():
+            line = int((~np.isin(labels, (0, 1))).any(axis=1).argmax()) + 1
+            raise InputError(f"{path}: labels must be 0 or 1, which those of image {line} are not.")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
+    names, numbers, widths = [], [], []
+    for line in _lines(path):
+        name, *values = line.split()
+        names.append(name)
+        numbers.append(" ".join(values))
+        widths.append(len(values))
+    return names, _matrix(path, numbers, widths)
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """A text file of whole numbers, as many in every line: (n, width)."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    lines = _lines(path)
+    return _matrix(path, lines, [len(line.split()) for line in lines])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8.") from error
+
+
+def _matrix(path: Path, lines: Sequence[str], widths: Sequence[int]) -> np.ndarray:
+    """Numbers (n, width) of lines."""
+    if not lines:
+        raise InputError(f"{path} names no images.")
+    if len(set(widths)) > 1 or 0 in widths:
+        width = Counter(widths).most_common(1)[0][0]
+        wrong = next(number for number, found in enumerate(widths) if found != width or found == 0)
+        raise InputError(f"{path}, line {wrong + 1}: expected {max(width, 1)} labels, got {widths[wrong]}.")
+    try:
+        flat = np.array(" ".join(lines).split(), dtype=np.int64)
+    except ValueError as error:
+        raise InputError(f"{path}: labels must be whole numbers ({error}).") from error
+    return flat.reshape(len(lines), -1)
+
+
+def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    if not rows:
+        raise InputError(f"{path} names no images.")
+    wrong = next((number for number, row in enumerate(rows) if len(row) != len(header)), None)
+    if wrong is not None:
+        raise InputError(f"{path}, line {wrong + 2}: expected {len(header)} columns, got {len(rows[wrong])}.")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    return _read_columns(path, {name: list(values) for name, values in columns.items()})
+
+
+def _read_parquet(path: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        from pyarrow import parquet  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise InputError(f"{path} needs pyarrow: pip install 'brcd_lightning[parquet]'.") from error
+    return _read_columns(path, parquet.read_table(path).to_pydict())
+
+
+def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray]:
+    if "path" not in columns:
+        raise InputError(f"{path} needs a column 'path', got {', '.join(columns)}.")
+    classes = ["label"] if "label" in columns else [name for name in columns if name != "path"]
+    if not classes:
+        raise InputError(f"{path} needs a column 'label', or one column of zeros and ones for each class.")
+    try:
+        labels = np.stack([np.array(columns[name], dtype=np.int64) for name in classes], axis=1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: labels must be whole numbers ({error}).") from error
+    return [str(name) for name in columns["path"]], labels
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise InputError(f"list {path} names {name} {count} times.")
+    outside = next((name for name in names if ".." in name.split("/")), None)
+    if outside is not None:
+        raise InputError(f"list {path} names {outside}, which may lie outside the data set's folder.")
+
+
+def below(root: Path, names: Sequence[str]) -> list[str]:
+    """The names relative to `root`; where a list has a prefix of another machine, by their last two parts.
+
+    Args:
+        root: folder of the images.
+        names: paths of a list.
+    """
+    first = PurePosixPath(names[0])
+    if not first.is_absolute() and (root / first).is_file():
+        return list(names)
+    short = ["/".join(name.split("/")[-2:]) for name in names]
+    return short if (root / short[0]).is_file() or first.is_absolute() else list(names)

@@ -1,0 +1,114 @@
+"""MSCOCO with the paper's protocol (section 5.1): 5,000 queries, 10,000 training images, a database of 117,218."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from brcd_lightning.data.files import require_folder
+from brcd_lightning.data.image_list import given_roles, load_images
+from brcd_lightning.data.lists import LabelledNames, read_list
+from brcd_lightning.data.splits import Splits, draw_at_random
+from brcd_lightning.errors import InputError, require_choice
+
+PROTOCOLS = ("paper", "hashnet")
+YEARS = ("2014", "2017")
+PARTS = ("train", "val")
+CATEGORIES = 80
+HASHNET_LISTS = {"train": "train.txt", "query": "test.txt", "database": "database.txt"}
+
+
+def mscoco(
+    root: str | None,
+    protocol: str = "paper",
+    num_query: int = 5000,
+    num_train: int = 10_000,
+    num_val_query: int = 1000,
+    num_categories: int = CATEGORIES,
+    skip_corrupt: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Builds MSCOCO from ``annotations/instances_{train,val}{2014,2017}.json`` and the images beside them.
+
+    The images are all those with at least one instance, by ascending number: the same for both years, whose files have
+    other names. A label is a category, in alphabetical order.
+
+    Args:
+        root: folder of ``annotations/``, and of ``train2014/`` and ``val2014/``, or ``train2017/`` and ``val2017/``.
+        protocol: ``paper`` draws queries and training images; ``hashnet`` reads them from HashNet's lists in `root`
+            (train.txt, test.txt, database.txt), whose database holds all queries: they are taken out of it.
+        num_query: see `draw_at_random`; for ``paper``.
+        num_train: see `draw_at_random`; for ``paper``.
+        num_val_query: see `draw_at_random`.
+        num_categories: how many the annotations must have.
+        skip_corrupt: see `image_list`.
+        seed: of the draws.
+
+    Raises:
+        InputError: for a missing or malformed file.
+    """
+    require_choice("dataset.protocol", protocol, PROTOCOLS)
+    folder = require_folder(root, "annotations/, train2014/ and val2014/ of MSCOCO (or those of 2017)")
+    annotated = read_annotations(folder, num_categories)
+    draws = {"num_val_query": num_val_query, "seed": seed}
+    if protocol == "paper":
+        source, skipped = load_images(folder, annotated, skip_corrupt)
+        return draw_at_random(source, num_query=num_query, num_train=num_train, skipped=skipped, **draws)
+    names = {name.rpartition("/")[2]: name for name in annotated.names}
+    rows = dict(zip(annotated.names, annotated.labels, strict=True))
+    lists = {}
+    for role, file in HASHNET_LISTS.items():
+        listed = [names.get(name.rpartition("/")[2]) for name in read_list(folder / file, num_categories).names]
+        if None in listed:
+            raise InputError(f"{folder / file} names images that the annotations do not have.")
+        lists[role] = LabelledNames(listed, torch.stack([rows[name] for name in listed]))
+    return given_roles(folder, lists, skip_corrupt=skip_corrupt, **draws)
+
+
+def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> LabelledNames:
+    """Names and multi-hot labels of all images with an instance, by ascending number."""
+    year = next((year for year in YEARS if _file(folder, "train", year).is_file()), None)
+    if year is None:
+        raise InputError(
+            f"MSCOCO's annotations are not in {folder}: put instances_train2014.json and instances_val2014.json (or "
+            f"those of 2017) into {folder / 'annotations'}."
+        )
+    images: dict[int, tuple[str, set[int]]] = {}
+    names_of: dict[int, str] = {}
+    for part in PARTS:
+        content = _read(_file(folder, part, year))
+        names_of |= {category["id"]: category["name"] for category in content["categories"]}
+        files = {image["id"]: f"{part}{year}/{image['file_name']}" for image in content["images"]}
+        for instance in content["annotations"]:
+            number = instance["image_id"]
+            if number not in files:
+                raise InputError(f"{_file(folder, part, year)} annotates image {number}, which it does not list.")
+            images.setdefault(number, (files[number], set()))[1].add(instance["category_id"])
+    if len(names_of) != num_categories:
+        raise InputError(f"MSCOCO's annotations must have {num_categories} categories, got {len(names_of)}.")
+    columns = {category: column for column, category in enumerate(sorted(names_of, key=names_of.__getitem__))}
+    labels = torch.zeros(len(images), len(columns), dtype=torch.long)
+    names = []
+    for row, number in enumerate(sorted(images)):
+        name, categories = images[number]
+        names.append(name)
+        labels[row, [columns[category] for category in categories]] = 1
+    return LabelledNames(names, labels)
+
+
+def _file(folder: Path, part: str, year: str) -> Path:
+    return folder / "annotations" / f"instances_{part}{year}.json"
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"annotation file {path} is missing.") from error
+    except ValueError as error:
+        raise InputError(f"annotation file {path} is damaged: {error}.") from error
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+        raise InputError(f"annotation file {path} must have images, annotations and categories.")
+    return content

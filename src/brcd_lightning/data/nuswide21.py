@@ -1,0 +1,128 @@
+"""NUS-WIDE with its 21 most frequent concepts: 100 queries and 500 training images a concept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_lightning.data.files import require_folder
+from brcd_lightning.data.image_list import given_roles, load_images
+from brcd_lightning.data.lists import LabelledNames, below, check_labels, read_numbers
+from brcd_lightning.data.splits import Splits, split_database
+from brcd_lightning.errors import InputError, require_positive_int
+
+CONCEPTS = 21
+IMAGE_LIST = "ImageList/Imagelist.txt"
+LABEL_FOLDER = "Groundtruth/AllLabels"
+LISTS = {
+    "query": ("test_img.txt", "test_label_onehot.txt"),
+    "database": ("database_img.txt", "database_label_onehot.txt"),
+}
+
+
+def nuswide21(
+    root: str | None,
+    num_concepts: int = CONCEPTS,
+    query_per_concept: int = 100,
+    train_per_concept: int = 500,
+    num_val_query: int = 1000,
+    skip_corrupt: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Builds NUS-WIDE from its own label files, or from ready lists of queries and database.
+
+    Its own files are ``ImageList/Imagelist.txt`` and ``Groundtruth/AllLabels/Labels_<concept>.txt``: the most frequent
+    concepts are chosen, images without any of them left out, and queries and training images drawn concept by concept
+    among images not drawn before. Ready lists are ``test_img.txt`` and ``database_img.txt``, each with its labels in
+    ``test_label_onehot.txt`` and ``database_label_onehot.txt``; training images are drawn in the same way.
+
+    Args:
+        root: folder of one of these, and of the images.
+        num_concepts: how many of the most frequent ones.
+        query_per_concept: queries drawn for each concept.
+        train_per_concept: training images drawn for each concept; they stay in the database.
+        num_val_query: see `split_database`.
+        skip_corrupt: see `image_list`.
+        seed: of the draws.
+
+    Raises:
+        InputError: for a missing or malformed file, or a concept with too few images.
+    """
+    for name, count in (("query", query_per_concept), ("train", train_per_concept)):
+        require_positive_int(f"dataset.{name}_per_concept", count)
+    folder = require_folder(root, f"{IMAGE_LIST} and {LABEL_FOLDER}/ of NUS-WIDE, or database_img.txt with its labels")
+    generator = np.random.default_rng(seed)
+    if (folder / LISTS["database"][0]).is_file():
+        lists = {role: _ready_list(folder, *files, num_concepts) for role, files in LISTS.items()}
+        train = _draw(lists["database"].labels, train_per_concept, generator, torch.tensor([]), "training images")
+        lists["train"] = LabelledNames(
+            [lists["database"].names[place] for place in train.tolist()], lists["database"].labels[train]
+        )
+        return given_roles(folder, lists, num_val_query=num_val_query, skip_corrupt=skip_corrupt, seed=seed)
+    source, skipped = load_images(folder, _own_files(folder, num_concepts), skip_corrupt)
+    query = _draw(source.labels, query_per_concept, generator, torch.tensor([]), "queries")
+    train = _draw(source.labels, train_per_concept, generator, query, "training images")
+    everything = torch.arange(len(source))
+    return split_database(
+        source,
+        query=query,
+        train=train,
+        database=everything[~torch.isin(everything, query)],
+        generator=generator,
+        num_val_query=num_val_query,
+        skipped=skipped,
+    )
+
+
+def _ready_list(folder: Path, images: str, labels: str, num_concepts: int) -> LabelledNames:
+    names = _names(folder / images)
+    table = read_numbers(folder / labels)
+    if len(table) != len(names):
+        raise InputError(f"{folder / images} names {len(names)} images, {folder / labels} labels {len(table)}.")
+    return LabelledNames(below(folder, names), check_labels(folder / labels, table, num_concepts))
+
+
+def _own_files(folder: Path, num_concepts: int) -> LabelledNames:
+    names = _names(folder / IMAGE_LIST)
+    files = sorted((folder / LABEL_FOLDER).glob("Labels_*.txt"))
+    if len(files) < num_concepts:
+        raise InputError(
+            f"{folder / LABEL_FOLDER} must hold Labels_*.txt of {num_concepts} concepts, got {len(files)}."
+        )
+    columns = [read_numbers(file) for file in files]
+    for file, column in zip(files, columns, strict=True):
+        if column.shape != (len(names), 1):
+            raise InputError(f"{file} must have one number for each of {len(names)} images, got {column.shape}.")
+    table = np.concatenate(columns, axis=1)
+    frequent = np.sort(np.argsort(-table.sum(axis=0), kind="stable")[:num_concepts])
+    labels = check_labels(folder / LABEL_FOLDER, table[:, frequent], num_concepts)
+    labelled = labels.any(dim=1)
+    kept = [name for name, keep in zip(names, labelled.tolist(), strict=True) if keep]
+    return LabelledNames(below(folder, kept), labels[labelled])
+
+
+def _names(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"list {path} does not exist.")
+    # The original was written on Windows.
+    names = [line.strip().replace("\\", "/") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise InputError(f"list {path} names an image twice.")
+    return names
+
+
+def _draw(labels: Tensor, count: int, generator: np.random.Generator, taken: Tensor, what: str) -> Tensor:
+    """`count` images of each concept among those not taken, each for one concept only, ascending."""
+    order = torch.from_numpy(generator.permutation(len(labels)))
+    free = ~torch.isin(torch.arange(len(labels)), taken)
+    drawn = []
+    for concept in labels.sum(dim=0).argsort().tolist():  # rare ones first, before others use them up
+        members = order[(labels[order, concept] > 0) & free[order]][:count]
+        if len(members) < count:
+            raise InputError(f"concept {concept} has {len(members)} images left for {count} {what}.")
+        free[members] = False
+        drawn.append(members)
+    return torch.cat(drawn).sort().values

@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from brcd_lightning.data.lists import below, read_list
+from brcd_lightning.errors import InputError
+from data.stand_ins import write_image
+
+
+def written(tmp_path, text, name="list.txt"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_text_with_labels_of_zeros_and_ones(tmp_path):
+    names, labels = read_list(written(tmp_path, "a/1.jpg 0 1 1\n\n  b/2.jpg  1 0 0  \n"), 3)
+    assert names == ["a/1.jpg", "b/2.jpg"]
+    assert labels.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_text_with_class_indices(tmp_path):
+    labels = read_list(written(tmp_path, "1.jpg 4\n2.jpg 0\n")).labels
+    assert labels.tolist() == [4, 0]
+    assert labels.dtype == torch.int64
+
+
+def test_tables(tmp_path):
+    _, single = read_list(written(tmp_path, "path,label\n1.jpg,2\n2.jpg,0\n", "one.csv"))
+    assert single.tolist() == [2, 0]
+    names, several = read_list(written(tmp_path, "cat,path,dog\n1,1.jpg,0\n0,2.jpg,1\n", "many.csv"), 2)
+    assert (names, several.tolist()) == (["1.jpg", "2.jpg"], [[1, 0], [0, 1]])
+
+
+def test_parquet_says_what_it_needs_or_reads(tmp_path):
+    path = tmp_path / "list.parquet"
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        path.write_bytes(b"")
+        with pytest.raises(InputError, match=r"needs pyarrow: pip install 'brcd_lightning\[parquet\]'"):
+            read_list(path)
+        return
+    parquet.write_table(pyarrow.table({"path": ["1.jpg", "2.jpg"], "label": [3, 1]}), path)
+    assert read_list(path).labels.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no images"),
+        ("1.jpg 0 1\n2.jpg 1\n3.jpg 1 0\n", "line 2: expected 2 labels, got 1"),
+        ("1.jpg\n2.jpg\n", "line 1: expected 1 labels, got 0"),
+        ("1.jpg 0 2\n", "labels must be 0 or 1, which those of image 1 are not"),
+        ("1.jpg a\n", "labels must be whole numbers"),
+        ("1.jpg 0 1 0\n", "expected 2 labels an image, got 3"),
+        ("1.jpg -1\n", "class indices must be at least 0 and below 2, got -1 to -1"),
+        ("1.jpg 0\n2.jpg 1\n1.jpg 1\n", "names 1.jpg 2 times"),
+        ("../secret.jpg 0\n", "names ../secret.jpg, which may lie outside"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
+    with pytest.raises(InputError) as error:
+        read_list(written(tmp_path, text), 2)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no images"),
+        ("path,label\n", "names no images"),
+        ("file,label\n1.jpg,0\n", "needs a column 'path', got file, label"),
+        ("path\n1.jpg\n", "needs a column 'label', or one"),
+        ("path,label\n1.jpg,0\n2.jpg\n", "line 3: expected 2 columns, got 1"),
+        ("path,label\n1.jpg,x\n", "labels must be whole numbers"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_list(written(tmp_path, text, "list.csv"))
+
+
+def test_missing_and_binary_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.txt does not exist"):
+        read_list(tmp_path / "none.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a text file"):
+        read_list(tmp_path / "binary.txt")
+
+
+def test_prefixes_of_another_machine_are_cut(tmp_path):
+    write_image(tmp_path / "val2014" / "1.jpg")
+    assert below(tmp_path, ["val2014/1.jpg"]) == ["val2014/1.jpg"]
+    assert below(tmp_path, ["/home/someone/data/coco/val2014/1.jpg"]) == ["val2014/1.jpg"]
+    assert below(tmp_path, ["./data/coco/val2014/1.jpg"]) == ["val2014/1.jpg"]
+    assert below(tmp_path, ["elsewhere/1.jpg"]) == ["elsewhere/1.jpg"]  # the scan will say that it is missing
+
+
+@pytest.mark.slow
+def test_a_list_of_the_size_of_coco_is_read_and_split_in_seconds(tmp_path):
+    import time
+
+    from brcd_lightning.data.splits import ArrayImages, draw_at_random
+
+    generator = torch.Generator().manual_seed(0)
+    rows = (torch.rand(122_218, 80, generator=generator) < 0.04).long()
+    path = written(tmp_path, "".join(f"i/{n}.jpg {' '.join(map(str, row))}\n" for n, row in enumerate(rows.tolist())))
+    started = time.perf_counter()
+    names, labels = read_list(path, 80)
+    source = ArrayImages(torch.zeros(1, 3, 1, 1), names, labels)
+    splits = draw_at_random(source, num_query=5000, num_train=10_000, num_val_query=1000)
+    assert torch.equal(labels, rows)
+    assert splits.sizes()["database"] == 117_218
+    assert time.perf_counter() - started < 30  # about 2 s; a bound against loops that are quadratic
