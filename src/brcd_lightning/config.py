@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,33 @@ def labels(cfg: DictConfig) -> dict[str, str]:
 
     groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
     return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
+
+
+def command(action: Callable[[DictConfig], None], overrides: Sequence[str]) -> int:
+    """Composes the configuration and acts on it: how the small commands run. `train` has Hydra's own main instead.
+
+    Args:
+        action: what to do; an `InputError` ends it in one line.
+        overrides: Hydra overrides from the command line.
+
+    Returns:
+        The exit code: 0, or 2 for a user's mistake.
+    """
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (not on the way of `train`)
+
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            cfg = compose(CONFIG_NAME, overrides=list(overrides))
+        check(cfg)
+        action(cfg)
+    except InputError as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = explain(error, overrides)
+    else:
+        return 0
+    sys.stderr.write(f"error: {message}\n")
+    return 2
 
 
 def explain(error: Exception, arguments: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -25,6 +26,7 @@ from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.manifest import write_manifest
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
 from brcd_lightning.fingerprint import transform
@@ -83,6 +85,7 @@ def _run_stages(job: Job) -> float | None:
     cfg, timings = job.cfg, {}
     if _is_rank_zero():
         _clear(job)
+        write_manifest(Path(cfg.output_dir).resolve() / "splits", job.splits)
     about = job.provenance() if cfg.stage != "test" else _load_student(job)
     # A tested student is what its file says, whatever the command line calls it.
     job = replace(job, labels={**job.labels, "kd_method": about["kd_method"]})

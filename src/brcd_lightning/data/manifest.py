@@ -1,0 +1,44 @@
+"""What a data set turned out to be: who plays which role, and whether that is sound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brcd_lightning.data.splits import ROLES, Splits, has_label
+from brcd_lightning.files import write_text
+
+
+def manifest(splits: Splits) -> dict[str, Any]:
+    """Plain record of splits: fingerprint, counts, names by role in order, and the hash of their labels."""
+    names, labels = splits.source.ids, splits.source.labels
+    return {
+        "fingerprint": splits.fingerprint,
+        "sizes": splits.sizes(),
+        "train_in_database": int(torch.isin(splits.train, splits.database).sum()),
+        "without_label": {role: int((~has_label(splits.labels(role))).sum()) for role in ROLES},
+        "classes": int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1],
+        "labels_sha256": {role: _digest(splits, role) for role in ROLES},
+        "skipped": dict(splits.skipped),
+        # The validation database is the database without the validation queries.
+        "names": {
+            role: [names[p] for p in splits.positions(role).tolist()] for role in ROLES if role != "val_database"
+        },
+    }
+
+
+def _digest(splits: Splits, role: str) -> str:
+    return hashlib.sha256(splits.labels(role).numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def write_manifest(folder: Path, splits: Splits) -> Path:
+    """Writes the manifest of these splits once, under their fingerprint; returns its path."""
+    path = folder / f"{splits.fingerprint[:16]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(manifest(splits), indent=1) + "\n")
+    return path

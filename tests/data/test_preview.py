@@ -1,0 +1,28 @@
+from PIL import Image
+
+from brcd_lightning.data.preview import _pixels, save_preview
+from brcd_lightning.data.transforms import digit_images, natural_images
+from conftest import network_input, run_command
+
+
+def test_a_sheet_of_anchors_and_views(tmp_path, splits):
+    for name, transforms in (("digits", digit_images(16)), ("photographs", natural_images(24))):
+        path = tmp_path / "new" / f"{name}.png"
+        save_preview(path, splits, transforms)
+        with Image.open(path) as image:
+            assert image.width > 900
+            assert image.height > 900
+
+
+def test_pixels_come_back_from_network_input(splits):
+    transforms = digit_images(16)
+    image = splits.source.load(int(splits.train[0]))
+    shown = _pixels(network_input(splits, splits.train[:1], transforms)[0], transforms)
+    assert (shown.int() - image.int()).abs().max() <= 1
+
+
+def test_the_command_says_where_the_picture_is(tmp_path):
+    done = run_command("dataset=fake", cwd=tmp_path, module="brcd_lightning.data.preview")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs" / "preview_fake.png").is_file()
+    assert "preview_fake.png" in done.stdout
