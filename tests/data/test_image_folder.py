@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -53,6 +54,25 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     image = image_folder(str(tmp_path), query_per_class=2, **COUNTS).source.load(0)
     assert image.shape == (3, 7, 9)
     assert image.dtype == torch.uint8
+
+
+def test_sixteen_bits_are_scaled_and_cmyk_is_converted(tmp_path):
+    ramp = np.linspace(0, 65535, 63).astype(np.uint16).reshape(7, 9)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert torch.equal(
+        files.read_image(tmp_path / "deep.png"), torch.from_numpy((ramp >> 8).astype(np.uint8)).expand(3, 7, 9)
+    )
+    Image.new("CMYK", (9, 7), (255, 0, 0, 0)).save(tmp_path / "print.jpg", quality=100)
+    cyan = files.read_image(tmp_path / "print.jpg")[:, 3, 4]
+    assert cyan[0] < 10
+    assert cyan[1:].min() > 245
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path):
+    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
+    for name in ("moving.gif", "moving.webp", "moving.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        assert files.read_image(tmp_path / name)[:, 3, 4].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("damage", [b"", b"<html>", None])

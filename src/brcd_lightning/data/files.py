@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
@@ -32,7 +33,10 @@ def read_image(path: Path) -> Tensor:
 
 
 def _decode(content: bytes) -> Tensor:
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content)) as image:  # of an animation the first frame
+        if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
+            grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
+            return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
         return pil_to_tensor(image.convert("RGB"))
 
 
