@@ -21,7 +21,7 @@ ANCHOR_VIEWS = ("clean", "aug")
 class ViewBatch(NamedTuple):
     """M training images; it holds no labels.
 
-    From a loader, images come as `PreparedImages`; on the device they become network input (M, 3, S, S) float32.
+    Images are `PreparedImages` until a loader worker or the device makes them network input (M, 3, S, S) float32.
     """
 
     index: Tensor
@@ -176,12 +176,14 @@ class HashingDataModule(L.LightningDataModule):
         return EvalDataset(self.splits, self.transforms, role)
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
-        """One batch of what a dataset gives."""
+        """One batch of what a dataset gives; where no other device will finish it, finished by the loader worker."""
         columns = zip(*items, strict=True)
-        return type(items[0])(*(None if column[0] is None else default_collate(column) for column in columns))
+        batch = type(items[0])(*(None if column[0] is None else default_collate(column) for column in columns))
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        return self.on_after_batch_transfer(batch) if on_cpu else batch
 
     def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
-        """Colours and normalises what the loader workers prepared, on the device."""
+        """Colours and normalises what the loader workers prepared, on the device; nothing of a finished batch."""
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()

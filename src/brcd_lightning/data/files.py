@@ -33,11 +33,16 @@ def read_image(path: Path) -> Tensor:
 
 
 def _decode(content: bytes) -> Tensor:
-    with Image.open(io.BytesIO(content)) as image:  # of an animation the first frame
-        if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
-            grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
-            return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
-        return pil_to_tensor(image.convert("RGB"))
+    with Image.open(io.BytesIO(content)) as image:
+        return to_pixels(image)
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """Pixels (3, H, W) uint8 RGB of an image of any mode; of an animation the first frame."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
+        grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
+        return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
+    return pil_to_tensor(image.convert("RGB"))
 
 
 class FileImages(ImageSource):

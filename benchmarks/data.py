@@ -1,0 +1,108 @@
+"""How fast training batches (anchor and two views of each image) come from files, against PIL and torchvision's v1.
+
+    python benchmarks/data.py
+
+For photographs of 32 and of 500 pixels, saved as JPEG in a temporary folder, and network input of 224 pixels; both
+sides have as many loader processes as there are processors. The plain side is what the released code does: PIL images
+through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours and normalises whole
+batches: in the workers where training runs on a CPU, on the device where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as v1
+
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.image_folder import image_folder
+from brcd_lightning.data.transforms import IMAGENET_MEAN, IMAGENET_STD, natural_images
+
+IMAGES, BATCH, SIZE, WORKERS = 512, 64, 224, os.cpu_count() or 1
+NORMALISE = [v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+
+
+class PlainImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """The anchor and two views of each file."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.anchor = v1.Compose([v1.Resize(256), v1.CenterCrop(SIZE), *NORMALISE])
+        self.view = v1.Compose(
+            [
+                v1.RandomResizedCrop(SIZE, scale=(0.5, 1.0)),
+                v1.RandomHorizontalFlip(),
+                v1.RandomApply([v1.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.7),
+                v1.RandomGrayscale(0.2),
+                v1.RandomApply([v1.GaussianBlur(3, (0.1, 2.0))], p=0.5),
+                *NORMALISE,
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        with Image.open(self.paths[index]) as image:
+            pixels = image.convert("RGB")
+        return self.anchor(pixels), self.view(pixels), self.view(pixels)
+
+
+def write_photographs(folder: Path, side: int) -> list[Path]:
+    """Smooth random pictures, as compressible as photographs are."""
+    generator = np.random.default_rng(0)
+    for number in range(IMAGES):
+        coarse = Image.fromarray(generator.integers(0, 256, (max(4, side // 16),) * 2 + (3,), dtype=np.uint8))
+        path = folder / ("train" if number >= 8 else "test") / "all" / f"{number:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(path, quality=90)
+    return sorted((folder / "train").rglob("*.jpg"))
+
+
+def images_per_second(batches: Iterable, use: Callable[[object], object]) -> float:
+    """Of a second pass: the first one starts the workers."""
+    for batch in batches:
+        use(batch)
+    started, count = time.perf_counter(), 0
+    for batch in batches:
+        use(batch)
+        count += BATCH
+    return count / (time.perf_counter() - started)
+
+
+def _on_gpu(data: HashingDataModule, batch: object) -> object:
+    return data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device("cuda"), 0))
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    print(f"{WORKERS} loader processes, {IMAGES} images, input of {SIZE} pixels")
+    print(f"{'photographs':>12} {'plain':>9} {'ours':>9}   images/s      ratio")
+    for side in (32, 500):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_photographs(Path(folder), side)
+            options = {"batch_size": BATCH, "num_workers": WORKERS, "persistent_workers": True, "drop_last": True}
+            plain = images_per_second(DataLoader(PlainImages(paths), shuffle=True, **options), lambda batch: batch)
+            counts = {"train_per_class": IMAGES - 16, "val_query_per_class": 8}
+            data = HashingDataModule(
+                image_folder(folder, **counts), natural_images(SIZE), batch_size=BATCH, num_workers=WORKERS
+            )
+            ours = images_per_second(data.train_dataloader(), data.on_after_batch_transfer)
+            print(f"{side:>9} px {plain:9.1f} {ours:9.1f} {'':10} {ours / plain:8.2f}x")
+            if torch.cuda.is_available():
+                on_gpu = images_per_second(data.train_dataloader(), partial(_on_gpu, data))
+                print(f"{'on the GPU':>12} {'':9} {on_gpu:9.1f} {'':10} {on_gpu / plain:8.2f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Any image data set of the Hugging Face hub, or in a folder that its ``datasets`` library reads (an extra)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_lightning.data.files import to_pixels
+from brcd_lightning.data.splits import ImageSource, Splits, draw_splits, split_database
+from brcd_lightning.errors import InputError, did_you_mean, require_positive_int
+
+
+class HubImages(ImageSource):
+    """Rows of data sets one behind the other.
+
+    Args:
+        parts: data sets by the name of their split.
+        image_column: where the images are.
+        labels: see `ImageSource`.
+    """
+
+    def __init__(self, parts: dict[str, Any], image_column: str, labels: Tensor) -> None:
+        super().__init__([f"{split}/{row}" for split, part in parts.items() for row in range(len(part))], labels)
+        self._rows = [(part, row) for part in parts.values() for row in range(len(part))]
+        self._image_column = image_column
+
+    def load(self, position: int) -> Tensor:
+        """Pixels of one image."""
+        part, row = self._rows[position]
+        return to_pixels(part[row][self._image_column])
+
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of the pixels."""
+        return hashlib.sha256(self.load(position).numpy().tobytes()).digest()
+
+
+def huggingface(
+    name: str | None,
+    data_dir: str | None = None,
+    train_split: str = "train",
+    query_split: str = "test",
+    image_column: str = "image",
+    label_column: str = "label",
+    train_per_class: int = 500,
+    val_query_per_class: int = 100,
+    num_train: int = 5000,
+    num_val_query: int = 1000,
+    seed: int = 0,
+) -> Splits:
+    """Builds splits of a hub data set: one split is the database, another one the queries.
+
+    Args:
+        name: of the data set on the hub, for example ``uoft-cs/cifar10``, or ``imagefolder`` with `data_dir`.
+        data_dir: folder for loaders that read local files.
+        train_split: the database.
+        query_split: the queries.
+        image_column: where the images are.
+        label_column: class indices, or lists of them.
+        train_per_class: see `draw_splits`; for class indices.
+        val_query_per_class: see `draw_splits`; for class indices.
+        num_train: training images of the database; for lists of labels.
+        num_val_query: see `split_database`; for lists of labels.
+        seed: of the draws.
+
+    Raises:
+        InputError: without the library, for a data set that cannot be loaded, or a wrong split or column.
+    """
+    if name is None:
+        raise InputError(
+            "dataset.name is not set; give a data set of the hub, for example dataset.name=uoft-cs/cifar10."
+        )
+    for key, count in (("num_train", num_train), ("num_val_query", num_val_query)):
+        require_positive_int(f"dataset.{key}", count)
+    parts = {split: _load(name, data_dir, split) for split in (train_split, query_split)}
+    for split, part in parts.items():
+        for column in (image_column, label_column):
+            if column not in part.column_names:
+                raise InputError(f"{name}, {split}: no column {column!r}.{did_you_mean(column, part.column_names)}")
+    labels = _labels([label for part in parts.values() for label in part[label_column]])
+    source = HubImages(parts, image_column, labels)
+    everything = torch.arange(len(source))
+    database, query = everything.split([len(part) for part in parts.values()])
+    if labels.ndim == 1:
+        return draw_splits(
+            source,
+            query_pool=query,
+            database_pool=database,
+            train_per_class=train_per_class,
+            val_query_per_class=val_query_per_class,
+            seed=seed,
+        )
+    generator = np.random.default_rng(seed)
+    return split_database(
+        source,
+        query=query,
+        database=database,
+        generator=generator,
+        num_train=num_train,
+        num_val_query=num_val_query,
+    )
+
+
+def _load(name: str, data_dir: str | None, split: str) -> Any:
+    try:
+        import datasets  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise InputError("dataset=huggingface needs its library: pip install 'brcd_lightning[huggingface]'.") from error
+    try:
+        return datasets.load_dataset(name, data_dir=data_dir, split=split)
+    # The library raises many kinds: no network, no such data set, no such split, damaged files.
+    except Exception as error:
+        raise InputError(f"{name}, split {split}, cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+
+
+def _labels(values: list[Any]) -> Tensor:
+    """Class indices (n,), or multi-hot rows (n, C) of lists of them."""
+    if not isinstance(values[0], list):
+        return torch.tensor(values)
+    hot = torch.zeros(len(values), 1 + max(label for row in values for label in row), dtype=torch.long)
+    for row, numbers in zip(hot, values, strict=True):
+        row[numbers] = 1
+    return hot

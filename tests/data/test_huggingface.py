@@ -1,0 +1,48 @@
+import sys
+
+import pytest
+
+from brcd_lightning.data.huggingface import _labels, huggingface
+from brcd_lightning.errors import InputError
+from data.stand_ins import write_image
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for part, count in (("train", 6), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            for number in range(count):
+                write_image(tmp_path / part / name / f"{number}.png", 100 * label + 10 * number + (part == "test"))
+    return {"name": "imagefolder", "data_dir": str(tmp_path), "train_per_class": 3, "val_query_per_class": 1}
+
+
+def test_splits_of_local_files(folder):
+    splits = huggingface(**folder)
+    assert splits.sizes() == {"train": 6, "query": 4, "database": 12, "val_query": 2, "val_database": 10}
+    for position in range(len(splits.source)):
+        shade = int(splits.source.load(position)[0, 0, 0])
+        assert shade // 100 == splits.source.labels[position]
+        assert splits.source.ids[position].startswith("test/" if shade % 10 else "train/")
+    assert splits.fingerprint == huggingface(**folder).fingerprint
+
+
+def test_wrong_columns_and_splits_are_named(folder):
+    with pytest.raises(InputError, match="no column 'labels'. Did you mean 'label'"):
+        huggingface(**folder, label_column="labels")
+    with pytest.raises(InputError, match="split validation, cannot be loaded"):
+        huggingface(**folder, query_split="validation")
+
+
+def test_lists_of_labels_become_multi_hot():
+    assert _labels([[0, 2], [], [1]]).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert _labels([3, 1]).tolist() == [3, 1]
+
+
+def test_the_missing_library_and_name_are_said(monkeypatch):
+    with pytest.raises(InputError, match=r"dataset\.name is not set"):
+        huggingface(None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'brcd_lightning\[huggingface\]'"):
+        huggingface("x")
