@@ -66,7 +66,7 @@ ENTRIES: dict[str, tuple[str | None, list[str]]] = {
     "brcd_wo_np": ("brcd", ["kd_method=brcd_wo_np"]),
     "brcd_eq3": ("brcd", ["kd_method=brcd_eq3"]),
     "release_zero_mask": ("brcd", ["kd_method=brcd", "profile=release", "kd_method.mask_source=zeros"]),
-    "release_true_mask": ("brcd", ["kd_method=brcd", "profile=release", "kd_method.mask_source=true"]),
+    "release_true_mask": ("brcd", ["kd_method=brcd", "profile=release", "kd_method.mask_source=expectations"]),
 }
 """Rows of the table: whose tuned options they use, and their own options."""
 

@@ -16,7 +16,7 @@ from brcd_lightning.distillation.base import KDInput, KDOutput
 from brcd_lightning.distillation.brcd import BRCD
 from brcd_lightning.errors import InputError, require_choice
 
-MASK_SOURCES = ("zeros", "true")
+MASK_SOURCES = ("zeros", "expectations")
 _REMOVED = 1000.0  # taken off a removed logit
 
 
@@ -80,7 +80,7 @@ class ReleasedBRCD(BRCD):
     """The released BRCD; clusters and masks as in `BRCD`.
 
     Args:
-        mask_source: ``zeros``, what the release's script writes for every threshold, or ``true``, Eq. (9).
+        mask_source: ``zeros``, what the release's script writes for every threshold, or ``expectations``, Eq. (9).
         **options: of `BRCD`; ``offset_in_denominator`` can only be False here.
     """
 
