@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from brcd_lightning.data.files import FileImages, require_folder, scan_files
-from brcd_lightning.data.lists import LabelledNames, below, read_list
+from brcd_lightning.data.list_files import LabelledNames, below, read_list
 from brcd_lightning.data.splits import Splits, draw_at_random, split_database
 from brcd_lightning.errors import InputError, require_bool
 
@@ -30,7 +30,7 @@ def image_list(
     skip_corrupt: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Builds splits from lists (see `lists.read_list`): one whose roles are drawn, or one for each role.
+    """Builds splits from lists (see `list_files.read_list`): one whose roles are drawn, or one for each role.
 
     Args:
         root: folder that the paths of the lists are relative to.

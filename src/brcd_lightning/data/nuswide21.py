@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_list import given_roles, load_images
-from brcd_lightning.data.lists import LabelledNames, below, check_labels, read_numbers
+from brcd_lightning.data.list_files import LabelledNames, below, check_labels, read_numbers
 from brcd_lightning.data.splits import Splits, split_database
 from brcd_lightning.errors import InputError, require_positive_int
 

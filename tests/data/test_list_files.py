@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.data.lists import below, read_list
+from brcd_lightning.data.list_files import below, read_list
 from brcd_lightning.errors import InputError
 from data.stand_ins import write_image
 
