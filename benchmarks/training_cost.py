@@ -30,7 +30,6 @@ from brcd_lightning.backbones import torchvision_backbone
 from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.splits import ArrayImages, Splits
-from brcd_lightning.data.store_builder import used_positions
 from brcd_lightning.data.stored import StoredDataModule
 from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.distillation.base import KDInput
@@ -125,13 +124,13 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         say=print,
         progress=False,
     )
-    rows = len(used_positions(few)) + len(few.train)
+    rows = len(few.used) + len(few.train)
     per_image = (time.perf_counter() - started) / rows
 
     # Steps on a store of the real size, of random features: a step does not see what they are.
     splits = random_splits(2 * TRAIN)
     views = options.views
-    images = len(used_positions(splits))
+    images = len(splits.used)
     for backbone in backbones.values():
         parts = [
             torch.randn(images, 1, backbone.num_features),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from brcd_lightning.backbones import Backbone
 from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.store_builder import fill, used_positions
+from brcd_lightning.data.store_builder import fill
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import (
     InputError,
@@ -134,7 +134,7 @@ class ViewStore:
         Raises:
             InputError: if the store would outgrow `max_gb`, or is damaged.
         """
-        positions = used_positions(splits).tolist()
+        positions = splits.used.tolist()
         images = len(positions)
         order = hashlib.sha256("\n".join(splits.source.ids[p] for p in positions).encode()).hexdigest()
         stores = {

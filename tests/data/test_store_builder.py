@@ -5,7 +5,7 @@ from torch.utils.data import default_collate
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.extras import class_positive, quarter_turns
 from brcd_lightning.data.sampling import random_stream
-from brcd_lightning.data.store_builder import fill, stored_view, used_positions
+from brcd_lightning.data.store_builder import fill, stored_view
 from brcd_lightning.data.stored import evaluation_rows
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
@@ -20,7 +20,7 @@ AMOUNTS = {"views": VIEWS}
 def make_target(root, splits, widths=(4,), dtype="float16"):
     torch.manual_seed(sum(widths))
     backbone = small_backbone(widths, grid=2, freeze="full")
-    images, train = len(used_positions(splits)), len(splits.train)
+    images, train = len(splits.used), len(splits.train)
     return FeatureStore(root, {"widths": list(widths)}, images, train, backbone.num_features, dtype), backbone
 
 
@@ -40,7 +40,7 @@ def test_stored_features_equal_online_ones(tmp_path, splits, dtype):
     transforms = digit_images(16)
     targets = [make_target(tmp_path, splits, widths, dtype) for widths in ((4,), (4, 8))]
     build(targets, splits)
-    images = len(used_positions(splits))
+    images = len(splits.used)
     for store, backbone in targets:
         table = store.open(AMOUNTS)
         tolerance = {"rtol": 1e-3, "atol": 1e-3} if dtype == "float16" else {"rtol": 1e-5, "atol": 1e-5}

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from brcd_lightning.data.extras import Extras
-from brcd_lightning.data.store_builder import used_positions
 from brcd_lightning.data.stored import StoredDataModule, StoredViews
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.store_parts import first_rows
@@ -19,7 +18,7 @@ def make_views(splits, views=6, seed=0, extras=NOTHING):
 
 def numbers_of(rows, kind, splits):
     """Numbers of stored rows within their kind, after checking that they belong to images 0, 1, 2..."""
-    numbers = rows - first_rows(len(used_positions(splits)), len(splits.train), AMOUNTS)[kind]
+    numbers = rows - first_rows(len(splits.used), len(splits.train), AMOUNTS)[kind]
     assert torch.equal(numbers % len(splits.train), torch.arange(len(rows))[:, None].expand_as(rows))
     return numbers // len(splits.train)
 
@@ -65,7 +64,7 @@ def test_training_batches_are_rows(splits):
     data = make_stored(splits)
     batches = list(data.train_dataloader())
     assert len(batches) == data.steps_per_epoch() == 4
-    images, used = len(splits.train), used_positions(splits)
+    images, used = len(splits.train), splits.used
     for batch in batches:
         assert batch.index.shape == batch.anchor.shape == batch.first.shape == (16,)
         assert torch.equal(used[batch.anchor], splits.train[batch.index])
@@ -107,7 +106,7 @@ def test_the_draw_depends_on_seed_and_epoch_alone(splits):
 
 def test_evaluation_covers_queries_then_database(splits):
     data = make_stored(splits)
-    used = used_positions(splits)
+    used = splits.used
     for loaders, roles in (
         (data.val_dataloader(), ("val_query", "val_database")),
         (data.test_dataloader(), ("query", "database")),

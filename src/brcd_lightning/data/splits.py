@@ -91,10 +91,15 @@ class Splits:
             if shared:
                 raise InputError(f"{shared} images are in both {one} and {other}.")
 
-    @property
+    @cached_property
     def val_database(self) -> Tensor:
         """The database without the validation queries."""
         return self.database[~torch.isin(self.database, self.val_query)]
+
+    @cached_property
+    def used(self) -> Tensor:
+        """Positions (E,) of all images in any role, ascending: the order of evaluation features."""
+        return torch.cat([self.positions(role) for role in ROLES]).unique()
 
     def positions(self, role: str) -> Tensor:
         """Positions (n,) of one of `ROLES`."""

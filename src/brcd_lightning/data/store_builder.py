@@ -13,18 +13,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.data.extras import class_positive, quarter_turns
 from brcd_lightning.data.sampling import random_stream
-from brcd_lightning.data.splits import ROLES, Splits
+from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore, PartWriter
 from brcd_lightning.store_parts import TURNS, Part, parts_of
 
 _FORWARD_ROWS = 128  # measured: the fastest on a CPU
-
-
-def used_positions(splits: Splits) -> Tensor:
-    """Positions (E,) of all images in any role, ascending: the order of evaluation features."""
-    return torch.cat([splits.positions(role) for role in ROLES]).unique()
 
 
 def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> PreparedImages:
@@ -40,7 +35,7 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
         self, splits: Splits, transforms: ImageTransforms, seed: int, part: Part, blocks: Sequence[range]
     ) -> None:
         self._splits = splits
-        self._positions = used_positions(splits) if part.kind == "evaluation" else splits.train
+        self._positions = splits.used if part.kind == "evaluation" else splits.train
         self._transforms, self._seed, self._part, self._blocks = transforms, seed, part, blocks
 
     def __len__(self) -> int:

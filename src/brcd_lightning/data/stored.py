@@ -16,7 +16,6 @@ from brcd_lightning.data.datamodule import EvalBatch, HashingDataModule, ViewBat
 from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.store_builder import used_positions
 from brcd_lightning.store_parts import KINDS, TURNS, first_rows
 
 
@@ -29,7 +28,7 @@ class StoredViews(Dataset[ViewBatch]):
 
     def __init__(self, splits: Splits, anchor_view: str, seed: int, amounts: Mapping[str, int], extras: Extras) -> None:
         self._clean = evaluation_rows(splits, splits.train)
-        self._first_rows = first_rows(len(used_positions(splits)), len(splits.train), amounts)
+        self._first_rows = first_rows(len(splits.used), len(splits.train), amounts)
         self._anchor_view, self._seed, self._amounts, self._extras = anchor_view, seed, dict(amounts), extras
         self._orders: dict[str, tuple[int, Tensor]] = {}
 
@@ -127,4 +126,4 @@ class StoredDataModule(HashingDataModule):
 
 def evaluation_rows(splits: Splits, positions: Tensor) -> Tensor:
     """Rows (n,) of the evaluation features of images at `positions` (n,)."""
-    return torch.searchsorted(used_positions(splits), positions)
+    return torch.searchsorted(splits.used, positions)

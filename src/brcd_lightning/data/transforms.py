@@ -22,6 +22,8 @@ from brcd_lightning.errors import require_bool, require_positive_int
 
 VERSION = 2
 """Counts in fingerprints; another whenever the same seed would give other pixels."""
+_VALUES_IN_CACHE = 1 << 20
+"""Pixel values that a CPU finishes at a time: larger tensors are fetched from memory, and given back, at every step."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -75,16 +77,25 @@ class ImageTransforms:
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
         """Network input (N, 3, S, S) float32 of a batch, on its device; N may be several dimensions."""
         shape = prepared.pixels.shape
-        images = prepared.pixels.flatten(end_dim=-4).float() / 255
-        if prepared.colours.shape[-1] == len(FIELDS):
-            images = apply_colours(images, prepared.colours.flatten(end_dim=-2))
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        images = (images - mean) / std
+        pixels, colours = prepared.pixels.flatten(end_dim=-4), prepared.colours.flatten(end_dim=-2)
+        images = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last)
+        rows = max(1, len(pixels) if pixels.is_cuda else _VALUES_IN_CACHE // pixels.shape[1:].numel())
+        for part, part_pixels, part_colours in zip(
+            images.split(rows), pixels.split(rows), colours.split(rows), strict=True
+        ):
+            part.copy_(self._finish(part_pixels, part_colours))
         if isinstance(prepared, MixedImages):
             shape = (*shape[:-4], *shape[-3:])
             share = prepared.shares.flatten()[:, None, None, None]
             images = share * images[::2] + (1 - share) * images[1::2]
-        return images.contiguous(memory_format=torch.channels_last).unflatten(0, shape[:-3])
+        return images.unflatten(0, shape[:-3])
+
+    def _finish(self, pixels: Tensor, colours: Tensor) -> Tensor:
+        images = pixels.float().div_(255)
+        if colours.shape[-1] == len(FIELDS):
+            images = apply_colours(images, colours)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return images.sub_(mean).div_(std)
 
 
 def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:
