@@ -4,8 +4,8 @@
 
 For photographs of 32 and of 500 pixels, saved as JPEG in a temporary folder, and network input of 224 pixels; both
 sides have as many loader processes as there are processors. The plain side is what the released code does: PIL images
-through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours and normalises whole
-batches: in the workers where training runs on a CPU, on the device where there is a GPU.
+through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours whole batches: in the
+workers where training runs on a CPU, on the device where there is a GPU; it normalises where a backbone does it.
 
 Last, a list of MSCOCO's size is read and split, against a loop over its lines.
 """
@@ -26,14 +26,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 
+from brcd_lightning.backbones import IMAGENET
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.image_folder import image_folder
 from brcd_lightning.data.list_files import read_list
 from brcd_lightning.data.splits import ArrayImages, draw_at_random
-from brcd_lightning.data.transforms import IMAGENET_MEAN, IMAGENET_STD, natural_images
+from brcd_lightning.data.transforms import natural_images
 
 IMAGES, BATCH, SIZE, WORKERS = 512, 64, 224, os.cpu_count() or 1
-NORMALISE = [v1.ToTensor(), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+NORMALISE = [v1.ToTensor(), v1.Normalize(*IMAGENET)]
 
 
 class PlainImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -84,8 +85,10 @@ def images_per_second(batches: Iterable, use: Callable[[object], object]) -> flo
     return count / (time.perf_counter() - started)
 
 
-def _on_gpu(data: HashingDataModule, batch: object) -> object:
-    return data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device("cuda"), 0))
+def _finish(data: HashingDataModule, device: str, batch: object) -> list[Tensor]:
+    batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device(device), 0))
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in IMAGENET)
+    return [(images - mean).div_(std) for images in (batch.anchor, batch.first, batch.second)]
 
 
 def compare_lists() -> None:
@@ -118,10 +121,10 @@ def main() -> None:
             data = HashingDataModule(
                 image_folder(folder, **counts), natural_images(SIZE), batch_size=BATCH, num_workers=WORKERS
             )
-            ours = images_per_second(data.train_dataloader(), data.on_after_batch_transfer)
+            ours = images_per_second(data.train_dataloader(), partial(_finish, data, "cpu"))
             print(f"{side:>9} px {plain:9.1f} {ours:9.1f} {'':10} {ours / plain:8.2f}x")
             if torch.cuda.is_available():
-                on_gpu = images_per_second(data.train_dataloader(), partial(_on_gpu, data))
+                on_gpu = images_per_second(data.train_dataloader(), partial(_finish, data, "cuda"))
                 print(f"{'on the GPU':>12} {'':9} {on_gpu:9.1f} {'':10} {on_gpu / plain:8.2f}x")
     compare_lists()
 

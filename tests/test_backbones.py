@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from brcd_lightning.backbones import Backbone, small_backbone, timm_backbone, torchvision_backbone
+from brcd_lightning.backbones import IMAGENET, Backbone, small_backbone, timm_backbone, torchvision_backbone
 from brcd_lightning.errors import InputError
 
 
@@ -66,6 +66,29 @@ def test_unfrozen_features_carry_gradients():
     assert backbone(torch.randn(2, 3, 16, 16)).requires_grad
 
 
+@pytest.mark.parametrize(
+    ("build", "name", "mean", "std"),
+    [
+        (torchvision_backbone, "resnet18", *IMAGENET),
+        (timm_backbone, "resnet18", *IMAGENET),
+        (timm_backbone, "vit_tiny_patch16_224", (0.5,) * 3, (0.5,) * 3),
+    ],
+)
+def test_each_network_normalises_as_its_weights_were_trained(build, name, mean, std):
+    backbone = build(name, weights=None)
+    assert torch.equal(backbone.mean.flatten(), torch.tensor(mean))
+    assert torch.equal(backbone.std.flatten(), torch.tensor(std))
+    assert backbone.state_dict().keys() >= {"mean", "std"}  # a checkpoint brings them along
+    backbone.network = torch.nn.Identity()
+    assert torch.allclose(backbone(torch.full((1, 3, 1, 1), 0.6))[0], (0.6 - backbone.mean) / backbone.std)
+
+
+def test_normalisation_can_be_given_for_weights_of_ones_own():
+    backbone = timm_backbone("resnet18", weights=None, mean=[0.1, 0.2, 0.3], std=[1, 1, 0.5])
+    assert torch.equal(backbone.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.equal(backbone.std.flatten(), torch.tensor([1, 1, 0.5]))
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 @pytest.mark.parametrize("build", [torchvision_backbone, timm_backbone])
 def test_local_weights_bring_their_own_classifier_width(tmp_path, suffix, build):
@@ -108,6 +131,8 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
             "must be one of IMAGENET1K_V1 or a file, got 'V3'",
         ),
         (torchvision_backbone, {"name": "resnet18", "tap": "last"}, "tap must be one of penultimate, logits"),
+        (timm_backbone, {"name": "resnet18", "weights": None, "mean": 0.5}, "mean must be three numbers in [0, 1]"),
+        (torchvision_backbone, {"name": "resnet18", "std": [1, 1, 0]}, "std must be above 0, got [1, 1, 0]"),
         (small_backbone, {"widths": ()}, "widths must be a list of positive integers"),
     ],
 )
@@ -119,4 +144,4 @@ def test_wrong_options_are_refused(build, arguments, message):
 
 def test_unknown_freeze_mode_is_refused():
     with pytest.raises(InputError, match="freeze must be one of full, params, none"):
-        Backbone(torch.nn.Identity(), 3, "all")
+        Backbone(torch.nn.Identity(), 3, IMAGENET, "all")

@@ -12,24 +12,31 @@ from brcd_lightning.checkpoints import read_tensors
 from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
 from brcd_lightning.feature_store import FeatureTable
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""
+Normalisation = tuple[Sequence[float], Sequence[float]]
 FREEZE_MODES = ("full", "params", "none")
 TAPS = ("penultimate", "logits")
 
 
 class Backbone(nn.Module):
-    """A network that maps images (N, 3, H, W) to features (N, d).
+    """A network that maps images (N, 3, H, W) with values in [0, 1] to features (N, d).
 
     Args:
         network: the feature extractor.
         num_features: d.
+        normalisation: mean and standard deviation of each channel that the weights were trained with; teacher and
+            student see the same pixels, and each network normalises them for itself.
         freeze: ``full`` keeps the network in eval mode without gradients whatever calls `train`; ``params``
             trains nothing but lets batch norm and dropout follow train mode, as the paper's release does;
             ``none`` trains everything.
     """
 
-    def __init__(self, network: nn.Module, num_features: int, freeze: str) -> None:
+    def __init__(self, network: nn.Module, num_features: int, normalisation: Normalisation, freeze: str) -> None:
         require_choice("freeze", freeze, FREEZE_MODES)
         super().__init__()
+        for name, values in zip(("mean", "std"), normalisation, strict=True):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
         self.network = network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.num_features = num_features
         self.freeze = freeze
@@ -49,7 +56,7 @@ class Backbone(nn.Module):
         if images.ndim == 1:
             return self.features(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze == "none"):
-            return self.network(images)
+            return self.network((images - self.mean).div_(self.std))
 
 
 def _fixed_image_size(network: nn.Module) -> int | None:
@@ -62,7 +69,12 @@ def _fixed_image_size(network: nn.Module) -> int | None:
 
 
 def torchvision_backbone(
-    name: str, weights: str | None = None, freeze: str = "full", tap: str = "penultimate"
+    name: str,
+    weights: str | None = None,
+    freeze: str = "full",
+    tap: str = "penultimate",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Backbone:
     """Builds a torchvision classification network as a feature extractor.
 
@@ -72,6 +84,9 @@ def torchvision_backbone(
             safetensors or weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
         tap: ``penultimate`` (input of the last linear layer) or ``logits`` (its output).
+        mean: of each channel, which the weights were trained with; None for what torchvision says of them, and of a
+            file what it says of its first weights of this network.
+        std: the same.
 
     Raises:
         InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
@@ -93,16 +108,24 @@ def torchvision_backbone(
         network = _fetch(lambda: create(weights=weights), weights, name)
     else:
         network = _with_local_weights(create, Path(weights), name, known)
+    trained = models.get_model_weights(name)
+    own = (trained[weights] if weights in known else next(iter(trained))).transforms()
+    normalisation = _normalisation(mean, std, own.mean, own.std)
     layer = _last_linear(network)
     linear = network.get_submodule(layer)
     if tap == "penultimate":
         network.set_submodule(layer, nn.Identity())
-        return Backbone(network, linear.in_features, freeze)
-    return Backbone(network, linear.out_features, freeze)
+        return Backbone(network, linear.in_features, normalisation, freeze)
+    return Backbone(network, linear.out_features, normalisation, freeze)
 
 
 def timm_backbone(
-    name: str, weights: str | None = "pretrained", freeze: str = "full", tap: str = "penultimate"
+    name: str,
+    weights: str | None = "pretrained",
+    freeze: str = "full",
+    tap: str = "penultimate",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Backbone:
     """Builds any timm network as a feature extractor.
 
@@ -112,6 +135,8 @@ def timm_backbone(
             weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
         tap: ``penultimate`` (pooled features) or ``logits`` (the classifier's output).
+        mean: of each channel, which the weights were trained with; None for what timm says of its own weights.
+        std: the same.
 
     Raises:
         InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
@@ -133,10 +158,12 @@ def timm_backbone(
         network = _fetch(lambda: create(pretrained=True), weights, name)
     else:
         network = _with_local_weights(create, Path(weights), name, ["pretrained"])
+    own = network.pretrained_cfg
+    normalisation = _normalisation(mean, std, own["mean"], own["std"])
     if tap == "logits":
-        return Backbone(network, network.num_classes, freeze)
+        return Backbone(network, network.num_classes, normalisation, freeze)
     network.reset_classifier(0)
-    return Backbone(network, getattr(network, "head_hidden_size", network.num_features), freeze)
+    return Backbone(network, getattr(network, "head_hidden_size", network.num_features), normalisation, freeze)
 
 
 def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze: str = "none") -> Backbone:
@@ -160,7 +187,20 @@ def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze:
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         channels = width
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
-    return Backbone(network, channels * grid**2, freeze)
+    return Backbone(network, channels * grid**2, ((0.3,) * 3, (0.3,) * 3), freeze)
+
+
+def _normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, own_mean: Sequence[float], own_std: Sequence[float]
+) -> Normalisation:
+    """What is given, else the weights' own."""
+    for name, values in (("mean", mean), ("std", std)):
+        numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+        if values is not None and not (numbers and len(values) == 3 and all(0 <= value <= 1 for value in values)):
+            raise InputError(f"a backbone's {name} must be three numbers in [0, 1], got {values!r}.")
+    if std is not None and not all(std):
+        raise InputError(f"a backbone's std must be above 0, got {list(std)!r}.")
+    return own_mean if mean is None else mean, own_std if std is None else std
 
 
 def _last_linear(network: nn.Module) -> str:

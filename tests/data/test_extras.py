@@ -8,7 +8,7 @@ from brcd_lightning.data.splits import ArrayImages, Splits
 from brcd_lightning.data.transforms import ImageTransforms, digit_images, natural_images
 from conftest import make_datamodule
 
-PLAIN = ImageTransforms(torch.nn.Identity(), torch.nn.Identity(), (0.0,) * 3, (1.0,) * 3)
+PLAIN = ImageTransforms(torch.nn.Identity(), torch.nn.Identity())
 
 
 def make_splits(labels):

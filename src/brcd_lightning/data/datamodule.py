@@ -183,7 +183,7 @@ class HashingDataModule(L.LightningDataModule):
         return self.on_after_batch_transfer(batch) if on_cpu else batch
 
     def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
-        """Colours and normalises what the loader workers prepared, on the device; nothing of a finished batch."""
+        """Colours what the loader workers prepared, on the device; nothing of a finished batch."""
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()

@@ -9,7 +9,6 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
-from torch import Tensor
 from torch.utils.data import default_collate
 
 from brcd_lightning.config import build, command
@@ -50,7 +49,7 @@ def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: 
                 shown.append(transforms.prepare_view(pixels))
         # An anchor has no colours to apply, so it goes alone.
         inputs = [*transforms.finish(default_collate(shown[:1])), *transforms.finish(default_collate(shown[1:]))]
-        for axes, image in zip(row, [pixels, *(_pixels(one, transforms) for one in inputs)], strict=True):
+        for axes, image in zip(row, [pixels, *((one * 255).round().to(torch.uint8) for one in inputs)], strict=True):
             axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_axis_off()
     for axes, title in zip(cells[0], titles, strict=True):
@@ -58,12 +57,6 @@ def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def _pixels(image: Tensor, transforms: ImageTransforms) -> Tensor:
-    """Network input (3, S, S) as uint8."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (transforms.mean, transforms.std))
-    return ((image * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """From uint8 pixels to network input: the evaluation transform and the random view, in two steps.
 
-`prepare` crops one image and draws its random colours, in a loader worker; `finish` colours and normalises whole
-batches, on the device where the network is. Everything random draws from torch's generator in the first step, so a
-seeded generator gives the same view anywhere, for any network.
+`prepare` crops one image and draws its random colours, in a loader worker; `finish` colours whole batches, on the
+device where the network is. Normalising is left to the backbones, which know how their weights were trained. Everything
+random draws from torch's generator in the first step, so a seeded generator gives the same view anywhere, for any
+network.
 
 Shapes: N images; S x S pixels of network input; P numbers that describe the colours of a view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,12 +20,10 @@ from torchvision.transforms import InterpolationMode, v2
 from brcd_lightning.data.colours import FIELDS, ColourJitter, apply_colours
 from brcd_lightning.errors import require_bool, require_positive_int
 
-VERSION = 2
+VERSION = 3
 """Counts in fingerprints; another whenever the same seed would give other pixels."""
 _VALUES_IN_CACHE = 1 << 20
 """Pixel values that a CPU finishes at a time: larger tensors are fetched from memory, and given back, at every step."""
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PreparedImages(NamedTuple):
@@ -55,15 +53,11 @@ class ImageTransforms:
     Attributes:
         evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.
         view: the same at random: augmented views.
-        mean: of each channel, subtracted.
-        std: of each channel, divided by.
         jitter: random colours of views; None for none.
     """
 
     evaluation: nn.Module
     view: nn.Module
-    mean: Sequence[float]
-    std: Sequence[float]
     jitter: ColourJitter | None = None
 
     def prepare(self, pixels: Tensor) -> PreparedImages:
@@ -75,7 +69,7 @@ class ImageTransforms:
         return PreparedImages(self.view(pixels), torch.empty(0) if self.jitter is None else self.jitter.draw())
 
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
-        """Network input (N, 3, S, S) float32 of a batch, on its device; N may be several dimensions."""
+        """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may be several dimensions."""
         shape = prepared.pixels.shape
         pixels, colours = prepared.pixels.flatten(end_dim=-4), prepared.colours.flatten(end_dim=-2)
         images = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last)
@@ -90,16 +84,14 @@ class ImageTransforms:
             images = share * images[::2] + (1 - share) * images[1::2]
         return images.unflatten(0, shape[:-3])
 
-    def _finish(self, pixels: Tensor, colours: Tensor) -> Tensor:
+    @staticmethod
+    def _finish(pixels: Tensor, colours: Tensor) -> Tensor:
         images = pixels.float().div_(255)
-        if colours.shape[-1] == len(FIELDS):
-            images = apply_colours(images, colours)
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return images.sub_(mean).div_(std)
+        return apply_colours(images, colours) if colours.shape[-1] == len(FIELDS) else images
 
 
 def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:
-    """Transforms of the paper and of CIBHash for photographs, with ImageNet normalisation.
+    """Transforms of the paper and of CIBHash for photographs.
 
     Args:
         size: side of the network input in pixels.
@@ -117,7 +109,7 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
         fixed = [v2.Resize(round(size * 8 / 7), bilinear, antialias=True), v2.CenterCrop(size)]
     else:
         fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), IMAGENET_MEAN, IMAGENET_STD, ColourJitter())
+    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), ColourJitter())
 
 
 def digit_images(size: int = 16) -> ImageTransforms:
@@ -133,4 +125,4 @@ def digit_images(size: int = 16) -> ImageTransforms:
         v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True),
     ]
     fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), (0.3,) * 3, (0.3,) * 3)
+    return ImageTransforms(v2.Compose(fixed), v2.Compose(view))
