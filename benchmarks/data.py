@@ -4,8 +4,8 @@
 
 For photographs of 32 and of 500 pixels, saved as JPEG in a temporary folder, and network input of 224 pixels; both
 sides have as many loader processes as there are processors. The plain side is what the released code does: PIL images
-through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours whole batches: in the
-workers where training runs on a CPU, on the device where there is a GPU; it normalises where a backbone does it.
+through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours whole batches, in
+the workers where training runs on a CPU, on the device where there is a GPU; it normalises where a backbone does.
 
 Last, a list of MSCOCO's size is read and split, against a loop over its lines.
 """
