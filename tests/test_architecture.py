@@ -27,6 +27,8 @@ ALLOWED = {
     "checkpoints": {"lightning"},
     "feature_store": set(),
     "store_parts": set(),
+    "global_batch": set(),
+    "strategies": {"lightning"},
     "view_store": set(),
     "modules": {"lightning"},
     "callbacks": {"lightning"},
@@ -43,12 +45,12 @@ ALLOWED = {
 # Lower floors never import upper ones.
 FLOORS = [
     {"errors"},
-    {"codes", "files", "store_parts"},
+    {"codes", "files", "store_parts", "global_batch"},
     {"clusters", "search"},
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},
     {"modules", "gallery", "results", "fingerprint", "loggers", "view_store"},
-    {"callbacks", "config"},
+    {"callbacks", "config", "strategies"},
     {"job"},
     {"run", "sweep"},
     {"train", "data/check", "data/preview"},

@@ -92,6 +92,7 @@ def check(cfg: DictConfig) -> None:
     require_choice("paradigm.monitor", cfg.paradigm.get("monitor"), MONITORS)
     require_bool("dry_run", cfg.dry_run)
     require_bool("compile", cfg.compile)
+    require_bool("gather", cfg.gather)
     counts = [f"{role}.{key}" for role in ROLES for key in ("max_epochs", "check_val_every", "patience")]
     for key in ("bits", "map_k", *counts):
         require_positive_int(key, OmegaConf.select(cfg, key))

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
@@ -144,6 +145,8 @@ def build_job(cfg: DictConfig) -> Job:
     teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
     for network in (teacher, student):
         network.hashing_model.setup(steps_per_epoch)
+    if trainer.world_size > 1 and not cfg.gather:
+        _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
     stored = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
     return Job(
         cfg=cfg,
@@ -157,6 +160,17 @@ def build_job(cfg: DictConfig) -> Job:
         view_store=view_store,
         trainer=trainer,
     )
+
+
+def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
+    """Raises `InputError` for a part with a memory, which would drift apart between processes."""
+    for key, part in parts.items():
+        remembered = part.state_dict().keys() - dict(part.named_parameters()).keys()
+        if remembered:
+            raise InputError(
+                f"gather=false is not possible with {key} {type(part).__name__}: what it remembers "
+                f"({', '.join(sorted(remembered))}) must be the same on all devices."
+            )
 
 
 def make_trainer(cfg: DictConfig, **arguments: Any) -> L.Trainer:

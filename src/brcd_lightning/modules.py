@@ -9,10 +9,12 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
+from brcd_lightning.global_batch import gather
 from brcd_lightning.hashing.base import HashNetwork, HashOutput
 from brcd_lightning.metrics import CodeTable, average_precisions_by_ties, bootstrap_intervals
 from brcd_lightning.metrics.ranking import TIES
@@ -31,6 +33,8 @@ class HashingModule(L.LightningModule):
         map_k: K of the mAP@K that is logged as ``val/map`` and ``test/map``.
         architecture: plain description saved in checkpoints, see `checkpoints.load_network`.
         optimizer: makes the optimiser of ``params`` at ``lr``.
+        gathers: over several processes, whether heads and losses see the batch of all of them, as one process would, or
+            each its own share.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class HashingModule(L.LightningModule):
         map_k: int,
         architecture: Mapping[str, Any],
         optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+        gathers: bool = True,
     ) -> None:
         super().__init__()
         require_positive("learning_rate", learning_rate)
@@ -47,6 +52,7 @@ class HashingModule(L.LightningModule):
         self.network = network
         self.learning_rate = learning_rate
         self.optimizer = optimizer
+        self.gathers = gathers
         self.map_k = map_k
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
         encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
@@ -67,17 +73,32 @@ class HashingModule(L.LightningModule):
         """Networks by the name that the pairs use; ``student`` is the one in training."""
         return {"student": self.network}
 
+    def setup(self, stage: str) -> None:
+        """Has no memory of heads and methods copied between processes at every step: they are the same in all."""
+        same = [name for name, _ in self.named_buffers() if not name.startswith("network.backbone.")]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, same)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser, over all trainable parameters."""
         return self.optimizer(params=[p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Sum of the objective's terms."""
+        """Sum of `loss_terms`."""
+        terms = self.loss_terms(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        for name, term in {**terms, "loss": loss}.items():
+            self._note(name, term)
+        self._epoch_steps += 1
+        if self.trainer.is_last_batch:  # not at epoch end: callbacks come first there, and look for these values
+            self._log_means()
+        return loss
+
+    def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Weighted terms of the hashing objective, by name."""
         views = [batch.first, batch.second] if self.network.hashing_model.num_views == 2 else [batch.anchor]
-        outputs = self.network(views)
+        outputs = self.network(views, self.gathers)
         with self._full_precision():
-            terms = self._hashing_terms([_float(output) for output in outputs])
-        return self._sum_and_note(terms)
+            return self._hashing_terms([_float(output) for output in outputs])
 
     def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
         model = self.network.hashing_model
@@ -91,15 +112,6 @@ class HashingModule(L.LightningModule):
         """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def _sum_and_note(self, terms: Mapping[str, Tensor]) -> Tensor:
-        loss = torch.stack(list(terms.values())).sum()
-        for name, term in {**terms, "loss": loss}.items():
-            self._note(name, term)
-        self._epoch_steps += 1
-        if self.trainer.is_last_batch:  # not at epoch end: callbacks come first there, and look for these values
-            self._log_means()
-        return loss
-
     def _note(self, name: str, value: Tensor) -> None:
         """Adds to the epoch's mean of ``train/<name>``; `log` at every step would cost more than a step on features."""
         value = value.detach()
@@ -109,8 +121,10 @@ class HashingModule(L.LightningModule):
         means = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_sums.items()}
         self._epoch_sums, self._epoch_steps = {}, 0
         loss = means.pop("train/loss")
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)  # means already
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+        # Means already; over processes too, unless each of them saw the whole batch.
+        options = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": not self.gathers}
+        self.log_dict(means, **options)
+        self.log("train/loss", loss, prog_bar=True, **options)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
         """Encodes one batch of validation queries or database images."""
@@ -185,6 +199,7 @@ class DistillationModule(HashingModule):
             and, at test, ``map_teacher`` (teacher both).
         architecture: see `HashingModule`.
         optimizer: see `HashingModule`.
+        gathers: see `HashingModule`.
     """
 
     val_pairs = {"map_sshp": ("student", "student"), "map_ashp": ("student", "teacher")}  # noqa: RUF012
@@ -200,8 +215,9 @@ class DistillationModule(HashingModule):
         map_k: int,
         architecture: Mapping[str, Any],
         optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+        gathers: bool = True,
     ) -> None:
-        super().__init__(network, learning_rate, map_k, architecture, optimizer)
+        super().__init__(network, learning_rate, map_k, architecture, optimizer, gathers)
         self._teacher = (teacher.requires_grad_(False).eval(),)
         self.kd_method = kd_method
         self.anchor_view = anchor_view
@@ -225,15 +241,15 @@ class DistillationModule(HashingModule):
         """Encodes what is stored once: the teacher does not change any more."""
         self.teacher.remember_codes(self.device)
 
-    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Sum of the hashing objective's terms and the distillation terms."""
+    def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Weighted terms of the hashing objective and of the distillation method, by name."""
         two_views = self.network.hashing_model.num_views == 2
         separate_anchor = self.anchor_view == "clean" and two_views and bool(self.kd_method.needs)
         views = [batch.first, batch.second] if two_views else [batch.anchor]
         extras = [
             view for images in (batch.rotations, batch.positives) if images is not None for view in images.unbind(1)
         ]
-        outputs = self.network([*views, *([batch.anchor] if separate_anchor else []), *extras])
+        outputs = self.network([*views, *([batch.anchor] if separate_anchor else []), *extras], self.gathers)
         with self._full_precision():
             outputs = [_float(output) for output in outputs]
             terms = self._hashing_terms(outputs[: len(views)])
@@ -244,20 +260,23 @@ class DistillationModule(HashingModule):
                 terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
                 for name, value in kd.diagnostics.items():
                     self._note(f"kd_{name}", value)
-        return self._sum_and_note(terms)
+        return terms
 
     def _kd_input(self, batch: ViewBatch, student: Tensor, extras: list[Tensor]) -> KDInput:
         """What the method needs of a batch, with student codes of anchors, and of rotations and positives."""
+        index = self._whole(batch.index)
         if self.anchor_view == "clean" and len(self.training_codes):
-            teacher = self.training_codes[batch.index]
+            teacher = self.training_codes[index]
         else:
-            teacher = self.teacher.encode(batch.anchor)
-        view = self.teacher.encode(batch.second).float() if "teacher_view" in self.kd_method.needs else None
+            teacher = self._whole(self.teacher.encode(batch.anchor))
+        view = None
+        if "teacher_view" in self.kd_method.needs:
+            view = self._whole(self.teacher.encode(batch.second)).float()
         turns = 0 if batch.rotations is None else batch.rotations.shape[1]
         return KDInput(
             student=student,
             teacher=teacher.float(),
-            index=batch.index,
+            index=index,
             teacher_view=view,
             student_rotations=torch.stack(extras[:turns], dim=1) if turns else None,
             teacher_rotations=self._teacher_codes(batch.rotations),
@@ -269,7 +288,11 @@ class DistillationModule(HashingModule):
         """Codes (M, c, b) of images (M, c, ...)."""
         if images is None:
             return None
-        return self.teacher.encode(images.flatten(end_dim=1)).float().unflatten(0, images.shape[:2])
+        return self._whole(self.teacher.encode(images.flatten(end_dim=1)).unflatten(0, images.shape[:2])).float()
+
+    def _whole(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, where the losses see them all."""
+        return gather(rows) if self.gathers else rows
 
 
 def _float(output: HashOutput) -> HashOutput:

@@ -105,6 +105,7 @@ def _run_stages(job: Job) -> float | None:
         map_k=cfg.map_k,
         architecture=job.architecture("student") | {"about": about},
         optimizer=partial(build, cfg.optimizer),
+        gathers=cfg.gather,
     )
     started = time.perf_counter()
     datamodule = _datamodule(job, "student")
@@ -158,7 +159,8 @@ def _load_or_train_teacher(job: Job) -> None:
         load_network(path, job.teacher, architecture, "teacher")
         return
     optimizer = partial(build, job.cfg.optimizer)
-    module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture, optimizer)
+    gathers = job.cfg.gather
+    module = HashingModule(job.teacher, options.learning_rate, job.cfg.map_k, architecture, optimizer, gathers)
     _fit(_trainer(job, "teacher", "val/map", []), module, _datamodule(job, "teacher"), options.seed)
     close_loggers()
     if _is_rank_zero():

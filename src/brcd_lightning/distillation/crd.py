@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.memory import Embedding, Negatives, bank_scores, gathered, random_bank, remember
+from brcd_lightning.distillation.memory import Embedding, Negatives, bank_scores, random_bank, remember
 from brcd_lightning.errors import require_bool, require_positive, require_positive_int, require_unit_interval
 
 _EPS = 1e-7
@@ -146,7 +146,6 @@ class CRD(KDMethod):
         return nce_loss(scores, log_z, self.negatives.num_images).mean()
 
     def set_partition(self, log_z: Tensor, scores: Tensor) -> None:
-        """Sets log Z, Z = n times the mean of exp(score) over all processes; the first batch does it for good."""
-        own = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
-        everywhere = gathered(own[None])
-        log_z.copy_(everywhere.logsumexp(dim=0) - math.log(len(everywhere)) + math.log(self.negatives.num_images))
+        """Sets log Z, Z = n times the mean of exp(score); the first batch does it for good."""
+        log_mean = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
+        log_z.copy_(log_mean + math.log(self.negatives.num_images))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,8 +68,7 @@ def bank_scores(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
 def remember(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> None:
     """Moves the rows of a batch towards its embeddings: unit(momentum * old + (1 - momentum) * new), in place.
 
-    Over several processes every one enters the rows of all, in rank order, so that the banks stay equal; of an image
-    that comes twice the last row counts.
+    Of an image that comes twice the last row counts.
 
     Args:
         bank: (n, d).
@@ -78,7 +76,7 @@ def remember(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> None
         rows: (M, d) new embeddings.
         momentum: share of the old row, in [0, 1].
     """
-    index, rows = gathered(index), gathered(rows.detach())
+    rows = rows.detach()
     order = index.argsort(stable=True)
     ordered = index[order]
     last = torch.ones_like(ordered, dtype=torch.bool)
@@ -87,21 +85,11 @@ def remember(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> None
     bank[index] = F.normalize(momentum * bank[index] + (1 - momentum) * rows, dim=1)
 
 
-@torch.no_grad()
-def gathered(rows: Tensor) -> Tensor:
-    """Rows of all processes, in rank order; the same rows where there is only one."""
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return rows
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
-
-
 class Negatives(nn.Module):
     """Draws the memory rows that an anchor is compared with: itself first, then K others, with replacement.
 
-    The draw of a step depends on (seed, rank, number of the step) alone, and the number is saved with the student: a
-    resumed run draws what an uninterrupted one would.
+    The draw of a step depends on (seed, number of the step) alone, and the number is saved with the student: a resumed
+    run draws what an uninterrupted one would, and all processes draw the same.
 
     Args:
         kind: ``uniform`` over all other images; ``pseudo_label`` over those of other clusters of the teacher's codes;
@@ -161,8 +149,7 @@ class Negatives(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Memory rows (M, K + 1) for anchors at `index` (M,): the anchor's own in column 0."""
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        key = stream_seed(self.seed, rank, int(self.step))
+        key = stream_seed(self.seed, int(self.step))
         generator = torch.Generator(index.device).manual_seed(key)
         self.step += 1
         if len(self.labels):

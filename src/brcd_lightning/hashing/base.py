@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from brcd_lightning.codes import sign
 from brcd_lightning.errors import require_choice, require_positive_int
+from brcd_lightning.global_batch import gather
 
 HEADS = ("linear", "mlp")
 _ROWS_AT_ONCE = 1 << 14
@@ -96,7 +97,12 @@ class HashingModel(nn.Module, ABC):
 
 
 class HashNetwork(nn.Module):
-    """A backbone and a hashing model: images in, codes out."""
+    """A backbone and a hashing model: images in, codes out.
+
+    Args:
+        backbone: images to features.
+        hashing_model: features to codes.
+    """
 
     def __init__(self, backbone: nn.Module, hashing_model: HashingModel) -> None:
         super().__init__()
@@ -109,9 +115,17 @@ class HashNetwork(nn.Module):
         """Code length b."""
         return self.hashing_model.bits
 
-    def forward(self, views: Sequence[Tensor]) -> list[HashOutput]:
-        """Training pass on several views (M, 3, H, W) of the same images, as one batch through the backbone."""
-        return self.hashing_model(self.backbone(torch.cat(list(views))), len(views))
+    def forward(self, views: Sequence[Tensor], gathers: bool = False) -> list[HashOutput]:
+        """Training pass on several views (M, 3, H, W) of the same images, as one batch through the backbone.
+
+        Args:
+            views: each (M, 3, H, W), or rows (M,) of stored features.
+            gathers: whether M images are this process's share of a batch, and the hashing model sees all of it.
+        """
+        features = self.backbone(torch.cat(list(views)))
+        if gathers:
+            features = gather(features.unflatten(0, (len(views), -1)), dim=1).flatten(end_dim=1)
+        return self.hashing_model(features, len(views))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""The shares of a batch that several processes hold, seen by each of them as the one batch of a single process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+
+def num_processes() -> int:
+    """How many processes train together; 1 outside of torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(rows: Tensor, dim: int = 0) -> Tensor:
+    """Rows of all processes, in the order in which `EpochSampler` dealt them out.
+
+    What every process computes from them is the loss of the whole batch. The gradient of a parameter that it is
+    computed with is then the same everywhere, and so is its mean over processes. The gradient that comes back to a
+    process's own rows is multiplied by the number of processes instead, because each process adds those of its share:
+    with data-parallel averaging every parameter gets the gradient that a single process would give it.
+
+    Args:
+        rows: a share along `dim`, as large in every process.
+        dim: the dimension of the batch.
+
+    Returns:
+        The whole batch along `dim`; `rows` itself in a single process.
+    """
+    return rows if num_processes() == 1 else _Gather.apply(rows, dim)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, dim: int) -> Tensor:
+        ctx.dim = dim
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(num_processes())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=dim + 1).flatten(dim, dim + 1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        shares = gradient.unflatten(ctx.dim, (-1, num_processes()))
+        return num_processes() * shares.select(ctx.dim + 1, dist.get_rank()), None
