@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format clean clean-cache clean-outputs
+.PHONY: help install demo test test-fast drill-kill lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: $(STAMP)  ## Lint and run all tests
 
 test-fast: $(STAMP)  ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+drill-kill: $(STAMP)  ## Kill a run at ten random moments and compare its end with an undisturbed one
+	$(BIN)/python -m pytest tests/test_resume.py
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .

@@ -38,7 +38,9 @@ ALLOWED = {
     "loggers": {"lightning", "wandb"},
     "config": {"hydra", "omegaconf"},
     "job": {"hydra", "omegaconf", "lightning"},
-    "run": {"omegaconf", "lightning"},
+    "run": {"hydra", "omegaconf"},
+    "stages": {"lightning"},
+    "resume": {"lightning"},
     "sweep": {"hydra", "omegaconf"},
     "train": {"hydra", "omegaconf"},
 }
@@ -50,8 +52,9 @@ FLOORS = [
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},
     {"modules", "gallery", "results", "fingerprint", "loggers", "view_store"},
-    {"callbacks", "config", "strategies"},
+    {"callbacks", "config", "strategies", "resume"},
     {"job"},
+    {"stages"},
     {"run", "sweep"},
     {"train", "data/check", "data/preview"},
 ]

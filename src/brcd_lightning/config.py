@@ -20,6 +20,7 @@ from brcd_lightning.errors import (
     did_you_mean,
     require_bool,
     require_choice,
+    require_non_negative,
     require_non_negative_int,
     require_positive,
     require_positive_int,
@@ -30,6 +31,7 @@ _SOURCE = Path(__file__).parents[2] / "conf"  # in a checkout
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
 CONFIG_NAME = "train"
 
+RESUME = ("never", "auto")
 STAGES = ("all", "teacher", "student", "test")
 ANCHOR_VIEWS = ("clean", "aug")
 HEADS = ("linear", "mlp")
@@ -89,6 +91,8 @@ def check(cfg: DictConfig) -> None:
     """
     _check_keys(cfg)
     require_choice("stage", cfg.stage, STAGES)
+    require_choice("resume", cfg.resume, RESUME)
+    require_non_negative("checkpoint_every_s", cfg.checkpoint_every_s)
     require_choice("paradigm.monitor", cfg.paradigm.get("monitor"), MONITORS)
     require_bool("dry_run", cfg.dry_run)
     require_bool("compile", cfg.compile)

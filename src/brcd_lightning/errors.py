@@ -14,6 +14,22 @@ class InputError(ValueError):
     """
 
 
+EXIT_CRASH, EXIT_PREEMPTED = 1, 143
+
+
+class RunEnded(Exception):
+    """A run that ends before its time for a reason outside of the program, or because its numbers are no numbers.
+
+    Args:
+        message: one line for the user.
+        exit_code: of the process.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_CRASH) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Returns `` Did you mean 'x'?`` for the closest of `options`, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)

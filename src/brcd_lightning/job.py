@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ class Job:
     view_store: ViewStore
     trainer: L.Trainer
     """An idle trainer with the configured devices and limits: what the machine refuses shows before training."""
+
+    trainers: list[L.Trainer] = field(default_factory=list)
+    """Those of the stages that have begun."""
 
     @property
     def teacher_path(self) -> Path:

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import EXIT_CRASH, InputError, RunEnded
 
-EXIT_CRASH, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 _exit_codes: list[int] = []
 
 
@@ -28,6 +28,9 @@ def _job(cfg: DictConfig) -> float | None:
     # Kept instead of raised: the other jobs of a multirun still run, and Hydra adds no report of its own.
     except InputError as error:
         _refuse(str(error))
+    except RunEnded as error:  # no further job either
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         _exit_codes.append(EXIT_CRASH)

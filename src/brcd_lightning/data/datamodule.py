@@ -162,6 +162,15 @@ class HashingDataModule(L.LightningDataModule):
         self.anchor_view = anchor_view
         self.seed = seed
         self.extras = extras
+        self._steps_seen = 0  # of an interrupted epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """How far into the epoch training is."""
+        return {"steps": self.trainer.fit_loop.epoch_loop.batch_progress.current.completed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continues behind those steps; those of a whole epoch are no part of the next one."""
+        self._steps_seen = state_dict["steps"] % self.steps_per_epoch()
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch; the last incomplete batch is dropped."""
@@ -199,13 +208,16 @@ class HashingDataModule(L.LightningDataModule):
         rank, world_size = self._place()
         if self.batch_size % world_size:
             raise InputError(f"data.batch_size must be a multiple of the {world_size} devices, got {self.batch_size}.")
+        batch_size = self.batch_size // world_size
+        seen = self._steps_seen * batch_size
         return DataLoader(
             self.train_dataset(),
             collate_fn=self.collate,
-            batch_size=self.batch_size // world_size,
-            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size),
+            batch_size=batch_size,
+            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, seen),
             drop_last=True,
             num_workers=self.num_workers,
+            generator=torch.Generator(),  # or every pass would draw from the stream that objectives draw from
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -219,6 +231,7 @@ class HashingDataModule(L.LightningDataModule):
             batch_size=self.eval_batch_size,
             sampler=ShardSampler(len(dataset), *self._place()),
             num_workers=self.num_workers,
+            generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
 

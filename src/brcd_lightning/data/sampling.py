@@ -37,13 +37,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: of the permutations.
         rank: this process.
         world_size: number of processes; up to ``world_size - 1`` images sit out an epoch.
+        seen: how many of this process's positions the first pass leaves out, because an interrupted epoch had them.
     """
 
-    def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1, seen: int = 0) -> None:
         self.size = size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.seen = seen
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,7 +58,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, self.epoch))
         order = torch.randperm(self.size, generator=generator)[self.rank :: self.world_size]
-        return ((self.epoch, position) for position in order[: len(self)].tolist())
+        seen, self.seen = self.seen, 0
+        return ((self.epoch, position) for position in order[seen : len(self)].tolist())
 
 
 class ShardSampler(Sampler[int]):

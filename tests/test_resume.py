@@ -1,0 +1,208 @@
+import json
+import random
+import subprocess
+import sys
+import time
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from brcd_lightning.callbacks import TeacherCodesCallback
+from brcd_lightning.checkpoints import AtomicCheckpointIO
+from brcd_lightning.distillation.crd import CRD
+from brcd_lightning.errors import InputError, RunEnded
+from brcd_lightning.hashing.tbh import TBH
+from brcd_lightning.modules import DistillationModule
+from brcd_lightning.resume import CONFIG, ResumePoint, claim
+from conftest import TINY, make_datamodule, make_network
+from test_modules import make_teacher
+
+EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
+
+
+class AskedToEnd(L.Callback):
+    """What Lightning's signal handler does when SIGTERM arrives, in a chosen step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer._signal_connector.received_sigterm = True
+
+
+def make_module(splits):
+    """Everything that a checkpoint has to hold: memories, counters, and objectives that draw random numbers."""
+    torch.manual_seed(3)
+    network = make_network(seed=1)
+    features = network.backbone.num_features
+    network.hashing_model = TBH(features, 16, latent_features=8, hidden_features=8, head="linear", adversarial=0.1)
+    method = CRD(dim=8, num_negatives=5)
+    method.setup(len(splits.train), 16, STEPS)
+    return DistillationModule(network, make_teacher(), method, "clean", 1e-2, 20, {"bits": 16})
+
+
+def train(folder, splits, every_s=0.0, step=None):
+    """Trains from the resume point of a folder, if there is one; returns the state at the end, None if interrupted."""
+    L.seed_everything(0, verbose=False)
+    module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
+    best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
+    trainer = L.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        deterministic=True,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        check_val_every_n_epoch=2,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[best, TeacherCodesCallback(folder, {}), AskedToEnd(step), point],
+        default_root_dir=folder,
+    )
+    data = make_datamodule(splits)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if point.path.exists() else None)
+    except SIGTERMException:
+        return None
+    state = {name: value.clone() for name, value in module.state_dict().items() if not name.startswith("tables")}
+    return state | {"best": best.best_model_score, "step": torch.tensor(trainer.global_step)}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    from brcd_lightning.data.fake import fake
+
+    return train(tmp_path_factory.mktemp("straight"), fake())
+
+
+@pytest.mark.parametrize("every_s", [0.0, 1e9])
+@pytest.mark.parametrize("step", range(EPOCHS * STEPS))
+def test_a_run_asked_to_end_in_any_step_continues_as_if_it_had_not_been(tmp_path, splits, straight, step, every_s):
+    assert train(tmp_path, splits, every_s, step) is None
+    resumed = train(tmp_path, splits, every_s)
+    assert resumed.keys() == straight.keys()
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name
+
+
+def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
+    class Stop(L.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = True
+
+    steps = []
+    for callbacks in ([Stop()], []):
+        module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(
+            max_epochs=EPOCHS,
+            accelerator="cpu",
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=[TeacherCodesCallback(tmp_path, {}), *callbacks, point],
+            default_root_dir=tmp_path,
+            **options,
+        )
+        trainer.fit(module, datamodule=make_datamodule(splits), ckpt_path=str(point.path) if steps else None)
+        steps.append(trainer.global_step)
+    assert steps == [STEPS, STEPS]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, splits):
+    class Broken(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, *_):
+            pl_module.learning_rate = 0
+            with torch.no_grad():
+                next(pl_module.network.hashing_model.head.parameters()).fill_(float("nan"))
+
+    module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        limit_val_batches=0,
+        callbacks=[Broken(), point],
+        enable_checkpointing=False,
+        **options,
+    )
+    with pytest.raises(RunEnded, match="the loss became nan in epoch 0; lower the learning rate"):
+        trainer.fit(module, datamodule=make_datamodule(splits))
+    assert not point.path.exists()
+
+
+def test_a_folder_belongs_to_one_set_of_options(tmp_path):
+    config = {"bits": 16, "kd_method": {"alpha": 0.8}, "resume": "never"}
+    claim(tmp_path, config)
+    claim(tmp_path, config | {"resume": "auto"})
+    with pytest.raises(InputError, match=r"holds a run with kd_method.alpha=0.8, this one has 0.7"):
+        claim(tmp_path, config | {"kd_method": {"alpha": 0.7}})
+    (tmp_path / CONFIG).write_text("{")
+    with pytest.raises(InputError, match="cannot be read .* remove the folder to start anew"):
+        claim(tmp_path, config)
+
+
+LONGER = [
+    *[option for option in TINY if option != "trainer=debug"],
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "teacher.max_epochs=6",
+    "student.max_epochs=20",
+    "teacher.check_val_every=2",
+    "student.check_val_every=2",
+    "checkpoint_every_s=0",
+]
+
+
+def started(folder, *options):
+    """A run that has printed its plan and begins its first stage."""
+    command = [sys.executable, "-m", "brcd_lightning.train", *LONGER, "output_dir=.", "hydra.run.dir=run", *options]
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line.startswith("Results go to"):
+            break
+    return process
+
+
+def outcome(folder):
+    """Bytes of both networks and of all codes, and the metrics."""
+    (teacher,) = folder.glob("teachers/*/teacher.safetensors")
+    files = [teacher, *(folder / "run" / name for name in ("student.safetensors", "codes.safetensors"))]
+    results = json.loads((folder / "run" / "results.json").read_text())
+    return [file.read_bytes() for file in files], results["metrics"], results["validation"], results["epochs"]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_path):
+    assert started(tmp_path / "whole").wait() == 0
+    moments = random.Random(0)
+    kills = 0
+    while not (tmp_path / "killed" / "run" / "DONE").exists():
+        process = started(tmp_path / "killed", "resume=auto")
+        if kills < 10:
+            kills += 1
+            time.sleep(moments.uniform(0, 4))
+            process.kill()
+        process.communicate()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert not list((tmp_path / "killed").rglob("*.tmp*"))
+    process = started(tmp_path / "killed", "resume=auto")
+    assert process.wait() == 0  # a finished run is not run again
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path):
+    process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000")
+    while not list(tmp_path.glob("run/checkpoints/student/resume.ckpt")):
+        time.sleep(0.1)
+    process.terminate()
+    text = process.communicate()[0]
+    assert process.returncode == 143, text
+    assert "error: asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir=" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "run" / "DONE").exists()
