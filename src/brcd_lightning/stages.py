@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import lightning as L
-import torch.distributed as dist
 from filelock import FileLock
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -56,8 +56,7 @@ def teacher_stage(job: Job) -> None:
 def _agreed(job: Job, decision: bool) -> bool:
     """What the first process decides. Processes that it starts itself come later and find what it found."""
     strategy = job.trainer.strategy
-    environment = getattr(strategy, "cluster_environment", None)
-    if job.trainer.world_size == 1 or not environment.creates_processes_externally or dist.is_initialized():
+    if job.trainer.world_size == 1 or isinstance(strategy.cluster_environment, LightningEnvironment):
         return decision
     strategy.setup_environment()
     return strategy.broadcast(decision)
