@@ -42,6 +42,8 @@ ALLOWED = {
     "stages": {"lightning"},
     "resume": {"lightning"},
     "sweep": {"hydra", "omegaconf"},
+    "launcher": {"hydra", "omegaconf"},
+    "report": set(),
     "train": {"hydra", "omegaconf"},
 }
 # Lower floors never import upper ones.
@@ -51,11 +53,11 @@ FLOORS = [
     {"clusters", "search"},
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},
-    {"modules", "gallery", "results", "fingerprint", "loggers", "view_store"},
+    {"modules", "gallery", "results", "report", "fingerprint", "loggers", "view_store"},
     {"callbacks", "config", "strategies", "resume"},
     {"job"},
     {"stages"},
-    {"run", "sweep"},
+    {"run", "sweep", "launcher"},
     {"train", "data/check", "data/preview"},
 ]
 

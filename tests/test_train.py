@@ -294,7 +294,7 @@ def test_a_multirun_over_several_devices_is_refused(tmp_path):
         "-m", *TINY, "kd_method.alpha=0.5,0.7", "trainer.devices=2", "+trainer.strategy=ddp", cwd=tmp_path
     )
     assert done.returncode == 2
-    assert "a multirun trains each job on one device, got 2" in done.stderr
+    assert "a multirun in one process trains each job on one device, got 2; add hydra/launcher=local" in done.stderr
     assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
 
 

@@ -136,8 +136,8 @@ def build_job(cfg: DictConfig) -> Job:
     trainer = make_trainer(cfg, logger=False, enable_checkpointing=False)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(
-            f"a multirun trains each job on one device, got {trainer.world_size}; run the jobs one by one, "
-            "or set trainer.devices=1."
+            f"a multirun in one process trains each job on one device, got {trainer.world_size}; add "
+            "hydra/launcher=local, or set trainer.devices=1."
         )
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import EXIT_CRASH, InputError, RunEnded
+from brcd_lightning.launcher import ProcessLauncher
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 _exit_codes: list[int] = []
@@ -53,8 +54,8 @@ def main() -> None:
     except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
         # Whatever escapes the job comes from Hydra: a configuration that does not compose, a folder it cannot make.
         _refuse(explain(error, sys.argv[1:]))
-    if _exit_codes:
-        sys.exit(max(_exit_codes))
+    if codes := [*_exit_codes, *ProcessLauncher.exit_codes]:
+        sys.exit(max(codes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What runs have found, together: tables over many run folders."""
