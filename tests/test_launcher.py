@@ -100,3 +100,20 @@ def test_an_interrupted_sweep_takes_its_jobs_along(tmp_path):
 def _alive(folder):
     """Whether a job whose folder is in there still runs."""
     return subprocess.run(["pgrep", "-f", f"hydra.run.dir={folder}{os.sep}"], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_eight_jobs_at_once_share_a_teacher_and_a_store(tmp_path):
+    frozen = ["teacher.backbone.freeze=full", "student.backbone.freeze=full", "logger=wandb_offline"]
+    options = [*LOCAL, *TINY, *frozen, "hydra.launcher.jobs=8", "kd_method.alpha=0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"]
+    done = run_command(*options, "teacher.seed=0", cwd=tmp_path, timeout=500)
+    assert done.returncode == 0, done.stdout
+    assert "8 of 8 jobs have results" in done.stdout
+    assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 1
+    trained = list((tmp_path / "sweep").glob("*/checkpoints/teacher/best.ckpt"))
+    assert len(trained) == 1
+    built = [path for path in (tmp_path / "sweep").glob("*/console.log") if "View store: ready" in path.read_text()]
+    assert len(built) <= 2  # the teacher's features with the student's, by the one that trained
+    for job in range(8):
+        runs = list((tmp_path / "sweep" / str(job) / "wandb").glob("offline-run-*"))
+        assert len(runs) == (2 if trained[0].parts[-4] == str(job) else 1)
