@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from brcd_lightning.files import atomic_path, sha256_of, write_text
+from brcd_lightning.files import atomic_path, remove_temporaries, sha256_of, write_text
 
 
 def test_replaces_the_target_and_leaves_nothing_else(tmp_path):
@@ -55,3 +55,11 @@ def test_files_follow_the_umask(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_temporaries_of_the_killed_are_removed(tmp_path):
+    kept = tmp_path / "a.txt"
+    write_text(kept, "a")
+    (tmp_path / ".a.txt.x1.tmp.txt").touch()
+    remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == [kept]

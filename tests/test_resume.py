@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path, splits):
 def test_a_folder_belongs_to_one_set_of_options(tmp_path):
     config = {"bits": 16, "kd_method": {"alpha": 0.8}, "resume": "never"}
     claim(tmp_path, config)
-    claim(tmp_path, config | {"resume": "auto"})
+    claim(tmp_path, config | {"resume": "auto", "data": {"num_workers": 2}})
     with pytest.raises(InputError, match=r"holds a run with kd_method.alpha=0.8, this one has 0.7"):
         claim(tmp_path, config | {"kd_method": {"alpha": 0.7}})
     (tmp_path / CONFIG).write_text("{")
@@ -190,7 +190,8 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
             process.kill()
         process.communicate()
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
-    assert not list((tmp_path / "killed").rglob("*.tmp*"))
+    assert not list((tmp_path / "killed" / "run").rglob(".*.tmp*"))
+    assert list((tmp_path / "killed" / "run").glob("metrics/*/metrics_before_*.csv"))  # nothing logged is lost
     process = started(tmp_path / "killed", "resume=auto")
     assert process.wait() == 0  # a finished run is not run again
 

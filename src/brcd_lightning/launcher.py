@@ -24,11 +24,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from brcd_lightning.errors import InputError, require_positive, require_positive_int
+from brcd_lightning.errors import EXIT_PREEMPTED, InputError, require_positive, require_positive_int
 
 STATUS = "sweep_status.json"
 LOG = "console.log"
 _TIMED_OUT = 124
+_GRACE_S = 30
 # What a data-parallel run leaves in the environment, and its children would take for their own.
 _OF_A_RUN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
@@ -89,19 +90,26 @@ class ProcessLauncher(Launcher):
         for number, overrides in zip(numbers, job_overrides, strict=True):
             self._note(number, state="waiting", overrides=list(overrides))
         self._say(f"{len(job_overrides)} jobs, {self.jobs} at once; sweep folder: {self._sweep_dir}")
+        configs = [self._config(*job) for job in zip(numbers, job_overrides, strict=True)]
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                return list(pool.map(self._run, numbers, job_overrides))
-            except BaseException:
+                return list(pool.map(self._run, numbers, job_overrides, configs))
+            except BaseException:  # jobs have sessions of their own: no signal to this process reaches them
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self._processes):
-                    _end(process)
+                    _stop(process)
                 raise
+            finally:
+                signal.signal(signal.SIGTERM, before)
 
-    def _run(self, number: int, overrides: Sequence[str]) -> JobReturn:
+    def _config(self, number: int, overrides: Sequence[str]) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
+        return config
+
+    def _run(self, number: int, overrides: Sequence[str], config: DictConfig) -> JobReturn:
         folder = self._sweep_dir / config.hydra.sweep.subdir
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "brcd_lightning.train", *overrides]
@@ -123,6 +131,7 @@ class ProcessLauncher(Launcher):
             try:
                 code = process.wait(self.timeout_s)
             except subprocess.TimeoutExpired:
+                _stop(process)
                 code = _TIMED_OUT
             _end(process)
             self._processes.discard(process)
@@ -161,6 +170,15 @@ class ProcessLauncher(Launcher):
     def _say(self, text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Asks a job to end, so that it writes a checkpoint, and ends it when it does not."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+    _end(process)
 
 
 def _end(process: subprocess.Popen) -> None:

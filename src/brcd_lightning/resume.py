@@ -16,7 +16,9 @@ from brcd_lightning.errors import InputError, RunEnded, require_non_negative
 from brcd_lightning.files import write_text
 
 CONFIG = "config.json"
-_MAY_DIFFER = ("resume", "checkpoint_every_s", "dry_run", "logger", "output_dir")
+_MAY_DIFFER = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
+_MAY_DIFFER += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
+_MAY_DIFFER += ("trainer.enable_", "trainer.log_every_n_steps")
 
 
 class ResumePoint(L.Callback):
@@ -98,7 +100,7 @@ def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
         InputError: naming the first option that differs from those of the run that the folder holds.
     """
     path = run_dir / CONFIG
-    options = {key: value for key, value in _flat(config).items() if key.partition(".")[0] not in _MAY_DIFFER}
+    options = {key: value for key, value in _flat(config).items() if not key.startswith(_MAY_DIFFER)}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from brcd_lightning.checkpoints import load_network
 from brcd_lightning.config import build
 from brcd_lightning.data.manifest import write_manifest
 from brcd_lightning.errors import InputError, RunEnded
-from brcd_lightning.files import write_text
+from brcd_lightning.files import remove_temporaries, write_text
 from brcd_lightning.gallery import save_gallery
 from brcd_lightning.job import Job, build_job, plan
 from brcd_lightning.loggers import close_loggers
@@ -44,6 +44,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device li
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen backbones are
+warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
 warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # metrics of gathered codes are the same everywhere
 
@@ -199,8 +200,11 @@ def _report(
 
 def _clear(job: Job) -> None:
     """Takes the folder of the run: removes what an earlier one left there unless it is to be continued."""
-    for stale in job.run_dir.rglob(".*.tmp*"):  # of a process that was killed while writing
-        stale.unlink(missing_ok=True)
+    for folder in (job.run_dir, *job.run_dir.glob("checkpoints/*")):
+        remove_temporaries(folder)
+    for metrics in job.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
+        earlier = len(list(metrics.parent.iterdir()))
+        metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
     outcome = [job.run_dir / name for name in (DONE, RESULTS)]
     if job.cfg.resume != "auto":
         outcome += [job.run_dir / CONFIG, *job.run_dir.glob("checkpoints/*/resume.ckpt")]

@@ -20,6 +20,7 @@ from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_ne
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.errors import EXIT_PREEMPTED, RunEnded
+from brcd_lightning.files import remove_temporaries
 from brcd_lightning.fingerprint import transform
 from brcd_lightning.job import Job, make_trainer
 from brcd_lightning.loggers import LogContext, close_loggers
@@ -50,6 +51,7 @@ def teacher_stage(job: Job) -> None:
         if _agreed(job, path.is_file()):
             load_network(path, job.teacher, architecture, "teacher")
         else:
+            remove_temporaries(path.parent)
             _train_teacher(job)
 
 
