@@ -123,7 +123,7 @@ def test_a_failed_run_in_an_old_folder_leaves_no_old_outcome(finished, tmp_path)
     assert run_command(*TINY, *place, cwd=folder).returncode == 0
     assert (tmp_path / "here" / "DONE").exists()
     (tmp_path / "here" / "checkpoints" / "student" / "best.ckpt").unlink()
-    (tmp_path / "here" / "checkpoints" / "student" / "last.ckpt").unlink()
+    (tmp_path / "here" / "checkpoints" / "student" / "resume.ckpt").unlink()
     (tmp_path / "here" / "checkpoints" / "student").rmdir()
     (tmp_path / "here" / "checkpoints" / "student").write_text("in the way")
     assert run_command(*TINY, *place, cwd=folder).returncode != 0
