@@ -34,20 +34,19 @@ def centred(teacher):
     return teacher
 
 
-def make_trainer(tmp_path, epochs=1, module=None, **options):
-    callbacks = [TeacherCodesCallback(tmp_path, {})] if isinstance(module, DistillationModule) else []
+def make_trainer(tmp_path, epochs=1, module=None, callbacks=(), **options):
+    own = [TeacherCodesCallback(tmp_path, {})] if isinstance(module, DistillationModule) else []
     return L.Trainer(
         max_epochs=epochs,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         deterministic=True,
-        callbacks=callbacks,
+        callbacks=[*own, *callbacks],
         plugins=[AtomicCheckpointIO()],
-        **{"accelerator": "cpu", **options},
+        **{"accelerator": "cpu", "enable_checkpointing": False, **options},
     )
 
 

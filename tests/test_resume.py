@@ -10,15 +10,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from brcd_lightning.callbacks import TeacherCodesCallback
-from brcd_lightning.checkpoints import AtomicCheckpointIO
 from brcd_lightning.distillation.crd import CRD
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.modules import DistillationModule
 from brcd_lightning.resume import CONFIG, ResumePoint, claim
 from conftest import TINY, make_datamodule, make_network
-from test_modules import make_teacher
+from test_modules import make_teacher, make_trainer
 
 EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
 
@@ -50,20 +48,8 @@ def train(folder, splits, every_s=0.0, step=None):
     L.seed_everything(0, verbose=False)
     module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
     best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
-    trainer = L.Trainer(
-        max_epochs=EPOCHS,
-        accelerator="cpu",
-        deterministic=True,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        check_val_every_n_epoch=2,
-        plugins=[AtomicCheckpointIO()],
-        callbacks=[best, TeacherCodesCallback(folder, {}), AskedToEnd(step), point],
-        default_root_dir=folder,
-    )
+    options = {"check_val_every_n_epoch": 2, "enable_checkpointing": True, "default_root_dir": folder}
+    trainer = make_trainer(folder, EPOCHS, module, [best, AskedToEnd(step), point], **options)
     data = make_datamodule(splits)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if point.path.exists() else None)
@@ -98,16 +84,7 @@ def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
     steps = []
     for callbacks in ([Stop()], []):
         module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
-        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = L.Trainer(
-            max_epochs=EPOCHS,
-            accelerator="cpu",
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            callbacks=[TeacherCodesCallback(tmp_path, {}), *callbacks, point],
-            default_root_dir=tmp_path,
-            **options,
-        )
+        trainer = make_trainer(tmp_path, EPOCHS, module, [*callbacks, point])
         trainer.fit(module, datamodule=make_datamodule(splits), ckpt_path=str(point.path) if steps else None)
         steps.append(trainer.global_step)
     assert steps == [STEPS, STEPS]
@@ -121,15 +98,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path, splits):
                 next(pl_module.network.hashing_model.head.parameters()).fill_(float("nan"))
 
     module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        limit_val_batches=0,
-        callbacks=[Broken(), point],
-        enable_checkpointing=False,
-        **options,
-    )
+    trainer = make_trainer(tmp_path, 1, module, [Broken(), point], limit_val_batches=0)
     with pytest.raises(RunEnded, match="the loss became nan in epoch 0; lower the learning rate"):
         trainer.fit(module, datamodule=make_datamodule(splits))
     assert not point.path.exists()

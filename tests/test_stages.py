@@ -20,7 +20,7 @@ SMALL = [option for option in TINY if option != "trainer=debug"]
 @pytest.mark.slow
 def test_torchrun_starts_the_processes_of_a_run(tmp_path):
     epochs = ["teacher.max_epochs=1", "student.max_epochs=2", "hydra.run.dir=run"]
-    launch = ["--nproc-per-node=2", "--master-port=29541", "-m", "brcd_lightning.train"]
+    launch = ["--standalone", "--nproc-per-node=2", "-m", "brcd_lightning.train"]
     for stage in ("all", "student"):  # the second time the teacher is there
         options = [*SMALL, *TWO, *epochs, f"stage={stage}"]
         done = run_command(*launch, *options, cwd=tmp_path, module="torch.distributed.run", env=ENVIRONMENT)

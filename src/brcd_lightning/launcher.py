@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -76,6 +77,7 @@ class ProcessLauncher(Launcher):
             self._slots.put(list(gpus[number * gpus_per_job : (number + 1) * gpus_per_job]) if slots else None)
         self._processes: set[subprocess.Popen] = set()
         self._status: dict[int, dict[str, Any]] = {}
+        self._noting = Lock()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
@@ -142,7 +144,9 @@ class ProcessLauncher(Launcher):
             self.exit_codes.append(abs(code))
         what = f"ended after {self.timeout_s} s" if code == _TIMED_OUT else f"failed with exit code {code}"
         self._say(f"#{number} {f'{what}, see {folder / LOG}' if code else f'finished in {seconds} s'}")
-        value = None if code else _watched_metric(folder, config)
+        from brcd_lightning.results import recorded_metric  # noqa: PLC0415 (as in `_note`)
+
+        value = None if code else recorded_metric(folder, config.paradigm.monitor)
         # Completed also when it failed: Hydra would drop the results of all others.
         return JobReturn(
             overrides=list(overrides),
@@ -164,8 +168,9 @@ class ProcessLauncher(Launcher):
     def _note(self, number: int, **facts: Any) -> None:
         from brcd_lightning.files import write_text  # noqa: PLC0415 (Hydra imports this file for every command)
 
-        self._status[number] = self._status.get(number, {"job": number}) | facts
-        write_text(self._sweep_dir / STATUS, json.dumps(list(self._status.values()), indent=1) + "\n")
+        with self._noting:  # or an older state could be written last
+            self._status[number] = self._status.get(number, {"job": number}) | facts
+            write_text(self._sweep_dir / STATUS, json.dumps(list(self._status.values()), indent=1) + "\n")
 
     def _say(self, text: str) -> None:
         sys.stdout.write(text + "\n")
@@ -186,11 +191,3 @@ def _end(process: subprocess.Popen) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _watched_metric(folder: Path, config: DictConfig) -> float | None:
-    from brcd_lightning.results import RESULTS, read_results  # noqa: PLC0415
-
-    if not (folder / RESULTS).exists():  # stage=teacher or stage=student
-        return None
-    return read_results(folder)["metrics"][config.paradigm.monitor.replace("val/", "test/")]

@@ -105,6 +105,16 @@ def read_results(run_dir: Path) -> dict[str, Any]:
     return results
 
 
+def test_metric(monitor: str) -> str:
+    """The test metric of a validation metric that chooses the epoch."""
+    return monitor.replace("val/", "test/")
+
+
+def recorded_metric(run_dir: Path, monitor: str) -> float | None:
+    """What a finished run reached in the test metric of `monitor`; None if it tested nothing (a stage alone)."""
+    return read_results(run_dir)["metrics"][test_metric(monitor)] if (run_dir / RESULTS).exists() else None
+
+
 def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Writes packed codes and labels of both sides, for later figures and for building an index."""
     tensors = {}

@@ -29,7 +29,16 @@ from brcd_lightning.gallery import save_gallery
 from brcd_lightning.job import Job, build_job, plan
 from brcd_lightning.loggers import close_loggers
 from brcd_lightning.modules import DistillationModule
-from brcd_lightning.results import DONE, RESULTS, make_results, read_results, results_table, save_codes, write_results
+from brcd_lightning.results import (
+    DONE,
+    RESULTS,
+    make_results,
+    recorded_metric,
+    results_table,
+    save_codes,
+    test_metric,
+    write_results,
+)
 from brcd_lightning.resume import CONFIG, claim
 from brcd_lightning.stages import datamodule, is_rank_zero, say, student_stage, teacher_stage
 
@@ -56,7 +65,7 @@ def run(cfg: DictConfig) -> float | None:
         The watched test metric (what a sweep compares), None when nothing was tested.
     """
     if _has_finished(cfg):
-        return _recorded_metric(cfg)
+        return recorded_metric(_run_dir(), cfg.paradigm.monitor)
     job = build_job(cfg)
     say(plan(job))
     if cfg.dry_run:
@@ -96,17 +105,8 @@ def _has_finished(cfg: DictConfig) -> bool:
     return True
 
 
-def _recorded_metric(cfg: DictConfig) -> float | None:
-    run_dir = _run_dir()
-    return read_results(run_dir)["metrics"][_watched(cfg)] if (run_dir / RESULTS).exists() else None
-
-
 def _run_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir).resolve()
-
-
-def _watched(cfg: DictConfig) -> str:
-    return cfg.paradigm.monitor.replace("val/", "test/")
 
 
 def _run_stages(job: Job) -> float | None:
@@ -150,7 +150,7 @@ def _run_stages(job: Job) -> float | None:
     if is_rank_zero():
         best = trainer.checkpoint_callback.best_model_score
         _report(job, module, metrics, timings, trainer.current_epoch, about, best)
-    return metrics[_watched(cfg)]
+    return metrics[test_metric(cfg.paradigm.monitor)]
 
 
 def _load_student(job: Job) -> dict[str, Any]:

@@ -116,8 +116,9 @@ def _fit(job: Job, trainer: L.Trainer, module: HashingModule, data: HashingDataM
     """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network."""
     L.seed_everything(seed, workers=True, verbose=False)
     (point,) = (callback for callback in trainer.callbacks if isinstance(callback, ResumePoint))
+    resumes = job.cfg.resume == "auto" and point.path.exists()
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if point.path.exists() else None)
+        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if resumes else None)
     except SIGTERMException as error:
         raise RunEnded(
             f"asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir={job.run_dir}.",
