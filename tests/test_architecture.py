@@ -43,6 +43,7 @@ ALLOWED = {
     "resume": {"lightning"},
     "sweep": {"hydra", "omegaconf"},
     "launcher": {"hydra", "omegaconf"},
+    "slurm": {"hydra", "omegaconf"},
     "report": set(),
     "train": {"hydra", "omegaconf"},
 }
@@ -57,7 +58,7 @@ FLOORS = [
     {"callbacks", "config", "strategies", "resume"},
     {"job"},
     {"stages"},
-    {"run", "sweep", "launcher"},
+    {"run", "sweep", "launcher", "slurm"},
     {"train", "data/check", "data/preview"},
 ]
 

@@ -166,6 +166,8 @@ def command(action: Callable[[DictConfig], None], overrides: Sequence[str]) -> i
 
 def explain(error: Exception, arguments: Iterable[str]) -> str:
     """One line for a configuration that does not compose: the key path and the closest known one."""
+    if isinstance(error.__cause__, InputError):  # of a launcher, which Hydra builds
+        return str(error.__cause__)
     text = str(error)
     arguments = list(arguments)
     if text.startswith("Config group override must be"):

@@ -17,8 +17,10 @@ class InputError(ValueError):
 EXIT_CRASH, EXIT_PREEMPTED = 1, 143
 
 
-class RunEnded(Exception):
+class RunEnded(BaseException):
     """A run that ends before its time for a reason outside of the program, or because its numbers are no numbers.
+
+    No `Exception`: what handles errors on the way lets it pass.
 
     Args:
         message: one line for the user.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.files import sha256_of
 from brcd_lightning.fingerprint import architecture, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.strategies import cluster, require_processes
 from brcd_lightning.view_store import ViewStore
 
 
@@ -134,10 +135,12 @@ def build_job(cfg: DictConfig) -> Job:
     """
     _check_checkpoints(cfg)
     trainer = make_trainer(cfg, logger=False, enable_checkpointing=False)
-    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+    require_processes(trainer)
+    hydra = HydraConfig.get()
+    if trainer.world_size > 1 and hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "slurm":
         raise InputError(
             f"a multirun in one process trains each job on one device, got {trainer.world_size}; add "
-            "hydra/launcher=local, or set trainer.devices=1."
+            "hydra/launcher=local (or slurm), or set trainer.devices=1."
         )
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     splits = build(cfg.dataset)
@@ -176,7 +179,7 @@ def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
             )
 
 
-def make_trainer(cfg: DictConfig, **arguments: Any) -> L.Trainer:
+def make_trainer(cfg: DictConfig, plugins: Sequence[Any] = (), **arguments: Any) -> L.Trainer:
     """Builds the configured trainer.
 
     Raises:
@@ -186,7 +189,7 @@ def make_trainer(cfg: DictConfig, **arguments: Any) -> L.Trainer:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     accelerator = {"accelerator": device} if cfg.trainer.accelerator == "auto" else {}
     try:
-        trainer = build(cfg.trainer, **accelerator, **arguments)
+        trainer = build(cfg.trainer, plugins=[*plugins, *cluster()], **accelerator, **arguments)
     except InputError:
         raise
     except (RuntimeError, ImportError, ValueError, TypeError, AssertionError, MisconfigurationException) as error:

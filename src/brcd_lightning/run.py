@@ -39,7 +39,7 @@ from brcd_lightning.results import (
     test_metric,
     write_results,
 )
-from brcd_lightning.resume import CONFIG, claim
+from brcd_lightning.resume import CONFIG, claim, end_when_asked
 from brcd_lightning.stages import datamodule, is_rank_zero, say, student_stage, teacher_stage
 
 if not torch.cuda.is_available():
@@ -54,6 +54,7 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen backbones are
 warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # `require_processes` knows better
 warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # metrics of gathered codes are the same everywhere
 
@@ -64,6 +65,7 @@ def run(cfg: DictConfig) -> float | None:
     Returns:
         The watched test metric (what a sweep compares), None when nothing was tested.
     """
+    end_when_asked(_run_dir())
     if _has_finished(cfg):
         return recorded_metric(_run_dir(), cfg.paradigm.monitor)
     job = build_job(cfg)
@@ -79,9 +81,9 @@ def run(cfg: DictConfig) -> float | None:
             raise RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).") from error
         raise
     finally:
-        if exit_code:
-            _end_processes(job)
         close_loggers(exit_code)
+        if exit_code:  # after the loggers: Lightning kills this process soon after those that it started end
+            _end_processes(job)
     say(f"Teacher: {job.teacher_path}\nResults are in {job.run_dir}")
     if is_rank_zero():
         write_text(job.run_dir / DONE, "")  # the last act: a run without it did not finish

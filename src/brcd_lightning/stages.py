@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -19,13 +20,12 @@ from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
-from brcd_lightning.errors import EXIT_PREEMPTED, RunEnded
 from brcd_lightning.files import remove_temporaries
 from brcd_lightning.fingerprint import transform
 from brcd_lightning.job import Job, make_trainer
 from brcd_lightning.loggers import LogContext, close_loggers
 from brcd_lightning.modules import DistillationModule, HashingModule
-from brcd_lightning.resume import ResumePoint
+from brcd_lightning.resume import ResumePoint, asked_to_end
 
 
 def say(text: str) -> None:
@@ -120,10 +120,9 @@ def _fit(job: Job, trainer: L.Trainer, module: HashingModule, data: HashingDataM
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if resumes else None)
     except SIGTERMException as error:
-        raise RunEnded(
-            f"asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir={job.run_dir}.",
-            EXIT_PREEMPTED,
-        ) from error
+        if not is_rank_zero():
+            sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
+        raise asked_to_end(job.run_dir) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.strategy.barrier()

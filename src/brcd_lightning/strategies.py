@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
+import lightning as L
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from brcd_lightning.errors import require_positive
+from brcd_lightning.errors import InputError, require_positive
 
 
 def data_parallel(timeout_s: float = 300) -> DDPStrategy:
@@ -18,3 +22,49 @@ def data_parallel(timeout_s: float = 300) -> DDPStrategy:
     """
     require_positive("trainer.strategy.timeout_s", timeout_s)
     return DDPStrategy(timeout=timedelta(seconds=timeout_s))
+
+
+def cluster() -> list[SLURMEnvironment]:
+    """Trainer plugins for a process that SLURM started.
+
+    Lightning would requeue the job itself, with checkpoints of its own, and take them for those of any later stage.
+    """
+    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
+
+
+def require_processes(trainer: L.Trainer) -> None:
+    """Refuses another number of processes than the trainer counts on: they would leave out data, or do work twice.
+
+    Raises:
+        InputError: saying how many there are and how many are asked for.
+    """
+    asked = trainer.world_size
+    starter, count = _started()
+    if starter == "srun" and not count:
+        if asked > 1:
+            raise InputError(f"trainer asks for {asked} processes, and SLURM starts them: put srun before the command.")
+        return
+    if starter and (count != asked or rank_zero_only.rank >= asked):
+        raise InputError(
+            f"{starter} says that this is process {rank_zero_only.rank} of {count}, but trainer.devices and "
+            f"trainer.num_nodes ask for {asked}; give both the same number (trainer=ddp for several), or unset "
+            "variables that another run left."
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    try:
+        if environment is not None:
+            environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+    except ValueError as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _started() -> tuple[str, int]:
+    """What has started this process and how many with it, as the environment says; nothing if Lightning starts them."""
+    if TorchElasticEnvironment.detect():
+        return "torchrun", int(os.environ["WORLD_SIZE"])
+    if SLURMEnvironment.detect():
+        return "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", 0))  # 0: in a batch script, but not by srun
+    if "LOCAL_RANK" in os.environ:
+        return "LOCAL_RANK", int(os.environ.get("WORLD_SIZE", 1))
+    return "", 0

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import EXIT_CRASH, InputError, RunEnded
 from brcd_lightning.launcher import ProcessLauncher
+from brcd_lightning.slurm import SlurmLauncher
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
 _exit_codes: list[int] = []
@@ -48,13 +49,16 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     try:
         _job()
+    except RunEnded as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the run has no DONE file\n")
         sys.exit(EXIT_INTERRUPTED)
     except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
         # Whatever escapes the job comes from Hydra: a configuration that does not compose, a folder it cannot make.
         _refuse(explain(error, sys.argv[1:]))
-    if codes := [*_exit_codes, *ProcessLauncher.exit_codes]:
+    if codes := [*_exit_codes, *ProcessLauncher.exit_codes, *SlurmLauncher.exit_codes]:
         sys.exit(max(codes))
 
 

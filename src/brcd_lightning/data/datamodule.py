@@ -13,6 +13,7 @@ from brcd_lightning.data.extras import Extras, class_positive, quarter_turns
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
+from brcd_lightning.data.workers import serve
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 
 ANCHOR_VIEWS = ("clean", "aug")
@@ -217,6 +218,7 @@ class HashingDataModule(L.LightningDataModule):
             sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, seen),
             drop_last=True,
             num_workers=self.num_workers,
+            worker_init_fn=serve,
             generator=torch.Generator(),  # or every pass would draw from the stream that objectives draw from
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -231,6 +233,7 @@ class HashingDataModule(L.LightningDataModule):
             batch_size=self.eval_batch_size,
             sampler=ShardSampler(len(dataset), *self._place()),
             num_workers=self.num_workers,
+            worker_init_fn=serve,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )

@@ -15,6 +15,7 @@ from brcd_lightning.data.extras import class_positive, quarter_turns
 from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
+from brcd_lightning.data.workers import serve
 from brcd_lightning.errors import InputError
 from brcd_lightning.feature_store import FeatureStore, PartWriter
 from brcd_lightning.store_parts import TURNS, Part, parts_of
@@ -113,7 +114,11 @@ def fill(
             bar.advance(task, (part.items - sum(map(len, todo))) * part.rows)
             images = PartImages(splits, transforms, seed, part, todo)
             loader = DataLoader(
-                images, batch_size=None, num_workers=min(num_workers, len(todo)), pin_memory=torch.cuda.is_available()
+                images,
+                batch_size=None,
+                num_workers=min(num_workers, len(todo)),
+                worker_init_fn=serve,
+                pin_memory=torch.cuda.is_available(),
             )
             for number, inputs in loader:
                 if isinstance(inputs, InputError):

@@ -1,7 +1,0 @@
-"""Where Hydra looks for launchers: ``hydra/launcher=local``."""
-
-from brcd_lightning import launcher
-
-
-class LocalLauncher(launcher.ProcessLauncher):
-    """See `launcher.ProcessLauncher`."""
