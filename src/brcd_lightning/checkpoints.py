@@ -28,8 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
         """Writes `checkpoint` to `path`."""
-        with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)  # given a path, it would not say why it cannot write
 
     def load_checkpoint(self, path: str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint with ``weights_only=True``, whatever is asked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,20 +18,38 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
     A failure or a kill leaves an older `target` untouched; the temporary file of a failure is removed. Being in
     the same folder, the rename never crosses a file system.
+
+    Raises:
+        OSError: naming `target`, also where a library that writes has its own words for a full disk.
     """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{target.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    target, temporary = Path(target), None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{target.suffix}")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp files are private, ordinary files follow the umask
         os.replace(temporary, target)
+    except Exception as error:
+        number = _os_error(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _os_error(error: BaseException) -> int | None:
+    """The number of the operating system's error behind one, None if there is none."""
+    for one in (error, error.__context__):  # torch hides it in the context
+        if isinstance(one, OSError):
+            return one.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors tells it in its text
+    return int(found.group(1)) if found else None
 
 
 def remove_temporaries(folder: Path) -> None:

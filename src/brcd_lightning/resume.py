@@ -136,6 +136,7 @@ def end_when_asked(run_dir: Path) -> None:
     def end(*_: object) -> None:
         if os.getpid() != process:  # a child that has not come to handlers of its own
             os._exit(EXIT_PREEMPTED)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out already
         raise asked_to_end(run_dir)
 
     signal.signal(signal.SIGTERM, end)

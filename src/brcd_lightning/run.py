@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
 import os
@@ -55,8 +56,10 @@ warnings.filterwarnings("ignore", message=".*is smaller than the logging interva
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen backbones are
 warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
 warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # `require_processes` knows better
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
 warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # metrics of gathered codes are the same everywhere
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -80,6 +83,15 @@ def run(cfg: DictConfig) -> float | None:
         if job.trainer.world_size > 1 and ("gloo" in str(error).lower() or isinstance(error, dist.DistError)):
             raise RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).") from error
         raise
+    except OSError as error:
+        places = (job.run_dir, Path(cfg.output_dir).resolve())
+        ours = error.filename and any(Path(error.filename).is_relative_to(place) for place in places)
+        if not ours and error.errno not in DISK_FULL:
+            raise
+        raise InputError(
+            f"{error.filename or job.run_dir} cannot be written: {error.strerror}; make room or choose another folder, "
+            "then continue with resume=auto."
+        ) from error
     finally:
         close_loggers(exit_code)
         if exit_code:  # after the loggers: Lightning kills this process soon after those that it started end

@@ -113,6 +113,7 @@ class _Task:
             return self._function(cfg)
         except SystemExit as ended:
             if received and callable(requeue):
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which SLURM sends to a job that is queued again
                 requeue(*received[0])  # does not return, in the first process
             elif ended.code == EXIT_PREEMPTED:
                 raise  # cancelled, or pre-empted: then SLURM itself queues it again

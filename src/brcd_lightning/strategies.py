@@ -64,7 +64,7 @@ def _started() -> tuple[str, int]:
     if TorchElasticEnvironment.detect():
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if SLURMEnvironment.detect():
-        return "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", 0))  # 0: in a batch script, but not by srun
+        return "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # 0: in a batch script, but not by srun
     if "LOCAL_RANK" in os.environ:
-        return "LOCAL_RANK", int(os.environ.get("WORLD_SIZE", 1))
+        return "LOCAL_RANK", int(os.environ.get("WORLD_SIZE", "1"))
     return "", 0
