@@ -1,12 +1,18 @@
+import multiprocessing
 import os
 import pickle
+import tempfile
+import time
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, read_architecture, read_tensors, save_network
 from brcd_lightning.errors import InputError
-from brcd_lightning.files import sha256_of
+from brcd_lightning.files import remove_temporaries, sha256_of
 from conftest import make_network
 
 ARCHITECTURE = {"bits": 16, "backbone": {"name": "small"}}
@@ -90,3 +96,41 @@ def test_an_unwritable_folder_is_an_error_not_a_silence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         AtomicCheckpointIO().save_checkpoint({}, str(tmp_path / "file" / "model.ckpt"))
+
+
+def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    """Also where the system's temporary folder is on another file system, through which Lightning would write."""
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    target, kills = tmp_path / "resume.ckpt", 0
+
+    def write():
+        torch.set_num_threads(1)  # threads do not survive a fork
+        for version in count():
+            AtomicCheckpointIO().save_checkpoint({"w": torch.full((3_000_000,), version)}, str(target))
+
+    for _ in range(14):
+        process = multiprocessing.get_context("fork").Process(target=write)
+        process.start()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if target.exists() and _half_written(tmp_path):
+                break
+        process.kill()
+        process.join()
+        kills += any(tmp_path.glob(".*.tmp*"))
+        weights = AtomicCheckpointIO().load_checkpoint(str(target))["w"]
+        assert (weights == weights[0]).all()
+        remove_temporaries(tmp_path)  # as every run does at its start
+        assert list(tmp_path.iterdir()) == [target]
+    assert kills >= 7  # the others were between two writes
+    assert not list(elsewhere.iterdir())
+    elsewhere.rmdir()
+
+
+def _half_written(folder):
+    for path in folder.glob(".*.tmp*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size > 1_000_000:
+                return True
+    return False

@@ -1,9 +1,13 @@
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from brcd_lightning.files import atomic_path, remove_temporaries, sha256_of, write_text
 
@@ -41,6 +45,35 @@ def test_a_kill_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
+
+
+def _save_with_torch(path):
+    with path.open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(400_000)),
+        lambda path: save_file({"a": torch.zeros(100_000)}, path),
+        _save_with_torch,
+    ],
+    ids=["bytes", "safetensors", "torch"],
+)
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, write):
+    target = tmp_path / "a.bin"
+    write_text(target, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as error, atomic_path(target) as temporary:
+            write(temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(target))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_files_follow_the_umask(tmp_path):

@@ -113,6 +113,11 @@ def test_eight_jobs_at_once_share_a_teacher_and_a_store(tmp_path):
     assert len(trained) == 1
     built = [path for path in (tmp_path / "sweep").glob("*/console.log") if "View store: ready" in path.read_text()]
     assert len(built) <= 2  # the teacher's features with the student's, by the one that trained
+    alone = run_command(*TINY, *frozen[:2], "kd_method.alpha=0.8", "teacher.seed=0", "output_dir=alone", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    (expected,) = (tmp_path / "alone").glob("runs/*/results.json")
+    found = json.loads((tmp_path / "sweep" / "7" / "results.json").read_text())
+    assert found["metrics"] == json.loads(expected.read_text())["metrics"]  # as if it had run alone
     for job in range(8):
         runs = list((tmp_path / "sweep" / str(job) / "wandb").glob("offline-run-*"))
         assert len(runs) == (2 if trained[0].parts[-4] == str(job) else 1)

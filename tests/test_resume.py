@@ -1,5 +1,7 @@
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from brcd_lightning.distillation.crd import CRD
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.modules import DistillationModule
-from brcd_lightning.resume import CONFIG, ResumePoint, claim
+from brcd_lightning.resume import CONFIG, ResumePoint, claim, end_when_asked
 from conftest import TINY, make_datamodule, make_network
 from test_modules import make_teacher, make_trainer
 
@@ -22,14 +24,14 @@ EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
 
 
 class AskedToEnd(L.Callback):
-    """What Lightning's signal handler does when SIGTERM arrives, in a chosen step."""
+    """SIGTERM arrives in a chosen step."""
 
     def __init__(self, step):
         self.step = step
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
-            trainer._signal_connector.received_sigterm = True
+            signal.raise_signal(signal.SIGTERM)
 
 
 def make_module(splits):
@@ -43,14 +45,14 @@ def make_module(splits):
     return DistillationModule(network, make_teacher(), method, "clean", 1e-2, 20, {"bits": 16})
 
 
-def train(folder, splits, every_s=0.0, step=None):
+def train(folder, splits, every_s=0.0, step=None, **loaders):
     """Trains from the resume point of a folder, if there is one; returns the state at the end, None if interrupted."""
     L.seed_everything(0, verbose=False)
     module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
     best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
     options = {"check_val_every_n_epoch": 2, "enable_checkpointing": True, "default_root_dir": folder}
     trainer = make_trainer(folder, EPOCHS, module, [best, AskedToEnd(step), point], **options)
-    data = make_datamodule(splits)
+    data = make_datamodule(splits, **loaders)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if point.path.exists() else None)
     except SIGTERMException:
@@ -70,10 +72,19 @@ def straight(tmp_path_factory):
 @pytest.mark.parametrize("step", range(EPOCHS * STEPS))
 def test_a_run_asked_to_end_in_any_step_continues_as_if_it_had_not_been(tmp_path, splits, straight, step, every_s):
     assert train(tmp_path, splits, every_s, step) is None
-    resumed = train(tmp_path, splits, every_s)
+    assert_equal(train(tmp_path, splits, every_s), straight)
+
+
+def assert_equal(resumed, straight):
     assert resumed.keys() == straight.keys()
     for name, value in straight.items():
         assert torch.equal(resumed[name], value), name
+
+
+@pytest.mark.slow
+def test_a_run_continues_with_another_number_of_loader_workers(tmp_path, splits, straight):
+    assert train(tmp_path, splits, step=EPOCHS * STEPS // 2 + 1, num_workers=2) is None
+    assert_equal(train(tmp_path, splits, num_workers=1), straight)
 
 
 def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
@@ -90,18 +101,47 @@ def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
     assert steps == [STEPS, STEPS]
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path, splits):
+@pytest.mark.parametrize(("every", "seen"), [(2, 2), (50, STEPS)])
+def test_a_loss_that_is_no_number_ends_the_run_soon(tmp_path, splits, every, seen):
     class Broken(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, *_):
-            pl_module.learning_rate = 0
             with torch.no_grad():
                 next(pl_module.network.hashing_model.head.parameters()).fill_(float("nan"))
 
     module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
-    trainer = make_trainer(tmp_path, 1, module, [Broken(), point], limit_val_batches=0)
-    with pytest.raises(RunEnded, match="the loss became nan in epoch 0; lower the learning rate"):
+    trainer = make_trainer(tmp_path, 2, module, [Broken(), point], limit_val_batches=0, log_every_n_steps=every)
+    with pytest.raises(RunEnded, match=f"the loss became nan by step {seen}, in epoch 0; lower the learning rate"):
         trainer.fit(module, datamodule=make_datamodule(splits))
+    assert trainer.global_step == seen
     assert not point.path.exists()
+
+
+def test_outside_of_a_training_sigterm_ends_a_run_at_once(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        end_when_asked(tmp_path)
+        with pytest.raises(RunEnded, match=f"resume=auto and hydra.run.dir={tmp_path}") as ended:
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.exit_code == 143
+        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_test_ends_at_once_too(tmp_path, splits):
+    class Asked(L.Callback):
+        def on_test_batch_start(self, *_):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        end_when_asked(tmp_path)
+        module = make_module(splits)
+        trainer = make_trainer(tmp_path, module=module, callbacks=[Asked(), ResumePoint(tmp_path / "resume.ckpt", 0)])
+        with pytest.raises(RunEnded):
+            trainer.test(module, datamodule=make_datamodule(splits), verbose=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_folder_belongs_to_one_set_of_options(tmp_path):
@@ -127,11 +167,12 @@ LONGER = [
 ]
 
 
-def started(folder, *options):
+def started(folder, *options, **variables):
     """A run that has printed its plan and begins its first stage."""
     command = [sys.executable, "-m", "brcd_lightning.train", *LONGER, "output_dir=.", "hydra.run.dir=run", *options]
     folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | variables, **pipes)
     for line in process.stdout:
         if line.startswith("Results go to"):
             break
@@ -185,9 +226,11 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
 
 
 @pytest.mark.slow
-def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path):
+@pytest.mark.parametrize("moment", ["", "run/checkpoints/student/resume.ckpt"])
+def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, moment):
     process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000")
-    while not list(tmp_path.glob("run/checkpoints/student/resume.ckpt")):
+    while moment and not list(tmp_path.glob(moment)):
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
     process.terminate()
     text = process.communicate()[0]

@@ -1,6 +1,8 @@
 """The command as a user runs it, in a subprocess."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -204,6 +206,24 @@ def test_later_mistakes_end_in_one_line_too(tmp_path, arguments, message):
     assert not list((tmp_path / "outputs").rglob("DONE"))
 
 
+def test_a_full_disk_ends_a_run_in_one_line(tmp_path):
+    limited = ["bash", "-c", 'ulimit -f 30; exec "$@"', "bash", sys.executable, "-m", "brcd_lightning.train"]
+    command = [*limited, *TINY, "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert_one_line(done)
+    assert f"{tmp_path}/run/checkpoints/teacher/best.ckpt cannot be written: File too large" in done.stderr
+    assert not list(tmp_path.rglob("DONE")) + list(tmp_path.rglob("*.ckpt")) + list(tmp_path.rglob(".*.tmp*"))
+
+
+def test_a_checkpoint_folder_that_cannot_be_ends_a_run_in_one_line(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "teacher").write_text("in the way")
+    done = run_command(*TINY, "hydra.run.dir=run", cwd=tmp_path)
+    assert_one_line(done)
+    assert f"{tmp_path}/run/checkpoints/teacher" in done.stderr
+    assert not list(tmp_path.rglob("DONE"))
+
+
 def test_a_corrupt_image_is_named_and_skipped_on_request(tmp_path):
     for part, count in (("train", 20), ("test", 2)):
         for name in ("cat", "dog"):
@@ -318,7 +338,8 @@ def test_two_jobs_started_together_train_one_teacher(tmp_path):
 @pytest.mark.slow
 def test_two_processes_finish_together(tmp_path):
     ddp = ["trainer=debug", "trainer.devices=2", "+trainer.strategy=ddp"]
-    done = run_command(*TINY, *ddp, cwd=tmp_path, env={"GLOO_SOCKET_IFNAME": "lo"})
+    uneven = ["dataset.num_classes=3"]  # 15 queries, 105 images to search
+    done = run_command(*TINY, *ddp, *uneven, cwd=tmp_path, env={"GLOO_SOCKET_IFNAME": "lo"})
     assert done.returncode == 0, done.stderr
     (run_dir,) = [path.parent for path in (tmp_path / "outputs" / "runs").glob("*/results.json")]
     assert (run_dir / "DONE").exists()
@@ -326,6 +347,6 @@ def test_two_processes_finish_together(tmp_path):
     (teacher,) = (tmp_path / "outputs" / "teachers").glob("*/teacher.safetensors")
     student = run_dir / "student.safetensors"
     alone = ["stage=test", f"student.checkpoint={student}", f"teacher.checkpoint={teacher}"]
-    done = run_command(*TINY, *alone, "output_dir=single", cwd=tmp_path)
+    done = run_command(*TINY, *uneven, *alone, "output_dir=single", cwd=tmp_path)
     (path,) = (tmp_path / "single" / "runs").glob("*/results.json")
     assert json.loads(path.read_text())["metrics"] == results["metrics"]
