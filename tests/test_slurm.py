@@ -115,8 +115,8 @@ def test_a_job_out_of_time_continues_in_its_folder(tmp_path):
     pytest.importorskip(PLUGIN)
     small = [option for option in TINY if option != "trainer=debug"]
     options = ["-m", *small, "trainer=cpu", "trainer.enable_progress_bar=false", "data.num_workers=1", "resume=auto"]
-    options += ["teacher.max_epochs=1", "teacher.seed=0", "student.max_epochs=300", "student.patience=300"]
-    options += ["student.check_val_every=30"]
+    options += ["teacher.max_epochs=1", "teacher.seed=0", "student.max_epochs=40", "student.patience=40"]
+    options += ["student.check_val_every=2"]
     launch = ["hydra/launcher=slurm", "hydra.launcher.name=drill", "hydra.launcher.timeout_min=10"]
     command = [sys.executable, "-m", "brcd_lightning.train", *options, *launch, "hydra.sweep.dir=sweep", "seed=0,1"]
     with (tmp_path / "text").open("w") as text:

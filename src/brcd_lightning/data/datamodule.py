@@ -163,15 +163,17 @@ class HashingDataModule(L.LightningDataModule):
         self.anchor_view = anchor_view
         self.seed = seed
         self.extras = extras
-        self._steps_seen = 0  # of an interrupted epoch
+        self._epoch, self._steps_seen = 0, 0  # where the first pass over the training images begins
 
     def state_dict(self) -> dict[str, int]:
-        """How far into the epoch training is."""
-        return {"steps": self.trainer.fit_loop.epoch_loop.batch_progress.current.completed}
+        """How far training is; behind the last step of an epoch, the next one begins."""
+        steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        epochs, steps = divmod(steps, self.trainer.num_training_batches)
+        return {"epoch": self.trainer.current_epoch + epochs, "steps": steps}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues behind those steps; those of a whole epoch are no part of the next one."""
-        self._steps_seen = state_dict["steps"] % self.steps_per_epoch()
+        """Continues there."""
+        self._epoch, self._steps_seen = state_dict["epoch"], state_dict["steps"]
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch; the last incomplete batch is dropped."""
@@ -215,7 +217,7 @@ class HashingDataModule(L.LightningDataModule):
             self.train_dataset(),
             collate_fn=self.collate,
             batch_size=batch_size,
-            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, seen),
+            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, self._epoch, seen),
             drop_last=True,
             num_workers=self.num_workers,
             worker_init_fn=serve,

@@ -37,16 +37,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: of the permutations.
         rank: this process.
         world_size: number of processes; up to ``world_size - 1`` images sit out an epoch.
+        epoch: of the first pass. Loader workers begin it before Lightning says which one it is.
         seen: how many of this process's positions the first pass leaves out, because an interrupted epoch had them.
     """
 
-    def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1, seen: int = 0) -> None:
+    def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1, epoch: int = 0, seen: int = 0) -> None:
         self.size = size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.epoch = epoch
         self.seen = seen
-        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
