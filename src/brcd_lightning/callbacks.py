@@ -17,6 +17,7 @@ from torch import Tensor
 
 from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
 from brcd_lightning.files import atomic_path
+from brcd_lightning.media import log_clusters
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
 
@@ -82,7 +83,8 @@ class TeacherCodesCallback(L.Callback):
     It runs at fit start, also on resume, for every method that asks anything of the teacher: images under the
     evaluation transform, teacher in eval mode; clean anchors then need no teacher any more. The method clusters and
     masks the codes (rank 0; the other ranks receive the result). What it returns is written to
-    ``teacher_codes.safetensors``; its scalars are logged.
+    ``teacher_codes.safetensors``, with codes of one view of each image where the method compares with views; its
+    scalars are logged.
 
     Args:
         run_dir: folder of the run.
@@ -101,6 +103,7 @@ class TeacherCodesCallback(L.Callback):
         if not method.needs:
             return
         codes, labels = self._encode_training_images(trainer, pl_module)
+        views = self._encode_views(trainer, pl_module) if "teacher_view" in method.needs else {}
         given = labels if "training_labels" in method.needs else None  # labels reach no other method
         kept: dict[str, Tensor] = method.prepare(codes, given) if trainer.is_global_zero else {}
         buffers = trainer.strategy.broadcast({name: value.cpu() for name, value in method.named_buffers()})
@@ -109,7 +112,8 @@ class TeacherCodesCallback(L.Callback):
             setattr(method.get_submodule(parent), leaf, value.to(pl_module.device))
         pl_module.training_codes = codes.to(pl_module.device)
         if trainer.is_global_zero:
-            self._write(kept, codes)
+            self._write(kept, {"codes": codes, **views})
+            log_clusters(trainer.loggers, kept)
             scalars = {f"teacher/{name}": value.item() for name, value in kept.items() if value.ndim == 0}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=0)
@@ -123,7 +127,20 @@ class TeacherCodesCallback(L.Callback):
             table.update(batch.index, module.teacher.encode(batch.image), batch.label)
         return table.compute()
 
-    def _write(self, kept: Mapping[str, Tensor], codes: Tensor) -> None:
-        tensors = {name: value.cpu().contiguous() for name, value in kept.items()} | {"codes": codes}
+    def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
+        """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
+
+        An epoch leaves out the images that fill no batch; ``view_index`` says which are there.
+        """
+        table = CodeTable().to(module.device)
+        loader = trainer.datamodule.train_dataloader()
+        for batch in track(loader, "Encoding views", transient=True, disable=not trainer.is_global_zero):
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            table.update(batch.index, module.teacher.encode(batch.second), batch.index)
+        codes, index = table.compute()
+        return {"view_codes": codes, "view_index": index}
+
+    def _write(self, *parts: Mapping[str, Tensor]) -> None:
+        tensors = {name: value.cpu().contiguous() for part in parts for name, value in part.items()}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})
