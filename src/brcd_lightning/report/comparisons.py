@@ -32,21 +32,22 @@ def _pivots(records: Records, name: str, title: str, across: str) -> list[Table]
         groups.setdefault(tuple(cell.first.row[key] for key in fixed), []).append(cell)
     several = len(groups) > 1
     return [
-        _pivot(records, f"{name}_{number + 1}" if several else name, f"{title}: {_described(cells[0])}", across, cells)
+        _pivot(
+            records, f"{name}_{number + 1}" if several else name, f"{title}: {_fixed(cells[0], across)}", across, cells
+        )
         for number, cells in enumerate(groups.values())
     ]
 
 
-def _described(cell: Cell) -> str:
+def _fixed(cell: Cell, across: str) -> str:
+    """What all columns of a table share."""
     run = cell.first
-    return f"{run.row['hashing_model']}, {run.pair}"
+    return f"{run.row['hashing_model' if across == 'dataset' else 'dataset']}, {run.pair}"
 
 
 def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence[Cell]) -> Table:
     columns = list(dict.fromkeys((cell.first.row[across], cell.first.row["bits"]) for cell in cells))
     columns.sort(key=lambda column: (str(column[0]), column[1]))
-    if across != "dataset":
-        title += f", {cells[0].first.row['dataset']}"
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
     cut = sorted({cell.first.results["metric_protocol"]["k"] for cell in cells})

@@ -70,7 +70,7 @@ class Table:
 
     def csv(self) -> str:
         """Means, standard deviations and counts in columns of their own, at full precision."""
-        numeric = [any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))]
+        numeric = self._numeric()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         heads = [
@@ -86,6 +86,10 @@ class Table:
                     cells += [value or "", *([""] * 2 * is_number)]
             writer.writerow(cells)
         return text.getvalue()
+
+    def _numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
+        return [any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))]
 
     def latex(self) -> str:
         """A ``tabular`` with booktabs rules."""
@@ -106,12 +110,14 @@ class Table:
         """A ``<table>`` whose cells carry what they are sorted by."""
         styles = {BEST: ("<b>", "</b>"), SECOND: ("<u>", "</u>"), "": ("", "")}
         heads = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in self.columns)
+        numeric = self._numeric()
         body = []
         for row in self.rows:
             cells: list[str] = []
-            for value in row:
-                key = f' class="number" data-key="{value.mean!r}"' if isinstance(value, Number) else ""
-                cells.append(f"<td{key}>{_styled(value, styles, lambda v: escape(_text(v)))}</td>")
+            for value, is_number in zip(row, numeric, strict=True):
+                key = f' data-key="{value.mean!r}"' if isinstance(value, Number) else ""
+                aligned = " class=number" if is_number else ""
+                cells.append(f"<td{aligned}{key}>{_styled(value, styles, lambda v: escape(_text(v)))}</td>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         note = f"<p class=note>{escape(self.note)}</p>" if self.note else ""
         return (

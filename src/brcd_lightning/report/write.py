@@ -22,6 +22,7 @@ from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 
 PAGE = "report.html"
+_SHORT = 12  # of a commit
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,12 @@ def _galleries(records: Records, folder: Path) -> list[tuple[str, Path]]:
 
 
 def _summary(records: Records, folders: Sequence[Path]) -> list[str]:
-    commits = sorted({str(run.results.get("commit")) for run in records.runs})
+    commits = sorted({str(run.results.get("commit"))[:_SHORT] for run in records.runs})
     devices = sorted({str(run.results.get("device")) for run in records.runs})
     names = ", ".join(folder.name for folder in folders)
     lines = [f"{len(records.runs)} finished runs in {len(records.cells)} cells from {names}."]
     if records.problems:
         lines.append(f"{len(records.problems)} folders or files are left out; the last section says why.")
     if records.runs:
-        lines.append(f"Runs made at commit {', '.join(commits)} on {', '.join(devices)}; report at {source_commit()}.")
-    return lines
+        lines.append(f"Runs made at commit {', '.join(commits)} on {', '.join(devices)}.")
+    return [*lines, f"Report made at commit {str(source_commit())[:_SHORT]}."]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, UnfilledError
 from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels, styled
+
+_COLUMNS = 3
 
 
 @styled
@@ -74,38 +77,76 @@ def map_by_backbones(records: Records) -> Figure:
 
 @styled
 def map_by_options(records: Records) -> Figure:
-    """Fig. 5b: mAP against each tuned option of the method with the largest grid, the other ones at their best."""
+    """Fig. 5b: mAP against each tuned option of the method with the largest grid, the other ones held.
+
+    They are held where most options have a line, and of such places where validation is best.
+    """
     cells = _largest_grid(records)
-    numbers = [cell.first.numbers for cell in cells]
-    names = [key for key in numbers[0] if len({each[key] for each in numbers}) > 1]
-    best = max(cells, key=lambda cell: (cell.validation, -cells.index(cell))).first.numbers
-    grid = _heat_map_of(cells, names)
-    figure = new_figure(
-        f"Options of {records.label(cells[0].first)}, {cells[0].first.row['bits']} bits: {cells[0].first.title}",
-        width=3.3 * (len(names) + bool(grid)),
-        height=3.4,
-    )
-    axes = panels(figure, columns=len(names) + bool(grid))
-    for panel, name in zip(axes, names, strict=False):
-        others = {key: value for key, value in best.items() if key != name}
-        line = [cell for cell in cells if all(cell.first.numbers[key] == value for key, value in others.items())]
-        line.sort(key=lambda cell: cell.first.numbers[name])
-        places = [cell.first.numbers[name] for cell in line]
-        for number, paradigm in enumerate(PARADIGMS):
-            values = [score(cell, f"map_{paradigm}") for cell in line]
-            means, spread = [v.mean for v in values if v], [v.deviation or 0.0 for v in values if v]
-            panel.errorbar(places, means, yerr=spread, capsize=2, label=paradigm.upper(), **line_look(number))
-        if places[0] > 0 and all(later / earlier >= 2 for earlier, later in pairwise(places)) and len(places) > 2:
-            panel.set_xscale("log")
-        fixed = ", ".join(f"{_short(key)} {best[key]:g}" for key in names if key != name)
-        panel.set(title=f"at {fixed}" if fixed else "", xlabel=_short(name), ylabel=_map_name(cells))
-        panel.legend()
+    held = max(cells, key=lambda cell: (len(_neighbours(cell, cells)), cell.validation)).first.numbers
+    lines = {name: _line(cells, held, name) for name in held}
+    lines = {name: line for name, line in lines.items() if len(line) > 1}
+    grid, pair = _heat_map(cells, held, list(lines))
+    count = len(lines) + bool(grid)
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    run = cells[0].first
+    title = f"Options of {records.label(run)}, {run.row['bits']} bits: {run.title}"
+    figure = new_figure(title, width=max(3.4 * columns, 6.0), height=0.4 + 3.0 * rows)
+    axes = panels(figure, rows, columns)
+    for panel, (name, line) in zip(axes, lines.items(), strict=False):
+        _draw_line(panel, name, line, {key: held[key] for key in lines if key != name})
     if grid:
-        _draw_heat_map(figure, axes[-1], grid, names)
+        _draw_heat_map(figure, axes[count - 1], grid, pair)
+    for panel in axes[count:]:
+        panel.set_axis_off()
     return figure
 
 
-def _draw_heat_map(figure: Figure, panel: Any, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
+def _draw_line(panel: Axes, name: str, line: Sequence[Cell], held: Mapping[str, float]) -> None:
+    places = [cell.first.numbers[name] for cell in line]
+    for number, paradigm in enumerate(PARADIGMS):
+        values = [score(cell, f"map_{paradigm}") for cell in line]
+        means, spread = [v.mean for v in values if v], [v.deviation or 0.0 for v in values if v]
+        panel.errorbar(places, means, yerr=spread, capsize=2, label=paradigm.upper(), **line_look(number))
+    if places[0] > 0 and len(places) > 2 and all(later / earlier >= 2 for earlier, later in pairwise(places)):
+        panel.set_xscale("log")
+    fixed = ", ".join(f"{_short(key)} {value:g}" for key, value in held.items())
+    panel.set_title(f"at {fixed}" if fixed else "", fontsize=8)
+    panel.set(xlabel=_short(name), ylabel=_map_name(line))
+    panel.legend()
+
+
+def _line(cells: Sequence[Cell], held: Mapping[str, float], *free: str) -> list[Cell]:
+    """Cells that differ from `held` in the free options only, by the first of these."""
+    fixed = {key: value for key, value in held.items() if key not in free}
+    line = [cell for cell in cells if all(cell.first.numbers[key] == value for key, value in fixed.items())]
+    return sorted(line, key=lambda cell: cell.first.numbers[free[0]])
+
+
+def _neighbours(cell: Cell, cells: Sequence[Cell]) -> set[str]:
+    """Options in which alone another cell differs from this one."""
+    own = cell.first.numbers
+    differing = [[key for key in own if other.first.numbers[key] != own[key]] for other in cells]
+    return {keys[0] for keys in differing if len(keys) == 1}
+
+
+def _heat_map(
+    cells: Sequence[Cell], held: Mapping[str, float], names: Sequence[str]
+) -> tuple[dict[tuple[float, float], float], tuple[str, ...]]:
+    """SSHP by the values of the two options with the largest complete grid, the others held; empty without one."""
+    best: tuple[dict[tuple[float, float], float], tuple[str, ...]] = ({}, ())
+    for pair in combinations(names, 2):
+        grid = {}
+        for cell in _line(cells, held, *pair):
+            if (value := score(cell, "map_sshp")) is not None:
+                grid[cell.first.numbers[pair[0]], cell.first.numbers[pair[1]]] = value.mean
+        rows, columns = ({place[side] for place in grid} for side in (0, 1))
+        if len(grid) == len(rows) * len(columns) > len(best[0]) and min(len(rows), len(columns)) > 1:
+            best = grid, pair
+    return best
+
+
+def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
     rows, columns = (sorted({place[side] for place in grid}) for side in (0, 1))
     values = [[grid[row, column] for column in columns] for row in rows]
     image = panel.imshow(values, aspect="auto", cmap="cividis", origin="lower")
@@ -119,18 +160,6 @@ def _draw_heat_map(figure: Figure, panel: Any, grid: dict[tuple[float, float], f
     panel.set(title="SSHP", xlabel=_short(names[1]), ylabel=_short(names[0]))
     panel.grid(visible=False)
     figure.colorbar(image, ax=panel)
-
-
-def _heat_map_of(cells: Sequence[Cell], names: Sequence[str]) -> dict[tuple[float, float], float]:
-    """SSHP by the values of two options; empty unless exactly two vary and all combinations are there."""
-    if len(names) != 2:
-        return {}
-    grid = {}
-    for cell in cells:
-        if (value := score(cell, "map_sshp")) is not None:
-            grid[cell.first.numbers[names[0]], cell.first.numbers[names[1]]] = value.mean
-    rows, columns = ({place[side] for place in grid} for side in (0, 1))
-    return grid if len(grid) == len(rows) * len(columns) else {}
 
 
 def _largest_grid(records: Records) -> list[Cell]:
