@@ -1,8 +1,9 @@
 import pytest
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from brcd_lightning import config
-from brcd_lightning.config import build, check
+from brcd_lightning.config import build, check, explain
 from brcd_lightning.data import datamodule
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing import base
@@ -58,3 +59,9 @@ def test_wrong_values_are_refused_before_anything_is_built(override, message):
     with pytest.raises(InputError) as error:
         check(composed([override]))
     assert message in str(error.value)
+
+
+def test_what_a_launcher_refuses_is_said_in_its_own_words():
+    error = InstantiationException("Error in call to target 'x'")
+    error.__cause__ = InputError("hydra.launcher.jobs must be a positive integer, got 0.")
+    assert explain(error, []) == "hydra.launcher.jobs must be a positive integer, got 0."

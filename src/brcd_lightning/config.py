@@ -169,6 +169,8 @@ def command(action: Callable[[DictConfig], None], overrides: Sequence[str], conf
 
 def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFIG_NAME) -> str:
     """One line for a configuration that does not compose: the key path and the closest known one."""
+    if isinstance(error.__cause__, InputError):  # of a launcher or a sweeper, which Hydra instantiates
+        return str(error.__cause__)
     text = str(error)
     arguments = list(arguments)
     if text.startswith("Config group override must be"):
