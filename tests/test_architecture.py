@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "brcd_lightning"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # Which packages outside the project a part may import at all; what is not named is free.
-HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib"}
+HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib", "optuna"}
 ALLOWED = {
     "codes": set(),
     "errors": set(),
@@ -41,7 +41,9 @@ ALLOWED = {
     "run": {"hydra", "omegaconf"},
     "stages": {"lightning"},
     "resume": {"lightning"},
+    "study": {"optuna"},
     "sweep": {"hydra", "omegaconf"},
+    "tuning": {"hydra", "omegaconf", "optuna"},
     "launcher": {"hydra", "omegaconf"},
     "report": {"matplotlib"},
     "report/figures": {"matplotlib", "sklearn"},
@@ -57,10 +59,10 @@ FLOORS = [
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},
     {"modules", "gallery", "results", "report", "fingerprint", "loggers", "media", "view_store"},
-    {"callbacks", "config", "strategies", "resume"},
+    {"callbacks", "config", "strategies", "resume", "study"},
     {"job"},
     {"stages"},
-    {"run", "sweep", "launcher"},
+    {"run", "sweep", "launcher", "tuning"},
     {"train", "latency", "data/check", "data/preview"},
 ]
 

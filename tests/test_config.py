@@ -50,6 +50,7 @@ def test_unknown_options_name_the_known_ones():
         ("teacher.backbone=null", "teacher.backbone must be a group of options, got None"),
         ("student.head=foo", "student.head must be one of linear, mlp, got 'foo'"),
         ("student.max_epochs=0", "student.max_epochs must be a positive integer, got 0"),
+        ("trial=-1", "trial must be an integer of at least 0, got -1"),
         ("anchor_view=raw", "anchor_view must be one of clean, aug, got 'raw'"),
         ("+bitz=3", "unknown key 'bitz'. Did you mean 'bits'?"),
         ("+student.lerning_rate=3", "unknown key 'student.lerning_rate'. Did you mean 'student.learning_rate'?"),

@@ -1,4 +1,4 @@
-"""Callbacks: the teacher's codes clustered and masked at fit start, watching for collapse, the progress bar."""
+"""Callbacks: teacher codes clustered and masked at fit start, reports of a trial, watching for collapse, progress."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
 
-from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
-from brcd_lightning.files import atomic_path
+from brcd_lightning.errors import (
+    EXIT_PRUNED,
+    InputError,
+    RunEnded,
+    require_bool,
+    require_positive,
+    require_unit_interval,
+)
+from brcd_lightning.files import atomic_path, write_text
 from brcd_lightning.media import log_clusters
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
+from brcd_lightning.results import PRUNED
 
 _SECONDS_PER_DRAWING = 0.5
 
@@ -144,3 +152,39 @@ class TeacherCodesCallback(L.Callback):
         tensors = {name: value.cpu().contiguous() for part in parts for name, value in part.items()}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})
+
+
+class TrialReport(L.Callback):
+    """Reports what a trial reaches in each validation to its search, and ends the run when the trial is pruned.
+
+    The first process does, for all of its run. ``PRUNED`` in the folder of the run says that it was.
+
+    Args:
+        run_dir: folder of the run, in that of the search.
+        number: of the trial.
+        monitor: the watched metric.
+    """
+
+    def __init__(self, run_dir: Path, number: int, monitor: str) -> None:
+        self.run_dir, self.number, self.monitor = run_dir, number, monitor
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports, and raises in all processes if this is the end."""
+        end = trainer.strategy.broadcast(self._report(trainer) if trainer.is_global_zero else None)
+        if end is not None:
+            raise end
+
+    def _report(self, trainer: L.Trainer) -> RunEnded | InputError | None:
+        """What ends the run here, if anything does."""
+        from brcd_lightning.study import report  # noqa: PLC0415 (needs an extra)
+
+        value, epochs = trainer.callback_metrics[self.monitor].item(), trainer.current_epoch + 1
+        try:
+            goes_on = report(self.run_dir.parent, self.number, value, epochs)
+        except (RunEnded, InputError) as error:
+            return error
+        if goes_on:
+            return None
+        write_text(self.run_dir / PRUNED, "")
+        reason = f"pruned after epoch {epochs}: its best {self.monitor} is below the median of other trials."
+        return RunEnded(reason, EXIT_PRUNED)

@@ -109,6 +109,8 @@ def check(cfg: DictConfig) -> None:
         if seed >= 2**32:
             raise InputError(f"{key} must be below 2^32, got {seed}.")
     require_choice("anchor_view", cfg.anchor_view, ANCHOR_VIEWS)
+    if cfg.trial is not None:
+        require_non_negative_int("trial", cfg.trial)
 
 
 def _check_keys(cfg: DictConfig) -> None:

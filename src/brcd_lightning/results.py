@@ -21,6 +21,7 @@ from brcd_lightning.files import atomic_path, source_commit, write_text
 SCHEMA_VERSION = 2
 RESULTS = "results.json"
 DONE = "DONE"
+PRUNED = "PRUNED"
 _PASSING = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
 _PASSING += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
 _PASSING += ("trainer.enable_", "trainer.log_every_n_steps")

@@ -33,6 +33,7 @@ from brcd_lightning.metrics import bootstrap_intervals
 from brcd_lightning.modules import DistillationModule
 from brcd_lightning.results import (
     DONE,
+    PRUNED,
     RESULTS,
     make_results,
     recorded_metric,
@@ -76,6 +77,9 @@ def run(cfg: DictConfig) -> float | None:
     try:
         metric = _run_stages(job)
         exit_code = 0
+    except RunEnded as error:
+        exit_code = error.exit_code
+        raise
     except RuntimeError as error:
         if job.trainer.world_size > 1 and ("gloo" in str(error).lower() or isinstance(error, dist.DistError)):
             raise RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).") from error
@@ -210,7 +214,7 @@ def _clear(job: Job) -> None:
     for metrics in job.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
         earlier = len(list(metrics.parent.iterdir()))
         metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
-    outcome = [job.run_dir / name for name in (DONE, RESULTS)]
+    outcome = [job.run_dir / name for name in (DONE, PRUNED, RESULTS)]
     if job.cfg.resume != "auto":
         outcome += [job.run_dir / CONFIG, *job.run_dir.glob("checkpoints/*/resume.ckpt")]
     for path in outcome:

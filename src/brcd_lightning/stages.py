@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback
+from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback, TrialReport
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
@@ -106,7 +106,10 @@ def datamodule(job: Job, stage: str) -> HashingDataModule:
 
 def student_stage(job: Job, module: DistillationModule, data: HashingDataModule, about: Mapping[str, Any]) -> L.Trainer:
     """Trains and saves the student unless only a test is asked for; returns the trainer that also tests."""
-    trainer = _trainer(job, "student", job.cfg.paradigm.monitor, [TeacherCodesCallback(job.run_dir, about)])
+    callbacks: list[L.Callback] = [TeacherCodesCallback(job.run_dir, about)]
+    if job.cfg.trial is not None:
+        callbacks.append(TrialReport(job.run_dir, job.cfg.trial, job.cfg.paradigm.monitor))
+    trainer = _trainer(job, "student", job.cfg.paradigm.monitor, callbacks)
     if job.cfg.stage == "test":
         return trainer
     log_files(trainer.loggers, [*_stores(job), _teacher_file(job)], used=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results import results_table
 
 SUMMARY = "summary.csv"
+TRIALS = "study.csv"
 
 
 def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
@@ -33,7 +35,7 @@ def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
 
 
 def summarise(sweep_dir: Path) -> None:
-    """Prints the table of a sweep, writes it to ``summary.csv``, and names the jobs without results."""
+    """Prints the table of a sweep, writes it to ``summary.csv``, names jobs without results; of a search, the best."""
     console = Console(soft_wrap=True)
     runs, missing = collect(sweep_dir)
     if runs:
@@ -42,6 +44,24 @@ def summarise(sweep_dir: Path) -> None:
     for reason in missing:
         console.print(f"No results: {reason}")
     console.print(f"{len(runs)} of {len(runs) + len(missing)} jobs have results; sweep folder: {sweep_dir}")
+    if (sweep_dir / TRIALS).exists():
+        console.print(_best_trial(sweep_dir / TRIALS), markup=False, highlight=False)
+
+
+def _best_trial(path: Path) -> str:
+    """The best trial of a search so far, and the command that repeats it."""
+    with path.open(encoding="utf-8", newline="") as file:
+        trials = list(csv.DictReader(file))
+    states = Counter(trial["state"] for trial in trials)
+    ended = ", ".join(f"{count} {state}" for state, count in states.items())
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    if not complete:
+        return f"No best trial: {ended or 'none yet'}"
+    best = max(complete, key=lambda trial: float(trial["validation"]))
+    return (
+        f"Best trial: #{best['trial']}, validation {float(best['validation']):.4f} ({ended}; {path})\n"
+        f"python -m brcd_lightning.train {best['overrides']}"
+    )
 
 
 def _write_csv(path: Path, runs: Sequence[Run]) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.results import DONE, RESULTS, lasting_options, read_results
+from brcd_lightning.results import DONE, PRUNED, RESULTS, lasting_options, read_results
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
@@ -160,8 +160,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if it did not finish, or its results are missing, damaged or of another program.
     """
-    if not (folder / RESULTS).exists() and not (folder / DONE).exists():
-        raise InputError(f"{folder} did not finish")
+    if not (folder / DONE).exists():
+        raise InputError(f"{folder} was pruned" if (folder / PRUNED).exists() else f"{folder} did not finish")
     results = read_results(folder)
     for part in ("row", "method", "metrics", "fingerprints", "metric_protocol", "config", "sizes"):
         if not isinstance(results.get(part), dict):
@@ -170,8 +170,6 @@ def read_run(folder: Path) -> Run:
         key for key in (*SETTING, "kd_method", "paradigm", "profile", "bits", "seed") if key not in results["row"]
     ]:
         raise InputError(f"{folder / RESULTS} has no {missing[0]!r} in its row; it is not the record of a run.")
-    if not (folder / DONE).exists():
-        raise InputError(f"{folder} did not finish")
     return Run(folder, results)
 
 
