@@ -19,7 +19,7 @@ from brcd_lightning.results import DONE, PRUNED, RESULTS, lasting_options, read_
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
 PARADIGMS = ("sshp", "ashp")
-_UNTOLD = ("dataset.root", "trainer.", "stage", "teacher.checkpoint", "student.checkpoint", "collapse.")
+_UNTOLD = ("dataset.root", "trainer.", "stage", "trial", "teacher.checkpoint", "student.checkpoint", "collapse.")
 CODES, TEACHER_CODES = "codes.safetensors", "teacher_codes.safetensors"
 
 
