@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast drill-kill lint format clean clean-cache clean-outputs
+.PHONY: help install demo report-demo test test-fast drill-kill lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -20,6 +20,16 @@ install: $(STAMP)  ## Create .venv with the project and its tools
 
 demo: $(STAMP)  ## Train a teacher, distil with BRCD and without, search with both
 	$(BIN)/python -m brcd_lightning.train --multirun kd_method=none,brcd
+
+REPORT_GRID = $(BIN)/python -m brcd_lightning.train -m hydra/launcher=local hydra.launcher.jobs=2 resume=auto \
+	teacher.max_epochs=10 student.max_epochs=10 hydra.sweep.dir=outputs/small_grid
+report-demo: $(STAMP)  ## Run a small grid and see its report: every table and figure, in minutes
+	$(REPORT_GRID)/methods kd_method=none,kl,sp,brcd bits=16,32 seed=0,1
+	$(REPORT_GRID)/options kd_method.alpha=0.6,0.8,0.9 kd_method.delta=0.2,0.4,0.6
+	$(REPORT_GRID)/hashing kd_method=none,brcd hashing_model=greedyhash
+	$(REPORT_GRID)/backbones kd_method=none,brcd backbone@teacher.backbone=small
+	$(BIN)/python -m brcd_lightning.latency output_dir=outputs/small_grid
+	$(BIN)/python -m brcd_lightning.report outputs/small_grid --out outputs/small_grid_report
 
 test: $(STAMP)  ## Lint and run all tests
 	$(BIN)/ruff check .

@@ -4,11 +4,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 
-from brcd_lightning.callbacks import CollapseMonitor, StageProgressBar
+from brcd_lightning.callbacks import CollapseMonitor, StageProgressBar, TrialReport
 from brcd_lightning.clusters import bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.none import NoDistillation
+from brcd_lightning.errors import EXIT_PRUNED, InputError, RunEnded
+from brcd_lightning.study import report
 from conftest import make_datamodule, network_input
 from test_modules import distillation, make_trainer
+from test_study import finish, study_in
 
 
 def test_fit_start_clusters_the_clean_training_codes(tmp_path, splits):
@@ -82,3 +85,33 @@ def test_methods_that_need_no_codes_cost_nothing(tmp_path, splits):
     make_trainer(tmp_path, module=module).fit(module, datamodule=make_datamodule(splits))
     assert len(module.training_codes) == 0
     assert not (tmp_path / "teacher_codes.safetensors").exists()
+
+
+@pytest.mark.parametrize("others", [0.0, 1.0])
+def test_a_trial_reports_every_validation_and_ends_when_it_is_pruned(tmp_path, splits, others):
+    study = study_in(tmp_path, startup_trials=1)
+    number, _ = study.ask()
+    for epoch in (1, 2, 3):
+        report(tmp_path, number, others, epoch)
+    finish(tmp_path, number, others)
+    study.settle()
+    number, _ = study.ask()
+    run_dir = tmp_path / str(number)
+    module = distillation(NoDistillation())
+    trainer = make_trainer(tmp_path, epochs=3, callbacks=[TrialReport(run_dir, number, "val/map_sshp")])
+    if others:
+        with pytest.raises(RunEnded, match="pruned after epoch 2: its best val/map_sshp is below the median") as ended:
+            trainer.fit(module, datamodule=make_datamodule(splits))
+        assert ended.value.exit_code == EXIT_PRUNED == 0
+    else:
+        trainer.fit(module, datamodule=make_datamodule(splits))
+    assert (run_dir / "PRUNED").exists() == bool(others)
+    (trial,) = study._study.get_trials()[number:]
+    assert list(trial.intermediate_values) == ([1, 2] if others else [1, 2, 3])
+    assert trial.intermediate_values[trial.last_step] == trainer.callback_metrics["val/map_sshp"].item()
+
+
+def test_a_trial_without_its_search_ends(tmp_path, splits):
+    trainer = make_trainer(tmp_path, callbacks=[TrialReport(tmp_path / "3", 3, "val/map_sshp")])
+    with pytest.raises(InputError, match="trial=3 is for hydra/sweeper=search to set"):
+        trainer.fit(distillation(NoDistillation()), datamodule=make_datamodule(splits))

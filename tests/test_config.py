@@ -1,8 +1,9 @@
 import pytest
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from brcd_lightning import config
-from brcd_lightning.config import build, check
+from brcd_lightning.config import build, check, explain
 from brcd_lightning.data import datamodule
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing import base
@@ -49,6 +50,7 @@ def test_unknown_options_name_the_known_ones():
         ("teacher.backbone=null", "teacher.backbone must be a group of options, got None"),
         ("student.head=foo", "student.head must be one of linear, mlp, got 'foo'"),
         ("student.max_epochs=0", "student.max_epochs must be a positive integer, got 0"),
+        ("trial=-1", "trial must be an integer of at least 0, got -1"),
         ("anchor_view=raw", "anchor_view must be one of clean, aug, got 'raw'"),
         ("+bitz=3", "unknown key 'bitz'. Did you mean 'bits'?"),
         ("+student.lerning_rate=3", "unknown key 'student.lerning_rate'. Did you mean 'student.learning_rate'?"),
@@ -58,3 +60,9 @@ def test_wrong_values_are_refused_before_anything_is_built(override, message):
     with pytest.raises(InputError) as error:
         check(composed([override]))
     assert message in str(error.value)
+
+
+def test_what_a_launcher_refuses_is_said_in_its_own_words():
+    error = InstantiationException("Error in call to target 'x'")
+    error.__cause__ = InputError("hydra.launcher.jobs must be a positive integer, got 0.")
+    assert explain(error, []) == "hydra.launcher.jobs must be a positive integer, got 0."

@@ -1,8 +1,12 @@
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
+from brcd_lightning.config import build, check
 from brcd_lightning.loggers import LogContext, close_loggers, csv_logger, wandb_logger
+from conftest import ROOT, TINY, run_command
+from test_configs import composed
 from wandb_log import read_records
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "paradigm": "sshp"}
@@ -50,3 +54,26 @@ def test_csv_lies_in_the_run_folder(tmp_path, stage):
 
 def test_closing_nothing_is_fine():
     close_loggers()
+
+
+SWEEP = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "wandb" / "sweep.yaml"), resolve=False)
+
+
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_the_options_of_the_wandb_sweep_are_ours(end):
+    cfg = composed([f"{key}={ends[end]}" for key, ends in SWEEP["parameters"].items()])
+    check(cfg)
+    assert build(cfg.kd_method).alpha == SWEEP["parameters"]["kd_method.alpha"][end]
+    assert SWEEP["metric"] == {"name": cfg.paradigm.monitor, "goal": "maximize"}
+
+
+@pytest.mark.slow
+def test_a_run_of_the_wandb_sweep_logs_its_metric(tmp_path):
+    before, module, *fixed = SWEEP["command"][2:]  # the first two start Python
+    assert (before, module, SWEEP["command"][-1]) == ("-m", "${program}", "${args_no_hyphens}")
+    options = [*fixed[:-1], *(f"{key}={ends['min']}" for key, ends in SWEEP["parameters"].items())]
+    done = run_command(*options, *TINY, cwd=tmp_path, module=SWEEP["program"])
+    assert done.returncode == 0, done.stderr
+    records = [record for folder in tmp_path.rglob("offline-run-*") for record in read_records(folder)]
+    logged = {item.key or "".join(item.nested_key) for record in records for item in record.history.item}
+    assert SWEEP["metric"]["name"] in logged

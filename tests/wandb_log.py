@@ -1,6 +1,7 @@
 """Reads an offline wandb run: a LevelDB log (7-byte head, 32 KiB blocks) of protobuf records."""
 
 import struct
+import time
 from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
@@ -10,6 +11,16 @@ FIRST_OR_MIDDLE = (2, 3)
 
 
 def read_records(folder: Path) -> list[Record]:
+    """All records of a run that has ended; wandb's own process may still be writing the last of them."""
+    for _ in range(600):
+        records = _read(folder)
+        if any(record.HasField("exit") for record in records):
+            return records
+        time.sleep(0.05)
+    raise TimeoutError(f"{folder} has no exit record")
+
+
+def _read(folder: Path) -> list[Record]:
     (file,) = folder.glob("run-*.wandb")
     data, records, parts, position = file.read_bytes(), [], b"", 7
     while position + 7 <= len(data):

@@ -1,4 +1,4 @@
-"""Callbacks: the teacher's codes clustered and masked at fit start, watching for collapse, the progress bar."""
+"""Callbacks: teacher codes clustered and masked at fit start, reports of a trial, watching for collapse, progress."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
 
-from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
-from brcd_lightning.files import atomic_path
+from brcd_lightning.errors import (
+    EXIT_PRUNED,
+    InputError,
+    RunEnded,
+    require_bool,
+    require_positive,
+    require_unit_interval,
+)
+from brcd_lightning.files import atomic_path, write_text
+from brcd_lightning.media import log_clusters
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.modules import DistillationModule
+from brcd_lightning.results import PRUNED
 
 _SECONDS_PER_DRAWING = 0.5
 
@@ -82,7 +91,8 @@ class TeacherCodesCallback(L.Callback):
     It runs at fit start, also on resume, for every method that asks anything of the teacher: images under the
     evaluation transform, teacher in eval mode; clean anchors then need no teacher any more. The method clusters and
     masks the codes (rank 0; the other ranks receive the result). What it returns is written to
-    ``teacher_codes.safetensors``; its scalars are logged.
+    ``teacher_codes.safetensors``, with codes of one view of each image where the method compares with views; its
+    scalars are logged.
 
     Args:
         run_dir: folder of the run.
@@ -101,6 +111,7 @@ class TeacherCodesCallback(L.Callback):
         if not method.needs:
             return
         codes, labels = self._encode_training_images(trainer, pl_module)
+        views = self._encode_views(trainer, pl_module) if "teacher_view" in method.needs else {}
         given = labels if "training_labels" in method.needs else None  # labels reach no other method
         kept: dict[str, Tensor] = method.prepare(codes, given) if trainer.is_global_zero else {}
         buffers = trainer.strategy.broadcast({name: value.cpu() for name, value in method.named_buffers()})
@@ -109,7 +120,8 @@ class TeacherCodesCallback(L.Callback):
             setattr(method.get_submodule(parent), leaf, value.to(pl_module.device))
         pl_module.training_codes = codes.to(pl_module.device)
         if trainer.is_global_zero:
-            self._write(kept, codes)
+            self._write(kept, {"codes": codes, **views})
+            log_clusters(trainer.loggers, kept)
             scalars = {f"teacher/{name}": value.item() for name, value in kept.items() if value.ndim == 0}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=0)
@@ -123,7 +135,56 @@ class TeacherCodesCallback(L.Callback):
             table.update(batch.index, module.teacher.encode(batch.image), batch.label)
         return table.compute()
 
-    def _write(self, kept: Mapping[str, Tensor], codes: Tensor) -> None:
-        tensors = {name: value.cpu().contiguous() for name, value in kept.items()} | {"codes": codes}
+    def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
+        """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
+
+        An epoch leaves out the images that fill no batch; ``view_index`` says which are there.
+        """
+        table = CodeTable().to(module.device)
+        loader = trainer.datamodule.train_dataloader()
+        for batch in track(loader, "Encoding views", transient=True, disable=not trainer.is_global_zero):
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            table.update(batch.index, module.teacher.encode(batch.second), batch.index)
+        codes, index = table.compute()
+        return {"view_codes": codes, "view_index": index}
+
+    def _write(self, *parts: Mapping[str, Tensor]) -> None:
+        tensors = {name: value.cpu().contiguous() for part in parts for name, value in part.items()}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})
+
+
+class TrialReport(L.Callback):
+    """Reports what a trial reaches in each validation to its search, and ends the run when the trial is pruned.
+
+    The first process does, for all of its run. ``PRUNED`` in the folder of the run says that it was.
+
+    Args:
+        run_dir: folder of the run, in that of the search.
+        number: of the trial.
+        monitor: the watched metric.
+    """
+
+    def __init__(self, run_dir: Path, number: int, monitor: str) -> None:
+        self.run_dir, self.number, self.monitor = run_dir, number, monitor
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports, and raises in all processes if this is the end."""
+        end = trainer.strategy.broadcast(self._report(trainer) if trainer.is_global_zero else None)
+        if end is not None:
+            raise end
+
+    def _report(self, trainer: L.Trainer) -> RunEnded | InputError | None:
+        """What ends the run here, if anything does."""
+        from brcd_lightning.study import report  # noqa: PLC0415 (needs an extra)
+
+        value, epochs = trainer.callback_metrics[self.monitor].item(), trainer.current_epoch + 1
+        try:
+            goes_on = report(self.run_dir.parent, self.number, value, epochs)
+        except (RunEnded, InputError) as error:
+            return error
+        if goes_on:
+            return None
+        write_text(self.run_dir / PRUNED, "")
+        reason = f"pruned after epoch {epochs}: its best {self.monitor} is below the median of other trials."
+        return RunEnded(reason, EXIT_PRUNED)

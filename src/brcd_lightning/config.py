@@ -109,6 +109,8 @@ def check(cfg: DictConfig) -> None:
         if seed >= 2**32:
             raise InputError(f"{key} must be below 2^32, got {seed}.")
     require_choice("anchor_view", cfg.anchor_view, ANCHOR_VIEWS)
+    if cfg.trial is not None:
+        require_non_negative_int("trial", cfg.trial)
 
 
 def _check_keys(cfg: DictConfig) -> None:
@@ -137,12 +139,13 @@ def labels(cfg: DictConfig) -> dict[str, str]:
     return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
 
 
-def command(action: Callable[[DictConfig], None], overrides: Sequence[str]) -> int:
+def command(action: Callable[[DictConfig], None], overrides: Sequence[str], config_name: str = CONFIG_NAME) -> int:
     """Composes the configuration and acts on it: how the small commands run. `train` has Hydra's own main instead.
 
     Args:
         action: what to do; an `InputError` ends it in one line.
         overrides: Hydra overrides from the command line.
+        config_name: of the primary configuration.
 
     Returns:
         The exit code: 0, or 2 for a user's mistake.
@@ -151,22 +154,24 @@ def command(action: Callable[[DictConfig], None], overrides: Sequence[str]) -> i
 
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            cfg = compose(CONFIG_NAME, overrides=list(overrides))
-        check(cfg)
+            cfg = compose(config_name, overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)  # for `labels`
+        own = ("hydra", config_name)  # a command's own section is checked by the command
+        check(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in own]))
         action(cfg)
     except InputError as error:
         message = str(error)
     except (HydraException, OmegaConfBaseException) as error:
-        message = explain(error, overrides)
+        message = explain(error, overrides, config_name)
     else:
         return 0
     sys.stderr.write(f"error: {message}\n")
     return 2
 
 
-def explain(error: Exception, arguments: Iterable[str]) -> str:
+def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFIG_NAME) -> str:
     """One line for a configuration that does not compose: the key path and the closest known one."""
-    if isinstance(error.__cause__, InputError):  # of a launcher, which Hydra builds
+    if isinstance(error.__cause__, InputError):  # of a launcher or a sweeper, which Hydra instantiates
         return str(error.__cause__)
     text = str(error)
     arguments = list(arguments)
@@ -182,11 +187,11 @@ def explain(error: Exception, arguments: Iterable[str]) -> str:
             return f"{group} has no option {name!r}.{did_you_mean(name, options)} Options: {', '.join(options)}."
     if missing:
         key = missing.group(1)
-        return f"unknown key {key!r}.{_closest_key(key, arguments)}"
+        return f"unknown key {key!r}.{_closest_key(key, arguments, config_name)}"
     return " ".join(text.split())
 
 
-def _closest_key(key: str, arguments: Iterable[str]) -> str:
+def _closest_key(key: str, arguments: Iterable[str], config_name: str) -> str:
     from hydra import compose, initialize_config_dir  # noqa: PLC0415 (only on the way to an error message)
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
 
@@ -194,9 +199,9 @@ def _closest_key(key: str, arguments: Iterable[str]) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         try:
-            cfg = compose(CONFIG_NAME, overrides=groups)
+            cfg = compose(config_name, overrides=groups)
         except (HydraException, OmegaConfBaseException):
-            cfg = compose(CONFIG_NAME)
+            cfg = compose(config_name)
     keys = [key for key in _flat_keys(OmegaConf.to_container(cfg, resolve=False), "") if not key.endswith("_target_")]
     namesakes = [known for known in keys if known.rpartition(".")[2] == key]
     return f" Did you mean '{namesakes[0]}'?" if namesakes else did_you_mean(key, keys)

@@ -14,11 +14,11 @@ class InputError(ValueError):
     """
 
 
-EXIT_CRASH, EXIT_PREEMPTED = 1, 143
+EXIT_PRUNED, EXIT_CRASH, EXIT_PREEMPTED = 0, 1, 143
 
 
 class RunEnded(BaseException):
-    """A run that ends before its time for a reason outside of the program, or because its numbers are no numbers.
+    """A run that ends before its time: for a reason outside, because its numbers are no numbers, or pruned.
 
     No `Exception`: what handles errors on the way lets it pass.
 

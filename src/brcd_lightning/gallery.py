@@ -16,6 +16,7 @@ from brcd_lightning.files import atomic_path
 from brcd_lightning.metrics import relevance_of
 from brcd_lightning.search import nearest_codes
 
+GALLERY = "gallery.png"
 HIT, MISS, QUERY = "#1a9641", "#d7191c", "#404040"
 _STEP_X, _STEP_Y = 1.12, 1.42  # distance between cells of width and height 1; the rest is for the caption
 PARADIGMS = {"SSHP": ("student_query", "student_database"), "ASHP": ("student_query", "teacher_database")}
@@ -25,22 +26,25 @@ def save_gallery(
     path: Path,
     splits: Splits,
     codes: Mapping[str, tuple[Tensor, Tensor]],
+    scores: Tensor,
     title: str,
-    num_queries: int = 8,
+    num_queries: int = 9,
     top: int = 10,
 ) -> None:
-    """Writes a PNG with the same queries under SSHP and ASHP.
+    """Writes a PNG with the same queries under SSHP and ASHP: the best ones, some drawn at random, and the worst.
 
     Args:
         path: target file.
         splits: where the images are.
         codes: codes and labels by ``<encoder>_<side>``, as `DistillationModule.codes`.
+        scores: (Q,) how well each query is answered, such as its average precision.
         title: printed above the picture.
-        num_queries: rows; queries at even distances through the query split.
+        num_queries: rows, a third of each kind.
         top: results per query and paradigm.
     """
     labels = codes["student_query"][1]
-    rows = torch.linspace(0, len(labels) - 1, min(num_queries, len(labels))).round().long().unique()
+    kinds = choose_queries(scores, min(num_queries, len(labels)))
+    rows = torch.tensor(list(kinds))
     top = min(top, len(codes["student_database"][0]))
     width, height = (top + 1) * _STEP_X, len(rows) * _STEP_Y  # of one panel, in cells
     figure = Figure(figsize=(0.55 * len(PARADIGMS) * width, 0.55 * height + 0.9), dpi=130, layout="constrained")
@@ -52,8 +56,8 @@ def save_gallery(
         database_codes, database_labels = codes[database_key]
         distances, positions = nearest_codes(query_codes[rows], database_codes, top)
         relevance = relevance_of(query_labels[rows], database_labels, positions)
-        for row, query in enumerate(rows.tolist()):
-            _draw(axes, 0, row, splits.source.load(int(splits.query[query])), QUERY, "query")
+        for row, (query, kind) in enumerate(kinds.items()):
+            _draw(axes, 0, row, splits.source.load(int(splits.query[query])), QUERY, kind)
             for rank, (place, distance) in enumerate(
                 zip(positions[row].tolist(), distances[row].tolist(), strict=True)
             ):
@@ -64,6 +68,22 @@ def save_gallery(
         axes.set_axis_off()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def choose_queries(scores: Tensor, count: int) -> dict[int, str]:
+    """Positions of queries and why they are shown: ``best``, ``random`` or ``worst``; of equal scores the first ones.
+
+    Args:
+        scores: (Q,) how well each query is answered.
+        count: of queries, at most Q; a third of each kind.
+    """
+    order = scores.argsort(descending=True, stable=True).tolist()
+    third = -(-count // 3)
+    best, worst = order[:third], order[::-1][: min(third, count - third)]
+    others = [query for query in order if query not in {*best, *worst}]
+    drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))[: count - len(best) - len(worst)]
+    kinds = dict.fromkeys(best, "best") | {others[place]: "random" for place in drawn.tolist()}
+    return kinds | dict.fromkeys(reversed(worst), "worst")
 
 
 def _draw(axes: Axes, column: int, row: int, pixels: Tensor, color: str, text: str) -> None:

@@ -16,7 +16,7 @@ from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.global_batch import gather
 from brcd_lightning.hashing.base import HashNetwork, HashOutput
-from brcd_lightning.metrics import CodeTable, average_precisions_by_ties, bootstrap_intervals
+from brcd_lightning.metrics import CodeTable, average_precisions_by_ties
 from brcd_lightning.metrics.ranking import TIES
 
 SIDES = ("query", "database")
@@ -60,8 +60,8 @@ class HashingModule(L.LightningModule):
         self._epoch_sums: dict[str, Tensor] = {}
         self._epoch_steps = 0
         self._frozen_codes: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
-        self.intervals: dict[str, tuple[float, float]] = {}
-        """95 % bootstrap intervals over queries of the test metrics."""
+        self.scores: dict[str, Tensor] = {}
+        """Of each test query (Q,) float64, by test metric."""
         self.codes: dict[str, tuple[Tensor, Tensor]] = {}
         """Codes (n, b) and labels of the last evaluation, by ``<encoder>_<side>``."""
 
@@ -179,8 +179,7 @@ class HashingModule(L.LightningModule):
         for name, each in values.items():
             self.log(name, each.mean(), prog_bar=stage == "val", rank_zero_only=False)
         if stage == "test":
-            ends = bootstrap_intervals(torch.stack(list(values.values()))).tolist()
-            self.intervals = {name: (low, high) for name, (low, high) in zip(values, ends, strict=True)}
+            self.scores = values
 
 
 class DistillationModule(HashingModule):

@@ -21,6 +21,10 @@ from brcd_lightning.files import atomic_path, source_commit, write_text
 SCHEMA_VERSION = 2
 RESULTS = "results.json"
 DONE = "DONE"
+PRUNED = "PRUNED"
+_PASSING = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
+_PASSING += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
+_PASSING += ("trainer.enable_", "trainer.log_every_n_steps")
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -82,6 +86,22 @@ def make_results(
         else platform.processor() or platform.machine(),
         "config": dict(config),
     }
+
+
+def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by their full names, without those that change nothing in what a run computes.
+
+    Args:
+        config: the whole resolved configuration, plain.
+    """
+    return {key: value for key, value in _flat(config).items() if not key.startswith(_PASSING)}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:

@@ -16,11 +16,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brcd_lightning.errors import EXIT_PREEMPTED, InputError, RunEnded, require_non_negative
 from brcd_lightning.files import write_text
+from brcd_lightning.results import lasting_options
 
 CONFIG = "config.json"
-_MAY_DIFFER = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
-_MAY_DIFFER += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
-_MAY_DIFFER += ("trainer.enable_", "trainer.log_every_n_steps")
 
 
 class ResumePoint(L.Callback):
@@ -153,7 +151,7 @@ def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
         InputError: naming the first option that differs from those of the run that the folder holds.
     """
     path = run_dir / CONFIG
-    options = {key: value for key, value in _flat(config).items() if not key.startswith(_MAY_DIFFER)}
+    options = lasting_options(config)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -167,10 +165,3 @@ def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
                 f"{options.get(key)!r}; give the same options, or another hydra.run.dir."
             )
     write_text(path, json.dumps(options, indent=1, sort_keys=True) + "\n")
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

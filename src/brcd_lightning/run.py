@@ -26,12 +26,15 @@ from brcd_lightning.config import build
 from brcd_lightning.data.manifest import write_manifest
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.files import remove_temporaries, write_text
-from brcd_lightning.gallery import save_gallery
+from brcd_lightning.gallery import GALLERY, save_gallery
 from brcd_lightning.job import Job, build_job, plan
 from brcd_lightning.loggers import close_loggers
+from brcd_lightning.media import log_outcome
+from brcd_lightning.metrics import bootstrap_intervals
 from brcd_lightning.modules import DistillationModule
 from brcd_lightning.results import (
     DONE,
+    PRUNED,
     RESULTS,
     make_results,
     recorded_metric,
@@ -79,6 +82,9 @@ def run(cfg: DictConfig) -> float | None:
     try:
         metric = _run_stages(job)
         exit_code = 0
+    except RunEnded as error:
+        exit_code = error.exit_code
+        raise
     except RuntimeError as error:
         if job.trainer.world_size > 1 and ("gloo" in str(error).lower() or isinstance(error, dist.DistError)):
             raise RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).") from error
@@ -190,9 +196,10 @@ def _report(
     about: Mapping[str, Any],
     best: float | None,
 ) -> None:
+    ends = bootstrap_intervals(torch.stack(list(module.scores.values()))).tolist()
     results = make_results(
         metrics=metrics,
-        intervals=module.intervals,
+        intervals={name: (low, high) for name, (low, high) in zip(module.scores, ends, strict=True)},
         labels=job.labels,
         method=about["method"],
         uses_labels=about.get("uses_labels", False),
@@ -206,10 +213,12 @@ def _report(
     )
     save_codes(job.run_dir / "codes.safetensors", module.codes)
     title = f"{job.labels['kd_method']}, {job.cfg.bits} bits"
-    save_gallery(job.run_dir / "gallery.png", job.splits, module.codes, title=title)
+    scores = (module.scores["test/map_sshp"] + module.scores["test/map_ashp"]) / 2
+    save_gallery(job.run_dir / GALLERY, job.splits, module.codes, scores, title=title)
+    log_outcome(module.loggers, results, job.run_dir)
     write_results(job.run_dir, results)
     Console(soft_wrap=True).print(results_table([results]))
-    say(f"Gallery: {job.run_dir / 'gallery.png'}")
+    say(f"Gallery: {job.run_dir / GALLERY}")
 
 
 def _clear(job: Job) -> None:
@@ -219,7 +228,7 @@ def _clear(job: Job) -> None:
     for metrics in job.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
         earlier = len(list(metrics.parent.iterdir()))
         metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
-    outcome = [job.run_dir / name for name in (DONE, RESULTS)]
+    outcome = [job.run_dir / name for name in (DONE, PRUNED, RESULTS)]
     if job.cfg.resume != "auto":
         outcome += [job.run_dir / CONFIG, *job.run_dir.glob("checkpoints/*/resume.ckpt")]
     for path in outcome:

@@ -84,9 +84,10 @@ class SlurmLauncher(Launcher):
         return done
 
     def _has_finished(self, job: JobReturn) -> bool:
-        from brcd_lightning.results import DONE  # noqa: PLC0415 (Hydra imports this file for every command)
+        from brcd_lightning.results import DONE, PRUNED  # noqa: PLC0415 (Hydra imports this file for every command)
 
-        return self._dry_run or (Path(job.hydra_cfg.hydra.runtime.output_dir) / DONE).exists()
+        folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+        return self._dry_run or any((folder / name).exists() for name in (DONE, PRUNED))
 
 
 class _Task:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback
+from brcd_lightning.callbacks import StageProgressBar, TeacherCodesCallback, TrialReport
 from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
@@ -24,6 +24,7 @@ from brcd_lightning.files import remove_temporaries
 from brcd_lightning.fingerprint import transform
 from brcd_lightning.job import Job, make_trainer
 from brcd_lightning.loggers import LogContext, close_loggers
+from brcd_lightning.media import LoggedFile, log_files
 from brcd_lightning.modules import DistillationModule, HashingModule
 from brcd_lightning.resume import ResumePoint, asked_to_end
 
@@ -74,11 +75,14 @@ def _train_teacher(job: Job) -> None:
         optimizer=partial(build, job.cfg.optimizer),
         gathers=job.cfg.gather,
     )
-    _fit(job, _trainer(job, "teacher", "val/map", []), module, datamodule(job, "teacher"), options.seed)
-    close_loggers()
+    trainer, data = _trainer(job, "teacher", "val/map", []), datamodule(job, "teacher")
+    log_files(trainer.loggers, _stores(job), used=True)
+    _fit(job, trainer, module, data, options.seed)
     if is_rank_zero():
         about = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint, "config": job.config()["teacher"]}
         save_network(job.teacher_path, job.teacher, architecture | {"about": about})
+        log_files(trainer.loggers, [_teacher_file(job)])
+    close_loggers()
 
 
 def datamodule(job: Job, stage: str) -> HashingDataModule:
@@ -102,14 +106,31 @@ def datamodule(job: Job, stage: str) -> HashingDataModule:
 
 def student_stage(job: Job, module: DistillationModule, data: HashingDataModule, about: Mapping[str, Any]) -> L.Trainer:
     """Trains and saves the student unless only a test is asked for; returns the trainer that also tests."""
-    trainer = _trainer(job, "student", job.cfg.paradigm.monitor, [TeacherCodesCallback(job.run_dir, about)])
+    callbacks: list[L.Callback] = [TeacherCodesCallback(job.run_dir, about)]
+    if job.cfg.trial is not None:
+        callbacks.append(TrialReport(job.run_dir, job.cfg.trial, job.cfg.paradigm.monitor))
+    trainer = _trainer(job, "student", job.cfg.paradigm.monitor, callbacks)
     if job.cfg.stage == "test":
         return trainer
+    log_files(trainer.loggers, [*_stores(job), _teacher_file(job)], used=True)
     _fit(job, trainer, module, data, job.cfg.student.seed)
     if is_rank_zero():
         architecture = job.architecture("student") | {"about": about}
         save_network(job.run_dir / "student.safetensors", job.student, architecture)
     return trainer
+
+
+def _stores(job: Job) -> list[LoggedFile]:
+    """What the view stores in use hold, by their fingerprints."""
+    return [
+        LoggedFile(f"features-{path.parent.name}", "dataset", path, {"backbone": role})
+        for role, path in job.view_store.manifests.items()
+    ]
+
+
+def _teacher_file(job: Job) -> LoggedFile:
+    facts = {"fingerprint": job.teacher_id, "split": job.splits.fingerprint}
+    return LoggedFile(f"teacher-{job.teacher_id}", "model", job.teacher_path, facts)
 
 
 def _fit(job: Job, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, seed: int) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
-from brcd_lightning.errors import EXIT_CRASH, InputError, RunEnded
+from brcd_lightning.errors import EXIT_CRASH, EXIT_PREEMPTED, InputError, RunEnded
 from brcd_lightning.launcher import ProcessLauncher
 from brcd_lightning.slurm import SlurmLauncher
 
@@ -30,9 +30,11 @@ def _job(cfg: DictConfig) -> float | None:
     # Kept instead of raised: the other jobs of a multirun still run, and Hydra adds no report of its own.
     except InputError as error:
         _refuse(str(error))
-    except RunEnded as error:  # no further job either
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+    except RunEnded as error:
+        sys.stderr.write(f"{'error' if error.exit_code else 'ended early'}: {error}\n")
+        if error.exit_code == EXIT_PREEMPTED:  # no further job either
+            sys.exit(error.exit_code)
+        _exit_codes.append(error.exit_code)
     except Exception:
         traceback.print_exc()
         _exit_codes.append(EXIT_CRASH)

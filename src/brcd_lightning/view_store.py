@@ -24,7 +24,7 @@ from brcd_lightning.errors import (
     require_positive,
     require_positive_int,
 )
-from brcd_lightning.feature_store import DTYPES, FeatureStore, FeatureTable
+from brcd_lightning.feature_store import DTYPES, MANIFEST, FeatureStore, FeatureTable
 from brcd_lightning.store_parts import TURNS
 
 MODES = ("auto", "on", "off")
@@ -72,6 +72,8 @@ class ViewStore:
         self.num_workers = min(os.cpu_count() or 1, 16) if num_workers is None else num_workers
         self.folder = Path(folder).resolve()
         self._tables: dict[tuple[object, ...], FeatureTable] = {}
+        self.manifests: dict[str, Path] = {}
+        """What the stores in use hold, by role."""
 
     def views_description(self) -> dict[str, Any]:
         """What the views of a training run depend on."""
@@ -191,6 +193,7 @@ class ViewStore:
             if key not in self._tables:
                 self._tables[key] = stores[role].open(amounts)
             backbone.features = self._tables[key]
+            self.manifests[role] = stores[role].folder / MANIFEST
 
     def _announce(
         self, stores: Mapping[str, FeatureStore], amounts: Mapping[str, int], say: Callable[[str], None]

@@ -1,8 +1,9 @@
 import csv
 
 from brcd_lightning.report.collect import main
-from brcd_lightning.results import write_results
+from brcd_lightning.results import DONE, PRUNED, write_results
 from test_results import results
+from test_study import finish, study_in
 
 
 def test_a_sweep_that_is_not_complete_is_compared_as_far_as_it_is(tmp_path, capsys):
@@ -26,6 +27,29 @@ def test_a_sweep_that_is_not_complete_is_compared_as_far_as_it_is(tmp_path, caps
         ("0", "0.6", "0.5"),
         ("1", "0.9", "0.6"),
     ]
+
+
+def test_a_search_ends_in_its_best_trial_by_validation(tmp_path, capsys):
+    study = study_in(tmp_path)
+    for number, validation in enumerate((0.25, 0.75, 0.5)):
+        study.ask()
+        finish(tmp_path, number, validation, PRUNED if number == 2 else DONE)
+        (tmp_path / str(number) / ".hydra").mkdir()
+    study.settle()
+    assert main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"No results: {tmp_path / '2'} was pruned" in lines
+    assert lines[-2].startswith("Best trial: #1, validation 0.7500 (2 complete, 1 pruned;")
+    assert lines[-1].startswith("python -m brcd_lightning.train bits=16 kd_method.alpha=0.")
+
+
+def test_a_search_may_have_no_best_trial_yet(tmp_path, capsys):
+    study = study_in(tmp_path)
+    study.ask()
+    study.settle()
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "No best trial: 1 fail"
 
 
 def test_a_folder_without_jobs_is_refused(tmp_path, capsys):

@@ -8,58 +8,70 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
-from brcd_lightning.results import DONE, read_results, results_table
+from brcd_lightning.report.runs import Run, read_run, run_folders
+from brcd_lightning.results import results_table
 
 SUMMARY = "summary.csv"
+TRIALS = "study.csv"
 
 
-def collect(sweep_dir: Path) -> tuple[list[tuple[Path, dict[str, Any]]], list[str]]:
-    """The finished jobs of a sweep in order, with their results, and why the others have none."""
+def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
+    """The finished jobs of a sweep in order, and why the others have no results."""
     runs, missing = [], []
-    for job in sorted({entry.parent for entry in sweep_dir.glob("*/.hydra")}, key=_job_order):
-        if not (job / DONE).exists():
-            missing.append(f"{job} did not finish")
-            continue
+    for folder in run_folders([sweep_dir]):
         try:
-            runs.append((job, read_results(job)))
+            runs.append(read_run(folder))
         except InputError as error:
             missing.append(str(error))
     return runs, missing
 
 
 def summarise(sweep_dir: Path) -> None:
-    """Prints the table of a sweep, writes it to ``summary.csv``, and names the jobs without results."""
+    """Prints the table of a sweep, writes it to ``summary.csv``, names jobs without results; of a search, the best."""
     console = Console(soft_wrap=True)
     runs, missing = collect(sweep_dir)
     if runs:
-        console.print(results_table([results for _, results in runs]))
+        console.print(results_table([run.results for run in runs]))
         _write_csv(sweep_dir / SUMMARY, runs)
     for reason in missing:
         console.print(f"No results: {reason}")
     console.print(f"{len(runs)} of {len(runs) + len(missing)} jobs have results; sweep folder: {sweep_dir}")
+    if (sweep_dir / TRIALS).exists():
+        console.print(_best_trial(sweep_dir / TRIALS), markup=False, highlight=False)
 
 
-def _job_order(job: Path) -> tuple[int, str]:
-    return (int(job.name), "") if job.name.isdigit() else (1 << 30, job.name)
+def _best_trial(path: Path) -> str:
+    """The best trial of a search so far, and the command that repeats it."""
+    with path.open(encoding="utf-8", newline="") as file:
+        trials = list(csv.DictReader(file))
+    states = Counter(trial["state"] for trial in trials)
+    ended = ", ".join(f"{count} {state}" for state, count in states.items())
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    if not complete:
+        return f"No best trial: {ended or 'none yet'}"
+    best = max(complete, key=lambda trial: float(trial["validation"]))
+    return (
+        f"Best trial: #{best['trial']}, validation {float(best['validation']):.4f} ({ended}; {path})\n"
+        f"python -m brcd_lightning.train {best['overrides']}"
+    )
 
 
-def _write_csv(path: Path, runs: Sequence[tuple[Path, dict[str, Any]]]) -> None:
-    shown = ("uses_labels", "validation")
+def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     rows = [
-        {"job": job.name}
-        | results["row"]
-        | results["method"]
-        | {key: results[key] for key in shown}
-        | results["metrics"]
-        for job, results in runs
+        {"job": run.folder.name}
+        | run.row
+        | run.results["method"]
+        | {key: run.results[key] for key in ("uses_labels", "validation")}
+        | run.results["metrics"]
+        for run in runs
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
@@ -74,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         if len(arguments) != 1:
             raise InputError("give one sweep folder: python -m brcd_lightning.report.collect DIR.")
         folder = Path(arguments[0]).resolve()
-        if not any(folder.glob("*/.hydra")):
+        if not run_folders([folder]):
             raise InputError(f"{folder} holds no jobs of a sweep (folders with .hydra inside).")
         summarise(folder)
     except InputError as error:

@@ -1,6 +1,6 @@
-"""Where Hydra looks for launchers: ``hydra/launcher=local`` and ``hydra/launcher=slurm``."""
+"""Where Hydra looks for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=search``."""
 
-from brcd_lightning import launcher, slurm
+from brcd_lightning import launcher, slurm, tuning
 
 
 class LocalLauncher(launcher.ProcessLauncher):
@@ -9,3 +9,7 @@ class LocalLauncher(launcher.ProcessLauncher):
 
 class SlurmLauncher(slurm.SlurmLauncher):
     """See `slurm.SlurmLauncher`."""
+
+
+class SearchSweeper(tuning.StudySweeper):
+    """See `tuning.StudySweeper`."""

@@ -1,0 +1,122 @@
+"""The paper's Tables 1 and 2, and the list of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, mean_and_deviation
+from brcd_lightning.report.table import Number, Table, Value, ranked
+
+_NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
+
+
+def comparison_tables(records: Records) -> list[Table]:
+    """Table 1 for each hashing model and pair of backbones; Table 2 where several hashing models are at hand."""
+    tables = _pivots(records, "table1", "Distillation methods", across="dataset")
+    models = {}
+    for cell in records.cells:
+        row = cell.first.row
+        models.setdefault(tuple(row[key] for key in SETTING if key != "hashing_model"), set()).add(row["hashing_model"])
+    if any(len(names) > 1 for names in models.values()):
+        tables += _pivots(records, "table2", "Hashing models", across="hashing_model")
+    return tables
+
+
+def _pivots(records: Records, name: str, title: str, across: str) -> list[Table]:
+    """One table for each combination of what is not in the columns."""
+    fixed = [key for key in SETTING if key != across]
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in records.cells:
+        groups.setdefault(tuple(cell.first.row[key] for key in fixed), []).append(cell)
+    several = len(groups) > 1
+    return [
+        _pivot(
+            records, f"{name}_{number + 1}" if several else name, f"{title}: {_fixed(cells[0], across)}", across, cells
+        )
+        for number, cells in enumerate(groups.values())
+    ]
+
+
+def _fixed(cell: Cell, across: str) -> str:
+    """What all columns of a table share."""
+    run = cell.first
+    return f"{run.row['hashing_model' if across == 'dataset' else 'dataset']}, {run.pair}"
+
+
+def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence[Cell]) -> Table:
+    columns = list(dict.fromkeys((cell.first.row[across], cell.first.row["bits"]) for cell in cells))
+    columns.sort(key=lambda column: (str(column[0]), column[1]))
+    labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
+    competing = {records.label(cell.first) for cell in cells if cell.first.distils}
+    cut = sorted({cell.first.results["metric_protocol"]["k"] for cell in cells})
+    heads, body, missing = ["method"], {label: [] for label in labels}, 0
+    teachers: list[Value] = []
+    for value, bits in columns:
+        inside = [cell for cell in cells if (cell.first.row[across], cell.first.row["bits"]) == (value, bits)]
+        for paradigm in PARADIGMS:
+            heads.append(f"{value} {bits} bits {paradigm.upper()}")
+            chosen = records.chosen(inside, paradigm)
+            column = [score(chosen[label], f"map_{paradigm}") if label in chosen else None for label in labels]
+            missing += column.count(None)
+            for label, cell in zip(labels, ranked(column, [label in competing for label in labels]), strict=True):
+                body[label].append(cell)
+            one_each = {cell.first.results["fingerprints"]["teacher"]: cell for cell in chosen.values()}
+            teachers.append(_teacher(list(one_each.values())) if paradigm == "sshp" else None)
+    order = sorted(labels, key=lambda label: (label in competing, *_strength(body[label])))
+    uses_labels = {records.label(cell.first) for cell in cells if cell.first.results.get("uses_labels")}
+    rows: list[list[Value]] = [["teacher, both sides", *teachers]]
+    rows += [[label + " *" * (label in uses_labels), *body[label]] for label in order]
+    note = f"mAP@{'/'.join(map(str, cut))} on test queries; mean ± standard deviation over seeds. Options chosen on "
+    note += "validation queries. Bold: best, underlined: second, among distilled students."
+    note += " * uses labels of training images." * bool(uses_labels) + f" {missing} cells missing." * bool(missing)
+    return Table(name, title, heads, rows, note)
+
+
+def score(cell: Cell, metric: str) -> Number | None:
+    """Mean and spread over the seeds of a cell; None where nothing was measured."""
+    values = cell.values(metric)
+    return Number(*mean_and_deviation(values), len(values)) if values else None
+
+
+def _teacher(cells: Sequence[Cell]) -> Number | None:
+    """The teachers of some students, each once."""
+    teachers = {
+        run.results["fingerprints"]["teacher"]: value
+        for cell in cells
+        for run in cell.runs
+        if (value := run.metric("map_teacher")) is not None
+    }
+    return Number(*mean_and_deviation(list(teachers.values())), len(teachers)) if teachers else None
+
+
+def _strength(cells: Sequence[Value]) -> tuple[float, ...]:
+    numbers = [cell.mean for cell in cells[::2] if isinstance(cell, Number)]
+    return (sum(numbers) / len(numbers) if numbers else 0.0,)
+
+
+def runs_table(records: Records) -> Table:
+    """Every run, with the coordinates in which runs differ, and the options that tell those of one method apart."""
+    rows = [run.row for run in records.runs]
+    keys = [key for key in (rows[0] if rows else []) if len({str(row[key]) for row in rows}) > 1]
+    options = [key for key in records.tuned if key not in keys]
+    heads = [_NAMES.get(key, key.removeprefix("kd_method.").replace("_", " ")) for key in [*keys, *options]]
+    body: list[list[Value]] = []
+    for run in records.runs:
+        cells: list[Value] = [_shown(run.row[key]) for key in keys]
+        cells += [_shown(run.options.get(key)) for key in options]
+        validation = run.results["validation"]
+        cells.append(None if validation is None else Number(validation))
+        for metric in ("map_sshp", "map_ashp", "map_teacher"):
+            value = run.metric(metric)
+            cells.append(None if value is None else Number(value))
+        body.append([*cells, run.folder.parent.name + "/" + run.folder.name])
+    heads += ["validation", "SSHP", "ASHP", "teacher", "folder"]
+    return Table("runs", "All runs", heads, body)
+
+
+def _shown(value: Any) -> Value:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Number(float(value), digits=0 if float(value).is_integer() else len(f"{value:g}".partition(".")[2]))
+    return None if value is None else str(value)

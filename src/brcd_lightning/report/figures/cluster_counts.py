@@ -1,0 +1,95 @@
+"""How many clusters: offset positives (Fig. 6 of the paper), elbow and silhouette."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import silhouette_score
+from torch import Tensor
+
+from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.metrics import offset_positive_rate
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.style import line_look, new_figure, panels, styled
+
+_COUNTS = (2, 5, 10, 20, 30, 50, 70)
+_REPEATS, _IMAGES, _SILHOUETTE_IMAGES = 5, 5000, 2000
+
+
+@styled
+def offset_positives(records: Records) -> Figure:
+    """Fig. 6: share of training images whose augmentation falls in another cluster (OPR), repeated k-means."""
+    runs = [run for run in _teachers(records) if "view_codes" in run.teacher_codes]
+    if not runs:
+        raise UnfilledError("needs a run of a method that compares images with their augmentations")
+    figure = new_figure(f"Offset positives, {_REPEATS} repetitions of k-means", width=1.2 + 3.4 * len(runs), height=3.5)
+    for panel, run in zip(panels(figure, columns=len(runs), sharey=True), runs, strict=True):
+        kept = run.teacher_codes
+        codes, views = kept["codes"][kept["view_index"]][:_IMAGES], kept["view_codes"][:_IMAGES]
+        counts = _counts(codes)
+        rates = [
+            [
+                offset_positive_rate(codes, views, kmeans_codes(codes, count, seed=seed, restarts=1)[0]).item()
+                for seed in range(_REPEATS)
+            ]
+            for count in counts
+        ]
+        panel.boxplot(rates, tick_labels=[str(count) for count in counts], medianprops={"color": "#d55e00"})
+        panel.set(title=_named(run), xlabel="clusters k", ylabel="OPR")
+    return figure
+
+
+@styled
+def number_of_clusters(records: Records) -> Figure:
+    """Elbow (inertia) and silhouette of the teacher's training codes against the number of clusters."""
+    runs = _teachers(records)
+    if not runs:
+        raise UnfilledError("needs a run of a method that asks anything of the teacher")
+    figure = new_figure("How many clusters the teacher's training codes have", height=3.5)
+    elbow, silhouette = panels(figure, columns=2)
+    for number, run in enumerate(runs):
+        codes = run.teacher_codes["codes"][:_IMAGES]
+        counts = _counts(codes)
+        fits = [kmeans_codes(codes, count, seed=0, restarts=3) for count in counts]
+        label = _named(run)
+        elbow.plot(counts, [_inertia(codes, *fit) for fit in fits], label=label, **line_look(number))
+        silhouette.plot(counts, [_silhouette(codes, fit[1]) for fit in fits], label=label, **line_look(number))
+    elbow.set(title="elbow", xlabel="clusters k", ylabel="squared distance to own centroid")
+    silhouette.set(title="silhouette, higher is better", xlabel="clusters k", ylabel="mean silhouette")
+    silhouette.legend()
+    return figure
+
+
+def _teachers(records: Records) -> list[Run]:
+    """A run for each setting, at its largest code length, that kept the teacher's training codes."""
+    found: dict[tuple[object, ...], Run] = {}
+    for run in sorted(records.runs, key=lambda run: (run.row["seed"], "view_codes" not in run.teacher_codes)):
+        if "codes" not in run.teacher_codes:
+            continue
+        key = (run.row["dataset"], run.row["hashing_model"], run.row["teacher"])
+        if key not in found or run.row["bits"] > found[key].row["bits"]:
+            found[key] = run
+    return list(found.values())[:3]
+
+
+def _counts(codes: Tensor) -> list[int]:
+    """Numbers of clusters that the codes are enough for."""
+    distinct = len(codes.unique(dim=0))
+    return [count for count in _COUNTS if count < distinct]
+
+
+def _named(run: Run) -> str:
+    return f"{run.row['dataset']}, {run.row['teacher']}, {run.row['bits']} bits"
+
+
+def _inertia(codes: Tensor, centroids: Tensor, assignments: Tensor) -> float:
+    return (codes.double() - centroids[assignments].double()).square().sum(dim=1).mean().item()
+
+
+def _silhouette(codes: Tensor, assignments: Tensor) -> float:
+    size = min(_SILHOUETTE_IMAGES, len(codes))
+    chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:size]
+    if len(assignments[chosen].unique()) < 2:
+        return 0.0
+    return float(silhouette_score(codes[chosen].float().numpy(), assignments[chosen].numpy()))

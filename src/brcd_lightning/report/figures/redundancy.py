@@ -1,0 +1,100 @@
+"""What single bits carry inside a class and inside a cluster, and what the masks drop: Fig. 3 of the paper."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from brcd_lightning.codes import as_signs
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import Run, UnfilledError, memberships
+from brcd_lightning.report.style import bar_look, legend_below, new_figure, panels, styled
+
+_BITS = 8
+
+
+@styled
+def bit_frequencies(records: Records) -> Figure:
+    """Fig. 3: how often eight bits of the teacher are +1, in the largest class and in the largest cluster."""
+    run = masked_run(records)
+    side = run.codes("teacher", "database")
+    classes = memberships(side.labels)
+    label = int(classes.sum(dim=0).argmax())
+    in_class = as_signs(side.packed[classes[:, label] > 0])
+    kept = run.teacher_codes
+    cluster = int(kept["assignments"].bincount().argmax())
+    in_cluster = kept["codes"][kept["assignments"] == cluster]
+    bits = torch.randperm(in_class.shape[1], generator=torch.Generator().manual_seed(0))[:_BITS].sort().values
+    figure = new_figure(f"Frequency of +1 in {len(bits)} bits of the teacher's codes: {run.row['dataset']}", height=3.4)
+    left, right = panels(figure, columns=2, sharey=True)
+    _draw_frequencies(left, in_class, bits, torch.ones(in_class.shape[1]))
+    left.set(title=f"class {label} ({len(in_class):,} database images)", ylabel="share of codes")
+    _draw_frequencies(right, in_cluster, bits, kept["masks"][cluster])
+    right.set_title(f"cluster {cluster} ({len(in_cluster):,} training images)")
+    left.set_ylim(0, 1.1)
+    legend_below(figure, right)
+    return figure
+
+
+def bit_masks(records: Records) -> Figure:
+    """The expectation of every bit in every cluster, Eq. (8), and the bits that its mask keeps, Eq. (9)."""
+    run = masked_run(records)
+    return draw_masks(run.teacher_codes, f"Bit masks of {records.label(run)}: {run.row['dataset']}")
+
+
+@styled
+def draw_masks(kept: dict[str, Tensor], title: str) -> Figure:
+    """Draws masks over expectations, kept bits and sizes of the clusters.
+
+    Args:
+        kept: ``expectations`` and ``masks`` (k, b), ``assignments`` (n,).
+        title: above the figure.
+    """
+    expectations, masks, sizes = kept["expectations"], kept["masks"], kept["assignments"].bincount()
+    clusters, bits = masks.shape
+    figure = new_figure(title, width=9.5, height=1.9 + 0.16 * clusters)
+    heat, counts, members = panels(figure, columns=3, width_ratios=(5, 1.2, 1.2), sharey=True)
+    image = heat.imshow(expectations.float().numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=1)
+    dropped = (masks == 0).nonzero()
+    heat.scatter(dropped[:, 1], dropped[:, 0], marker="x", s=12, linewidths=0.8, color="white")
+    heat.set(
+        title=f"|mean| of each bit (x: dropped, {len(dropped) / masks.numel():.0%})", xlabel="bit", ylabel="cluster"
+    )
+    heat.grid(visible=False)
+    heat.set_yticks(range(0, clusters, max(1, clusters // 10)))
+    figure.colorbar(image, ax=heat, pad=0.01)
+    counts.barh(range(clusters), masks.sum(dim=1).tolist(), **bar_look(0))
+    counts.set(title=f"kept of {bits} bits", xlabel="bits")
+    members.barh(range(clusters), sizes.tolist(), **bar_look(1))
+    members.set(title="size", xlabel="images")
+    return figure
+
+
+def masked_run(records: Records) -> Run:
+    """The first run of the reference whose method made masks that drop anything.
+
+    Raises:
+        UnfilledError: if there is none.
+    """
+    candidates = [cell.first for cell in records.reference().values()] + records.runs
+    for run in candidates:
+        masks = run.teacher_codes.get("masks")
+        if masks is not None and bool((masks == 0).any()) and bool((masks != 0).any()):
+            return run
+    raise UnfilledError("needs a run of a method with bit masks")
+
+
+def _draw_frequencies(panel: Axes, codes: Tensor, bits: Tensor, mask: Tensor) -> None:
+    share = (codes[:, bits] > 0).double().mean(dim=0)
+    keeps = mask[bits] != 0
+    for number, (chosen, name) in enumerate(((keeps, "kept"), (~keeps, "dropped by the mask"))):
+        places = chosen.nonzero().flatten().tolist()
+        if places:
+            panel.bar(places, share[chosen].tolist(), 0.7, label=name, **bar_look(number))
+    for place, value in enumerate(share.tolist()):
+        panel.text(place, value + 0.02, f"{value:.2f}", ha="center", fontsize=7)
+    panel.axhline(0.5, color="0.4", linewidth=0.8, linestyle=":")
+    panel.set_xticks(range(len(bits)), [str(bit) for bit in bits.tolist()])
+    panel.set_xlabel("bit")

@@ -1,0 +1,111 @@
+"""What is found: precision against recall, each class by itself, and which classes are confused."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+
+from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import PARADIGMS, Run, Side, memberships
+from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels, styled
+from brcd_lightning.search import nearest_codes
+
+_QUERIES = 500
+_SHOWN_CLASSES, _RETRIEVED = 20, 100
+_DATABASES = {"sshp": "student", "ashp": "teacher"}
+
+
+@styled
+def precision_recall(records: Records) -> Figure:
+    """Precision and recall within every Hamming radius, for every method."""
+    cells = records.reference()
+    first = next(iter(cells.values())).first
+    figure = new_figure(f"Precision and recall by Hamming radius: {_named(first)}", height=4.2)
+    axes = panels(figure, columns=2, sharey=True)
+    for panel, paradigm in zip(axes, PARADIGMS, strict=True):
+        for number, (label, cell) in enumerate(cells.items()):
+            queries, database = _sides(cell.first, paradigm)
+            curve = precision_recall_by_radius(
+                distance_histograms(queries.packed, database.packed, queries.labels, database.labels)
+            )
+            panel.plot(curve.recall, curve.precision, label=label, markevery=0.15, **line_look(number))
+        panel.set(title=paradigm.upper(), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+    legend_below(figure, axes[0], columns=4)
+    return figure
+
+
+@styled
+def classes(records: Records) -> Figure:
+    """Scores of the queries of each class, for the best student and its teacher."""
+    run = best_run(records)
+    scores: dict[str, list[float | None]] = {}
+    for name, (encoder, database) in {
+        "teacher": ("teacher", "teacher"),
+        "student, SSHP": ("student", "student"),
+        "student, ASHP": ("student", "teacher"),
+    }.items():
+        queries, items = _sample(run.codes(encoder, "query")), run.codes(database, "database")
+        each = average_precisions(
+            queries.packed, items.packed, queries.labels, items.labels, k=run.results["metric_protocol"]["k"]
+        )
+        members = memberships(queries.labels)[:, :_SHOWN_CLASSES]
+        scores[name] = [each[rows > 0].mean().item() if bool(rows.any()) else None for rows in members.T]
+    names = [str(label) for label in range(len(scores["teacher"]))]
+    figure = new_figure(f"Classes by themselves, {records.label(run)}: {_named(run)}", height=1.3 + 0.36 * len(names))
+    (panel,) = panels(figure)
+    bars(panel, names, scores)
+    panel.set(xlabel=f"mAP@{run.results['metric_protocol']['k']}", ylabel="class of the query")
+    legend_below(figure, panel)
+    return figure
+
+
+@styled
+def confusion(records: Records) -> Figure:
+    """Which classes the nearest images have, by the class of the query, for the best student."""
+    run = best_run(records)
+    figure = new_figure(f"Classes of the nearest images, {records.label(run)}: {_named(run)}", width=8.5, height=4.2)
+    axes = panels(figure, columns=2)
+    for panel, paradigm in zip(axes, PARADIGMS, strict=True):
+        queries, database = _sides(run, paradigm)
+        k = min(_RETRIEVED, len(database.packed))
+        _, places = nearest_codes(queries.packed, database.packed, k)
+        asked, found = memberships(queries.labels), memberships(database.labels)[places].double().mean(dim=1)
+        share = (asked.double().T @ found) / asked.sum(dim=0).clamp_min(1)[:, None]  # (C, C)
+        share = share[:_SHOWN_CLASSES, :_SHOWN_CLASSES]
+        image = panel.imshow(share, cmap="cividis", vmin=0, vmax=1)
+        panel.set(title=f"{paradigm.upper()}, {k} nearest", xlabel="class of the result", ylabel="class of the query")
+        panel.set_xticks(range(len(share)))
+        panel.set_yticks(range(len(share)))
+        panel.tick_params(labelsize=7)
+        panel.grid(visible=False)
+        if len(share) <= 10:
+            for row, line in enumerate(share.tolist()):
+                for column, value in enumerate(line):
+                    shade = "black" if value > 0.5 else "white"
+                    panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=shade)
+    figure.colorbar(image, ax=axes, label="share of results", shrink=0.8)
+    return figure
+
+
+def best_run(records: Records) -> Run:
+    """The run of the reference with the best validation."""
+    cells = list(records.reference().values())
+    cells = [cell for cell in cells if cell.first.distils] or cells
+    return max(cells, key=lambda cell: cell.validation).first
+
+
+def _sides(run: Run, paradigm: str) -> tuple[Side, Side]:
+    return _sample(run.codes("student", "query")), run.codes(_DATABASES[paradigm], "database")
+
+
+def _sample(side: Side) -> Side:
+    """At most 500 queries, drawn once and for all."""
+    if len(side.packed) <= _QUERIES:
+        return side
+    rows = torch.randperm(len(side.packed), generator=torch.Generator().manual_seed(0))[:_QUERIES]
+    return Side(side.packed[rows], side.labels[rows])
+
+
+def _named(run: Run) -> str:
+    return f"{run.row['dataset']}, {run.row['bits']} bits"

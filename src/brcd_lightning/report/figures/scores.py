@@ -1,0 +1,194 @@
+"""mAP against code length, options and backbones: Figs. 4 and 5b of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from brcd_lightning.report.comparisons import score
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, UnfilledError
+from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels, styled
+
+_COLUMNS = 3
+
+
+@styled
+def map_by_bits(records: Records) -> Figure:
+    """Each method against the code length, with the spread over seeds."""
+    setting = _main_setting(records)
+    cells = records.of(**setting)
+    lengths = sorted({cell.first.row["bits"] for cell in cells})
+    if len(lengths) < 2:
+        raise UnfilledError("needs runs with two code lengths or more")
+    figure = new_figure(f"mAP against code length: {cells[0].first.title}", height=4.2)
+    axes = panels(figure, columns=2, sharex=True)
+    labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
+    for panel, paradigm in zip(axes, PARADIGMS, strict=True):
+        for number, label in enumerate(labels):
+            points = {}
+            for bits in lengths:
+                cell = records.chosen(records.of(**setting, bits=bits), paradigm).get(label)
+                if cell is not None and (value := score(cell, f"map_{paradigm}")) is not None:
+                    points[bits] = value
+            means = [value.mean for value in points.values()]
+            spread = [value.deviation or 0.0 for value in points.values()]
+            panel.errorbar(list(points), means, yerr=spread, capsize=2, label=label, **line_look(number))
+        panel.set(title=paradigm.upper(), xlabel="code length (bits)", ylabel=_map_name(cells))
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(lengths, [str(bits) for bits in lengths])
+        panel.minorticks_off()
+    legend_below(figure, axes[0], columns=4)
+    return figure
+
+
+@styled
+def map_by_backbones(records: Records) -> Figure:
+    """Fig. 4: mAP of every method with each pair of backbones."""
+    setting = _main_setting(records)
+    inside = records.of(dataset=setting["dataset"], hashing_model=setting["hashing_model"])
+    pairs = list(dict.fromkeys(cell.first.pair for cell in inside))
+    if len(pairs) < 2:
+        raise UnfilledError("needs runs with two pairs of backbones or more")
+    bits = max({cell.first.row["bits"] for cell in inside}, key=lambda length: _spread_of(inside, length))
+    inside = [cell for cell in inside if cell.first.row["bits"] == bits]
+    labels = list(dict.fromkeys(records.label(cell.first) for cell in inside))
+    height = 1.4 + 0.16 * len(pairs) * len(labels)
+    figure = new_figure(f"Backbones: {setting['dataset']}, {setting['hashing_model']}, {bits} bits", height=height)
+    axes = panels(figure, columns=2, sharey=True)
+    for panel, paradigm in zip(axes, PARADIGMS, strict=True):
+        chosen = {
+            pair: records.chosen([cell for cell in inside if cell.first.pair == pair], paradigm) for pair in pairs
+        }
+        series: dict[str, list[float | None]] = {}
+        for label in labels:
+            values = [score(chosen[p][label], f"map_{paradigm}") if label in chosen[p] else None for p in pairs]
+            series[label] = [value and value.mean for value in values]
+            series[f"{label} sd"] = [value and value.deviation for value in values]
+        bars(panel, [pair.replace(" → ", " →\n") for pair in pairs], series, errors=True)
+        panel.set(title=paradigm.upper(), xlabel=_map_name(inside))
+    legend_below(figure, axes[0], columns=4)
+    return figure
+
+
+@styled
+def map_by_options(records: Records) -> Figure:
+    """Fig. 5b: mAP against each tuned option of the method with the largest grid, the other ones held.
+
+    They are held where most options have a line, and of such places where validation is best.
+    """
+    cells = _largest_grid(records)
+    held = max(cells, key=lambda cell: (len(_neighbours(cell, cells)), cell.validation)).first.numbers
+    lines = {name: _line(cells, held, name) for name in held}
+    lines = {name: line for name, line in lines.items() if len(line) > 1}
+    grid, pair = _heat_map(cells, held, list(lines))
+    count = len(lines) + bool(grid)
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    run = cells[0].first
+    title = f"Options of {records.label(run)}, {run.row['bits']} bits: {run.title}"
+    figure = new_figure(title, width=max(3.4 * columns, 6.0), height=0.4 + 3.0 * rows)
+    axes = panels(figure, rows, columns)
+    for panel, (name, line) in zip(axes, lines.items(), strict=False):
+        _draw_line(panel, name, line, {key: held[key] for key in lines if key != name})
+    if grid:
+        _draw_heat_map(figure, axes[count - 1], grid, pair)
+    for panel in axes[count:]:
+        panel.set_axis_off()
+    return figure
+
+
+def _draw_line(panel: Axes, name: str, line: Sequence[Cell], held: Mapping[str, float]) -> None:
+    places = [cell.first.numbers[name] for cell in line]
+    for number, paradigm in enumerate(PARADIGMS):
+        values = [score(cell, f"map_{paradigm}") for cell in line]
+        means, spread = [v.mean for v in values if v], [v.deviation or 0.0 for v in values if v]
+        panel.errorbar(places, means, yerr=spread, capsize=2, label=paradigm.upper(), **line_look(number))
+    if places[0] > 0 and len(places) > 2 and all(later / earlier >= 2 for earlier, later in pairwise(places)):
+        panel.set_xscale("log")
+    fixed = ", ".join(f"{_short(key)} {value:g}" for key, value in held.items())
+    panel.set_title(f"at {fixed}" if fixed else "", fontsize=8)
+    panel.set(xlabel=_short(name), ylabel=_map_name(line))
+    panel.legend()
+
+
+def _line(cells: Sequence[Cell], held: Mapping[str, float], *free: str) -> list[Cell]:
+    """Cells that differ from `held` in the free options only, by the first of these."""
+    fixed = {key: value for key, value in held.items() if key not in free}
+    line = [cell for cell in cells if all(cell.first.numbers[key] == value for key, value in fixed.items())]
+    return sorted(line, key=lambda cell: cell.first.numbers[free[0]])
+
+
+def _neighbours(cell: Cell, cells: Sequence[Cell]) -> set[str]:
+    """Options in which alone another cell differs from this one."""
+    own = cell.first.numbers
+    differing = [[key for key in own if other.first.numbers[key] != own[key]] for other in cells]
+    return {keys[0] for keys in differing if len(keys) == 1}
+
+
+def _heat_map(
+    cells: Sequence[Cell], held: Mapping[str, float], names: Sequence[str]
+) -> tuple[dict[tuple[float, float], float], tuple[str, ...]]:
+    """SSHP by the values of the two options with the largest complete grid, the others held; empty without one."""
+    best: tuple[dict[tuple[float, float], float], tuple[str, ...]] = ({}, ())
+    for pair in combinations(names, 2):
+        grid = {}
+        for cell in _line(cells, held, *pair):
+            if (value := score(cell, "map_sshp")) is not None:
+                grid[cell.first.numbers[pair[0]], cell.first.numbers[pair[1]]] = value.mean
+        rows, columns = ({place[side] for place in grid} for side in (0, 1))
+        if len(grid) == len(rows) * len(columns) > len(best[0]) and min(len(rows), len(columns)) > 1:
+            best = grid, pair
+    return best
+
+
+def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
+    rows, columns = (sorted({place[side] for place in grid}) for side in (0, 1))
+    values = [[grid[row, column] for column in columns] for row in rows]
+    image = panel.imshow(values, aspect="auto", cmap="cividis", origin="lower")
+    middle = (min(map(min, values)) + max(map(max, values))) / 2
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            shade = "white" if value < middle else "black"
+            panel.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=7, color=shade)
+    panel.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+    panel.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    panel.set(title="SSHP", xlabel=_short(names[1]), ylabel=_short(names[0]))
+    panel.grid(visible=False)
+    figure.colorbar(image, ax=panel)
+
+
+def _largest_grid(records: Records) -> list[Cell]:
+    """Cells of one method in one setting that differ in numeric options only, as many as there are."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in records.cells:
+        run = cell.first
+        others = tuple(sorted((key, str(value)) for key, value in run.options.items() if key not in run.numbers))
+        key = (run.setting, run.row["bits"], run.row["paradigm"], records.label(run), tuple(run.numbers), others)
+        groups.setdefault(key, []).append(cell)
+    largest = max(groups.values(), key=len, default=[])
+    if len(largest) < 2:
+        raise UnfilledError("needs runs of one method with several values of an option, such as +sweep=alpha_delta")
+    return largest
+
+
+def _main_setting(records: Records) -> dict[str, Any]:
+    if not records.runs:
+        raise UnfilledError("needs a finished run")
+    return dict(zip(SETTING, records.settings()[0], strict=True))
+
+
+def _map_name(cells: Sequence[Cell]) -> str:
+    return f"mAP@{cells[0].first.results['metric_protocol']['k']}"
+
+
+def _spread_of(cells: Sequence[Cell], bits: int) -> tuple[int, int]:
+    return len({cell.first.pair for cell in cells if cell.first.row["bits"] == bits}), bits
+
+
+def _short(option: str) -> str:
+    return option.removeprefix("kd_method.")

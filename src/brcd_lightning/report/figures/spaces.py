@@ -1,0 +1,103 @@
+"""How well student and teacher agree in Hamming space: Figs. 5a and 7 of the paper."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from brcd_lightning.codes import as_signs
+from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import Run
+from brcd_lightning.report.style import bar_look, new_figure, panels, styled
+
+_IMAGES, _NEIGHBORS = 2000, 100
+_POINTS, _CLASSES = 300, 10
+
+
+@styled
+def alignment(records: Records) -> Figure:
+    """Fig. 5a: ISD, Eq. (12), and NRA@100, Eq. (13), of test queries for every method, mean over seeds."""
+    cells = records.reference()
+    first = next(iter(cells.values())).first
+    measured = {label: [_agreement(run) for run in cell.runs] for label, cell in cells.items()}
+    order = sorted(measured, key=lambda label: -statistics.fmean(isd for isd, _ in measured[label]))
+    figure = new_figure(
+        f"Agreement of student and teacher: {first.row['dataset']}, {first.row['bits']} bits",
+        height=1.5 + 0.25 * len(order),
+    )
+    distance, relevance = panels(figure, columns=2, sharey=True)
+    for panel, place in ((distance, 0), (relevance, 1)):
+        values = [[pair[place] for pair in measured[label]] for label in order]
+        spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
+        means = [statistics.fmean(each) for each in values]
+        panel.barh(range(len(order)), means, xerr=spread, error_kw={"elinewidth": 0.8}, **bar_look(place))
+        panel.grid(visible=False, axis="y")
+    chance = first.row["bits"] / 2
+    distance.axvline(chance, color="0.3", linewidth=0.9, linestyle=":")
+    distance.set_yticks(range(len(order)), order)
+    distance.set(title="ISD (lower is better)", xlabel=f"mean Hamming distance\n(dotted: {chance:g}, unrelated)")
+    neighbors = min(_NEIGHBORS, len(first.codes("student", "query").packed))
+    relevance.set(title=f"NRA@{neighbors} (higher is better)", xlabel="share of relevant neighbours")
+    return figure
+
+
+@styled
+def shared_space(records: Records) -> Figure:
+    """Fig. 7: t-SNE of teacher and student codes of the same queries, embedded together.
+
+    Of the methods at hand it shows the least aligned, the one in the middle, and the best aligned.
+    """
+    cells = records.reference()
+    order = sorted(cells, key=lambda label: -_agreement(cells[label].first)[0])
+    shown = list(dict.fromkeys((order[0], order[len(order) // 2], order[-1])))
+    first = cells[shown[0]].first
+    title = f"t-SNE of codes: {first.row['dataset']}, {first.row['bits']} bits (digit: class)"
+    figure = new_figure(title, width=3.6 * len(shown), height=4.2)
+    for panel, label in zip(panels(figure, columns=len(shown)), shown, strict=True):
+        student, teacher = (cells[label].first.codes(encoder, "query") for encoder in ("student", "teacher"))
+        rows, classes = _some_of_each_class(student.labels)
+        points = _embed(torch.cat([as_signs(teacher.packed[rows]), as_signs(student.packed[rows])]))
+        for color, part in (("#0072b2", points[: len(rows)]), ("#d55e00", points[len(rows) :])):
+            for place in range(int(classes.max()) + 1):
+                here = part[classes == place]
+                panel.scatter(here[:, 0], here[:, 1], marker=f"${place}$", s=22, color=color, linewidths=0.2, alpha=0.8)
+        panel.set(title=f"{label}, ISD {_agreement(cells[label].first)[0]:.1f}", xticks=[], yticks=[])
+        panel.grid(visible=False)
+    handles = [
+        Line2D([], [], linestyle="", marker="$1$", color=color, label=name)
+        for color, name in (("#0072b2", "teacher (darker)"), ("#d55e00", "student (lighter)"))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _agreement(run: Run) -> tuple[float, float]:
+    """ISD and NRA@100 over test queries, at most the first 2,000."""
+    student, teacher = (run.codes(encoder, "query") for encoder in ("student", "teacher"))
+    codes = [as_signs(side.packed[:_IMAGES]) for side in (student, teacher)]
+    k = min(_NEIGHBORS, len(codes[0]))
+    nra = neighbor_relevance_accuracy(*codes, student.labels[:_IMAGES], k)
+    return individual_sample_distance(*codes).item(), nra.item()
+
+
+def _some_of_each_class(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the first images of up to ten classes, and their classes 0..9; of several labels the first counts."""
+    classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    names = classes.unique()[:_CLASSES]
+    rows = torch.cat([(classes == name).nonzero().flatten()[: _POINTS // len(names)] for name in names])
+    return rows, torch.searchsorted(names, classes[rows])
+
+
+def _embed(codes: Tensor) -> Tensor:
+    """2-D points (n, 2); squared Euclidean distance of codes is four times their Hamming distance."""
+    perplexity = min(30.0, (len(codes) - 1) / 3)
+    with threadpool_limits(limits=1):  # the same points on every machine of a kind
+        model = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500)
+        return torch.from_numpy(model.fit_transform(codes.float().numpy()))

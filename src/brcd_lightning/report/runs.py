@@ -1,0 +1,201 @@
+"""Recorded runs: reading what a folder holds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.results import DONE, PRUNED, RESULTS, lasting_options, read_results
+
+SETTING = ("dataset", "hashing_model", "teacher", "student")
+"""What is fixed in one table, next to the code length."""
+PARADIGMS = ("sshp", "ashp")
+_UNTOLD = ("dataset.root", "trainer.", "stage", "trial", "teacher.checkpoint", "student.checkpoint", "collapse.")
+CODES, TEACHER_CODES = "codes.safetensors", "teacher_codes.safetensors"
+
+
+class UnfilledError(Exception):
+    """A table or figure for which the given runs hold too little; the message says what is missing."""
+
+
+class Side(NamedTuple):
+    """Codes of queries or of the database."""
+
+    packed: Tensor
+    """(n, bits / 8) uint8."""
+    labels: Tensor
+    """(n,) class indices or (n, C) multi-hot."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: where it is.
+        results: its ``results.json``.
+    """
+
+    folder: Path
+    results: Mapping[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its coordinates in the grid."""
+        return self.results["row"]
+
+    @property
+    def distils(self) -> bool:
+        """Whether the student learned from the teacher at all."""
+        return self.row["kd_method"] != "none"
+
+    @property
+    def setting(self) -> tuple[Any, ...]:
+        """The values of `SETTING`."""
+        return tuple(self.row[key] for key in SETTING)
+
+    @property
+    def pair(self) -> str:
+        """Teacher and student backbone."""
+        return f"{self.row['teacher']} → {self.row['student']}"
+
+    @property
+    def title(self) -> str:
+        """What a figure of this run is about."""
+        return f"{self.row['dataset']}, {self.row['hashing_model']}, {self.pair}"
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options that decide what the run computes, but for seeds and for where files are."""
+        options = lasting_options(self.results["config"])
+        return {key: value for key, value in options.items() if not key.startswith(_UNTOLD) and "seed" not in key}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The numeric options: what is tuned."""
+        return {key: value for key, value in self.options.items() if _is_number(value)}
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """The distillation method's other options: what makes it another method."""
+        return {key: value for key, value in self.results["method"].items() if not _is_number(value)}
+
+    def metric(self, name: str) -> float | None:
+        """A test metric such as ``map_sshp``; None where it was not measured."""
+        return self.results["metrics"].get(f"test/{name}")
+
+    def codes(self, encoder: str, side: str) -> Side:
+        """Codes and labels of the test split.
+
+        Args:
+            encoder: ``student`` or ``teacher``.
+            side: ``query`` or ``database``.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        return Side(self._tensors[f"{encoder}_{side}_packed"], self._tensors[f"{side}_labels"])
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        return _read(self.folder / CODES)
+
+    @cached_property
+    def teacher_codes(self) -> dict[str, Tensor]:
+        """Teacher codes of the training images, with clusters and masks where the method makes them; may be empty."""
+        path = self.folder / TEACHER_CODES
+        return _read(path) if path.exists() else {}
+
+
+@dataclass
+class Cell:
+    """Runs that differ in nothing but their seeds."""
+
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def first(self) -> Run:
+        """The run with the lowest seed."""
+        return min(self.runs, key=lambda run: run.row["seed"])
+
+    def values(self, metric: str) -> list[float]:
+        """A test metric of each run that has it."""
+        return [value for run in self.runs if (value := run.metric(metric)) is not None]
+
+    @property
+    def validation(self) -> float:
+        """Mean of what options are chosen by; minus infinity where nothing was validated."""
+        known = [run.results["validation"] for run in self.runs if run.results["validation"] is not None]
+        return statistics.fmean(known) if known else float("-inf")
+
+
+def run_folders(folders: Iterable[Path]) -> list[Path]:
+    """Folders of runs below some folders, finished or not, without doubles, in a stable order.
+
+    Raises:
+        InputError: if a folder does not exist.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; give folders of runs or sweeps.")
+        marks = [*folder.rglob(".hydra"), *folder.rglob(RESULTS)]
+        for mark in sorted(marks, key=lambda path: job_order(path.parent)):
+            found.setdefault(mark.parent.resolve(), None)
+    return list(found)
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a finished run.
+
+    Raises:
+        InputError: if it did not finish, or its results are missing, damaged or of another program.
+    """
+    if not (folder / DONE).exists():
+        raise InputError(f"{folder} was pruned" if (folder / PRUNED).exists() else f"{folder} did not finish")
+    results = read_results(folder)
+    for part in ("row", "method", "metrics", "fingerprints", "metric_protocol", "config", "sizes"):
+        if not isinstance(results.get(part), dict):
+            raise InputError(f"{folder / RESULTS} has no {part!r}; it is not the record of a run.")
+    if missing := [
+        key for key in (*SETTING, "kd_method", "paradigm", "profile", "bits", "seed") if key not in results["row"]
+    ]:
+        raise InputError(f"{folder / RESULTS} has no {missing[0]!r} in its row; it is not the record of a run.")
+    return Run(folder, results)
+
+
+def memberships(labels: Tensor) -> Tensor:
+    """Labels as (n, C) of 0 and 1, whether they are class indices (n,) or multi-hot already."""
+    return labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels)
+
+
+def job_order(job: Path) -> tuple[Any, ...]:
+    """Sorts ``2`` before ``10``."""
+    return tuple((int(part), "") if part.isdigit() else (1 << 30, part) for part in job.parts)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; the latter is None for fewer than two values."""
+    mean = torch.tensor(values, dtype=torch.float64).mean().item()
+    return mean, statistics.stdev(values) if len(values) > 1 else None

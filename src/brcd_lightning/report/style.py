@@ -1,0 +1,116 @@
+"""How all figures look: colours that survive grayscale by marker, line and hatch, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from brcd_lightning.files import atomic_path
+
+P = ParamSpec("P")
+
+# Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, which is pale on white.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+_LINES = ("-", "--", "-.", ":")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo")
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "brcd_lightning",  # the same figure, the same bytes
+    "svg.fonttype": "none",
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Makes a function draw in this style."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new_figure(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
+    """An empty figure, in inches, that lays out its own text."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def panels(figure: Figure, rows: int = 1, columns: int = 1, **options: Any) -> list[Axes]:
+    """Axes of a figure, row by row."""
+    return list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the n-th line."""
+    return {
+        "color": _COLORS[number % len(_COLORS)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+        "markersize": 4.5,
+        "linewidth": 1.4,
+    }
+
+
+def bar_look(number: int) -> dict[str, Any]:
+    """Colour and hatch of the n-th series of bars."""
+    return {
+        "color": _COLORS[number % len(_COLORS)],
+        "hatch": _HATCHES[number % len(_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0.5,
+    }
+
+
+def bars(axes: Axes, names: Sequence[str], series: dict[str, Sequence[float | None]], errors: bool = False) -> None:
+    """Horizontal bars in groups, one group for each name, the first on top.
+
+    Args:
+        axes: where to draw.
+        names: of the groups.
+        series: values by name of the series; None leaves a gap.
+        errors: whether every second series, named as the one before with `` sd``, holds its error bars.
+    """
+    shown = [name for name in series if not (errors and name.endswith(" sd"))]
+    thickness = 0.8 / len(shown)
+    for number, name in enumerate(shown):
+        places = [row + (number - (len(shown) - 1) / 2) * thickness for row in range(len(names))]
+        values = [0.0 if value is None else value for value in series[name]]
+        spread = [value or 0.0 for value in series[f"{name} sd"]] if errors else None
+        axes.barh(places, values, thickness, xerr=spread, error_kw={"elinewidth": 0.8}, label=name, **bar_look(number))
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 5) -> None:
+    """One legend for the whole figure, outside of the axes, so that it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> Path:
+    """Writes PNG and SVG; returns the path of the PNG."""
+    with mpl.rc_context(_STYLE):
+        for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+            with atomic_path(folder / f"{name}.{kind}") as temporary:
+                figure.savefig(temporary, format=kind, dpi=140, metadata=metadata)
+    return folder / f"{name}.png"

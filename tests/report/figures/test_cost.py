@@ -1,0 +1,30 @@
+import pytest
+
+from brcd_lightning.report.figures.cost import cost_of_queries, latency_curves
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import UnfilledError
+from recorded import LATENCY, write_run
+
+
+def test_the_front_holds_what_nothing_beats(tmp_path):
+    write_run(tmp_path / "a", "brcd", sshp=0.6, codes=False)
+    write_run(tmp_path / "b", "kl", sshp=0.5, codes=False)
+    write_run(tmp_path / "c", "brcd", sshp=0.3, student="tiny", codes=False)
+    front, saving = cost_of_queries(Records([tmp_path]), [LATENCY]).axes
+    (line,) = [line for line in front.lines if line.get_label() == "Pareto front"]
+    assert list(line.get_xdata()) == [0.5, 1.0, 10.0]
+    assert list(line.get_ydata()) == pytest.approx([0.3, 0.6, 0.75])
+    points = {(round(line.get_xdata()[0]), round(line.get_ydata()[0], 3)) for line in saving.lines}
+    assert points == {(90, 0.15), (90, 0.45), (90, 0.25), (90, 0.5), (95, 0.45), (95, 0.6)}
+
+
+def test_latencies_of_other_networks_do_not_help(tmp_path):
+    write_run(tmp_path / "a", student="unknown", codes=False)
+    with pytest.raises(UnfilledError, match="needs the latency of the runs' backbones"):
+        cost_of_queries(Records([tmp_path]), [LATENCY])
+
+
+def test_curves_are_medians_with_their_spread():
+    encoding, searching = latency_curves(LATENCY).axes
+    assert list(encoding.containers[0].lines[0].get_ydata()) == [1.0, 8.0]
+    assert [container.get_label() for container in searching.containers] == ["n=1,000, k=10"]

@@ -1,0 +1,53 @@
+import pytest
+
+from brcd_lightning.report.comparisons import comparison_tables, runs_table, score
+from brcd_lightning.report.records import Records
+from brcd_lightning.report.table import Number
+from recorded import write_grid, write_run
+
+
+def cell(table, row, column):
+    (line,) = [line for line in table.rows if line[0] == row]
+    return line[table.columns.index(column)]
+
+
+def test_table_1_is_the_papers(tmp_path):
+    for bits in (32, 64):
+        for seed, sshp in enumerate((0.5, 0.6)):
+            write_run(tmp_path / f"b{bits}{seed}", "brcd", seed, bits, sshp, codes=False)
+            write_run(tmp_path / f"n{bits}{seed}", "none", seed, bits, 0.9, codes=False)
+    write_run(tmp_path / "k", "kl", 0, 32, 0.4, codes=False)
+    write_run(tmp_path / "p", "packd", 0, 32, 0.2, codes=False)
+    (table,) = comparison_tables(Records([tmp_path]))
+    assert table.columns == ["method", *(f"digits {bits} bits {p}" for bits in (32, 64) for p in ("SSHP", "ASHP"))]
+    assert [row[0] for row in table.rows] == ["teacher, both sides", "NO KD", "PACKD *", "KL", "BRCD"]
+    brcd = cell(table, "BRCD", "digits 32 bits SSHP")
+    assert (brcd.mean, brcd.deviation, brcd.runs) == (pytest.approx(0.55), pytest.approx(0.0707, abs=1e-4), 2)
+    assert brcd.rank == "best"
+    assert cell(table, "KL", "digits 32 bits SSHP").rank == "second"
+    assert cell(table, "NO KD", "digits 32 bits SSHP").rank == ""  # it does not distil
+    assert cell(table, "KL", "digits 64 bits SSHP") is None
+    assert cell(table, "teacher, both sides", "digits 32 bits SSHP").mean == 0.75
+    assert "4 cells missing" in table.note
+    assert "uses labels" in table.note
+
+
+def test_other_settings_have_tables_of_their_own(tmp_path):
+    tables = comparison_tables(Records([write_grid(tmp_path)]))
+    assert [table.name for table in tables] == ["table1_1", "table1_2", "table1_3", "table2_1", "table2_2"]
+    assert any("mecoq 16 bits SSHP" in table.columns for table in tables)
+
+
+def test_the_list_of_runs_shows_what_differs(tmp_path):
+    for alpha in (0.6, 0.9):
+        write_run(tmp_path / str(alpha), config={"alpha": alpha}, sshp=alpha, codes=False)
+    table = runs_table(Records([tmp_path]))
+    assert table.columns == ["alpha", "validation", "SSHP", "ASHP", "teacher", "folder"]
+    assert [row[0] for row in table.rows] == [Number(0.6, digits=1), Number(0.9, digits=1)]
+    assert runs_table(Records([])).rows == []
+
+
+def test_a_metric_that_was_not_measured_is_missing(tmp_path):
+    write_run(tmp_path / "a", codes=False)
+    (only,) = Records([tmp_path]).cells
+    assert score(only, "map_other") is None
