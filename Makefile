@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DRILLS := $(addprefix tests/, $(addsuffix .py, test_resume test_stages test_launcher test_slurm test_strategies \
+	test_global_batch test_checkpoints test_files test_train data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report-demo test test-fast drill-kill lint format clean clean-cache clean-outputs
+.PHONY: help install demo report-demo test test-fast drills lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,8 +41,8 @@ test: $(STAMP)  ## Lint and run all tests
 test-fast: $(STAMP)  ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-drill-kill: $(STAMP)  ## Kill a run at ten random moments and compare its end with an undisturbed one
-	$(BIN)/python -m pytest tests/test_resume.py
+drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their ends with undisturbed ones
+	$(BIN)/python -m pytest $(DRILLS)
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .

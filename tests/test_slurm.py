@@ -1,4 +1,4 @@
-"""The SLURM launcher; the drill runs where SLURM is installed (`make drill-slurm`)."""
+"""The SLURM launcher; its drill runs where SLURM and the plugin are installed."""
 
 import json
 import os
