@@ -15,9 +15,9 @@ from torch import Tensor
 from brcd_lightning.codes import as_signs, hamming_distance
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 from brcd_lightning.metrics.lists import chunks, relevance_matrix
-from brcd_lightning.metrics.ranking import DEFAULT_BUDGET
 
 AVERAGES = ("macro", "micro", "nonzero")
+_BUDGET = 1 << 26  # bytes; larger parts are slower, by the memory they have to fetch
 _BYTES_PER_PAIR = 32  # of a distance, a relevance and a histogram key
 
 
@@ -45,7 +45,7 @@ def distance_histograms(
     query_labels: Tensor,
     database_labels: Tensor,
     *,
-    memory_budget: int = DEFAULT_BUDGET,
+    memory_budget: int = _BUDGET,
 ) -> DistanceHistograms:
     """Counts database items and relevant ones at each Hamming distance.
 
