@@ -97,7 +97,7 @@ def bars(axes: Axes, names: Sequence[str], series: dict[str, Sequence[float | No
         spread = [value or 0.0 for value in series[f"{name} sd"]] if errors else None
         axes.barh(places, values, thickness, xerr=spread, error_kw={"elinewidth": 0.8}, label=name, **bar_look(number))
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
 
 

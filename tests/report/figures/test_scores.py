@@ -35,6 +35,15 @@ def test_an_incomplete_grid_has_no_heat_map(tmp_path):
     assert len(map_by_options(Records([tmp_path])).axes) == 2
 
 
+def test_what_lies_beside_a_grid_is_left_out_of_its_heat_map(tmp_path):
+    places = [(alpha, delta) for alpha in (0.6, 0.9) for delta in (0.2, 0.5)]
+    for number, (alpha, delta) in enumerate([*places, (0.9, 0.7)]):
+        write_run(tmp_path / str(number), config={"alpha": alpha, "delta": delta}, sshp=alpha, codes=False)
+    heat = map_by_options(Records([tmp_path])).axes[2]
+    assert heat.images[0].get_array().shape == (2, 2)
+    assert [label.get_text() for label in heat.get_xticklabels()] == ["0.2", "0.5"]
+
+
 @pytest.mark.parametrize("draw", [map_by_bits, map_by_backbones, map_by_options])
 def test_what_is_missing_is_said(tmp_path, draw):
     write_run(tmp_path / "a", codes=False)

@@ -23,7 +23,11 @@ def offset_positives(records: Records) -> Figure:
     runs = [run for run in _teachers(records) if "view_codes" in run.teacher_codes]
     if not runs:
         raise UnfilledError("needs a run of a method that compares images with their augmentations")
-    figure = new_figure(f"Offset positives, {_REPEATS} repetitions of k-means", width=1.2 + 3.4 * len(runs), height=3.5)
+    figure = new_figure(
+        f"Offset positives, {_REPEATS} repetitions of k-means: {_datasets(runs)}",
+        width=1.2 + 3.4 * len(runs),
+        height=3.5,
+    )
     for panel, run in zip(panels(figure, columns=len(runs), sharey=True), runs, strict=True):
         kept = run.teacher_codes
         codes, views = kept["codes"][kept["view_index"]][:_IMAGES], kept["view_codes"][:_IMAGES]
@@ -46,7 +50,7 @@ def number_of_clusters(records: Records) -> Figure:
     runs = _teachers(records)
     if not runs:
         raise UnfilledError("needs a run of a method that asks anything of the teacher")
-    figure = new_figure("How many clusters the teacher's training codes have", height=3.5)
+    figure = new_figure(f"How many clusters the teacher's training codes have: {_datasets(runs)}", height=3.5)
     elbow, silhouette = panels(figure, columns=2)
     for number, run in enumerate(runs):
         codes = run.teacher_codes["codes"][:_IMAGES]
@@ -79,8 +83,12 @@ def _counts(codes: Tensor) -> list[int]:
     return [count for count in _COUNTS if count < distinct]
 
 
+def _datasets(runs: list[Run]) -> str:
+    return ", ".join(dict.fromkeys(run.row["dataset"] for run in runs))
+
+
 def _named(run: Run) -> str:
-    return f"{run.row['dataset']}, {run.row['teacher']}, {run.row['bits']} bits"
+    return f"{run.row['hashing_model']}, {run.row['teacher']}, {run.row['bits']} bits"
 
 
 def _inertia(codes: Tensor, centroids: Tensor, assignments: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
@@ -133,17 +134,25 @@ def _neighbours(cell: Cell, cells: Sequence[Cell]) -> set[str]:
 def _heat_map(
     cells: Sequence[Cell], held: Mapping[str, float], names: Sequence[str]
 ) -> tuple[dict[tuple[float, float], float], tuple[str, ...]]:
-    """SSHP by the values of the two options with the largest complete grid, the others held; empty without one."""
+    """SSHP by the values of two options, the others held: of all pairs the largest complete grid; empty without one."""
     best: tuple[dict[tuple[float, float], float], tuple[str, ...]] = ({}, ())
     for pair in combinations(names, 2):
         grid = {}
         for cell in _line(cells, held, *pair):
             if (value := score(cell, "map_sshp")) is not None:
                 grid[cell.first.numbers[pair[0]], cell.first.numbers[pair[1]]] = value.mean
-        rows, columns = ({place[side] for place in grid} for side in (0, 1))
-        if len(grid) == len(rows) * len(columns) > len(best[0]) and min(len(rows), len(columns)) > 1:
-            best = grid, pair
+        for side in (0, 1):
+            whole = _complete(grid, side)
+            if len(whole) > len(best[0]) and all(len({place[each] for place in whole}) > 1 for each in (0, 1)):
+                best = whole, pair
     return best
+
+
+def _complete(grid: Mapping[tuple[float, float], float], side: int) -> dict[tuple[float, float], float]:
+    """The part of a grid whose values of one option were all combined with every value of the other one."""
+    others = {place[1 - side] for place in grid}
+    found = Counter(place[side] for place in grid)
+    return {place: value for place, value in grid.items() if found[place[side]] == len(others)}
 
 
 def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
