@@ -14,28 +14,28 @@ _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
 
 def comparison_tables(records: Records) -> list[Table]:
     """Table 1 for each hashing model and pair of backbones; Table 2 where several hashing models are at hand."""
-    tables = _pivots(records, "table1", "Distillation methods", across="dataset")
-    models = {}
-    for cell in records.cells:
-        row = cell.first.row
-        models.setdefault(tuple(row[key] for key in SETTING if key != "hashing_model"), set()).add(row["hashing_model"])
-    if any(len(names) > 1 for names in models.values()):
-        tables += _pivots(records, "table2", "Hashing models", across="hashing_model")
-    return tables
+    return [
+        *_pivots(records, "table1", "Distillation methods", across="dataset", least=1),
+        *_pivots(records, "table2", "Hashing models", across="hashing_model", least=2),
+    ]
 
 
-def _pivots(records: Records, name: str, title: str, across: str) -> list[Table]:
-    """One table for each combination of what is not in the columns."""
+def _pivots(records: Records, name: str, title: str, across: str, least: int) -> list[Table]:
+    """One table for each combination of what is not in the columns, if there are enough columns to compare."""
     fixed = [key for key in SETTING if key != across]
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in records.cells:
         groups.setdefault(tuple(cell.first.row[key] for key in fixed), []).append(cell)
-    several = len(groups) > 1
+    shown = [cells for cells in groups.values() if len({cell.first.row[across] for cell in cells}) >= least]
     return [
         _pivot(
-            records, f"{name}_{number + 1}" if several else name, f"{title}: {_fixed(cells[0], across)}", across, cells
+            records,
+            f"{name}_{number}" if len(shown) > 1 else name,
+            f"{title}: {_fixed(cells[0], across)}",
+            across,
+            cells,
         )
-        for number, cells in enumerate(groups.values())
+        for number, cells in enumerate(shown, 1)
     ]
 
 
