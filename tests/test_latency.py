@@ -48,6 +48,8 @@ def test_named_backbones_are_measured_without_their_weights(tmp_path):
         ("latency.backbones=[timm]", "For another timm network"),
         ("latency.backbones=resnet18", "must be a list such as"),
         ("latency.batch_sizes=[]", "must be a list such as"),
+        ("latency.k=[1000]", "asks for more than latency.database_sizes=[500] hold"),
+        ("latency.file=.", "must be the path of a file"),
         ("latency.k=[0]", "latency.k must be a positive integer"),
         ("latency.repeats=1", "latency.repeats must be at least 2"),
         ("+latency.speed=1", "unexpected keyword argument 'speed'"),

@@ -45,7 +45,7 @@ class Settings:
         device: ``auto``, ``cpu`` or ``cuda``, of the backbones; searching runs on the CPU.
         batch_sizes: images, and queries, at a time.
         database_sizes: codes to search in.
-        k: neighbours to find.
+        k: neighbours to find, in databases that hold as many.
         repeats: timed calls of each kind, at least 2.
         max_seconds: see `Timer`.
         seed: of the random images and codes.
@@ -78,6 +78,12 @@ class Settings:
         require_positive("latency.max_seconds", self.max_seconds)
         require_non_negative_int("latency.seed", self.seed)
         require_choice("latency.device", self.device, ("auto", "cpu", "cuda"))
+        if min(self.k) > max(self.database_sizes):
+            raise InputError(
+                f"latency.k={self.k} asks for more than latency.database_sizes={self.database_sizes} hold."
+            )
+        if not isinstance(self.file, str) or Path(self.file).is_dir():
+            raise InputError(f"latency.file must be the path of a file, got {self.file!r}.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("latency.device=cuda, but torch sees no GPU here; use cpu or auto.")
         if self.backbones is not None and not isinstance(self.backbones, list):
@@ -108,6 +114,7 @@ def measure(cfg: DictConfig) -> None:
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "processor": _processor(),
         "threads": {"torch": torch.get_num_threads(), "faiss": faiss.omp_get_max_threads()},
         "versions": {"torch": torch.__version__, "faiss": faiss.__version__},
         "commit": source_commit(),
@@ -177,8 +184,8 @@ def search_latency(
 ) -> list[dict[str, Any]]:
     """Times the exact search of batches of random queries in `size` random codes; one record for each batch size."""
     generator = torch.Generator().manual_seed(seed)
-    codes = torch.randint(0, 256, (size, bits // 8), dtype=torch.uint8, generator=generator)
-    queries = torch.randint(0, 256, (max(batch_sizes), bits // 8), dtype=torch.uint8, generator=generator)
+    codes = torch.randint(0, 256, (size, -(-bits // 8)), dtype=torch.uint8, generator=generator)
+    queries = torch.randint(0, 256, (max(batch_sizes), -(-bits // 8)), dtype=torch.uint8, generator=generator)
     index = HammingIndex.build(codes, kind="flat")
     on_cpu = Timer(timer.repeats, timer.max_seconds, torch.device("cpu"))
     return [

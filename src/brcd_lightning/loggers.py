@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from brcd_lightning.errors import InputError
 
-METRICS_UP = ("val/map*", "test/map*")
+METRICS_UP = ("val/map", "val/map_sshp", "val/map_ashp")  # by name: of several patterns that fit wandb takes any
 
 
 @dataclass(frozen=True)

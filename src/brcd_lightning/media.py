@@ -85,9 +85,9 @@ def log_files(loggers: Sequence[Logger], files: Iterable[LoggedFile], *, used: b
     """
     for run, wandb in _wandb_runs(loggers):
         for file in files:
-            artifact = wandb.Artifact(file.name, type=file.kind, metadata=dict(file.facts))
             if not file.path.exists():
                 continue
+            artifact = wandb.Artifact(file.name, type=file.kind, metadata=dict(file.facts))
             artifact.add_file(str(file.path))
             if used and not run.offline:
                 run.use_artifact(artifact)

@@ -118,7 +118,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULTS
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path} is not a results file of schema {SCHEMA_VERSION}.")

@@ -43,7 +43,7 @@ def test_the_list_of_runs_shows_what_differs(tmp_path):
         write_run(tmp_path / str(alpha), config={"alpha": alpha}, sshp=alpha, codes=False)
     table = runs_table(Records([tmp_path]))
     assert table.columns == ["alpha", "validation", "SSHP", "ASHP", "teacher", "folder"]
-    assert [row[0] for row in table.rows] == [Number(0.6, digits=1), Number(0.9, digits=1)]
+    assert [row[0] for row in table.rows] == [Number(0.6, digits=None), Number(0.9, digits=None)]
     assert runs_table(Records([])).rows == []
 
 
@@ -51,3 +51,26 @@ def test_a_metric_that_was_not_measured_is_missing(tmp_path):
     write_run(tmp_path / "a", codes=False)
     (only,) = Records([tmp_path]).cells
     assert score(only, "map_other") is None
+
+
+def test_each_teacher_counts_once_whoever_learned_from_it(tmp_path):
+    for seed in (0, 1):
+        for method in ("none", "brcd"):
+            write_run(tmp_path / f"{method}{seed}", method, seed, codes=False)
+    write_run(tmp_path / "kl", "kl", 0, codes=False)
+    (table,) = comparison_tables(Records([tmp_path]))
+    assert cell(table, "teacher, both sides", "digits 16 bits SSHP").runs == 2
+
+
+def test_runs_of_other_seeds_of_the_method_are_no_doubles(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), config={"seed": seed}, codes=False)
+    records = Records([tmp_path])
+    assert records.problems == []
+    assert len(records.cells) == 1
+
+
+def test_small_options_are_shown(tmp_path):
+    for alpha in (1e-5, 3e-5):
+        write_run(tmp_path / str(alpha), config={"alpha": alpha}, codes=False)
+    assert [row[0].text for row in runs_table(Records([tmp_path])).rows] == ["1e-05", "3e-05"]

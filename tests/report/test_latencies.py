@@ -17,9 +17,18 @@ def test_table_3(tmp_path):
     assert "a processor" in table.note
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", json.dumps(LATENCY | {"encode": [{"batch": 1}]}), json.dumps(LATENCY | {"search": None})]
-)
+SEARCH = LATENCY["search"][0]
+DAMAGED = [
+    {"encode": [{"batch": 1}]},
+    {"search": None},
+    {"device": None},
+    {"threads": []},
+    {"search": [SEARCH | {"ms": "3"}]},
+    {"search": [SEARCH | {"ms": 0}]},
+]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", *(json.dumps(LATENCY | part) for part in DAMAGED)])
 def test_other_files_are_named(tmp_path, text):
     (tmp_path / "latency.json").write_text(text)
     with pytest.raises(InputError, match="latency.json"):

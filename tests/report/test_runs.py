@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 import torch
 
@@ -28,3 +31,36 @@ def test_small_pieces():
     assert mean_and_deviation([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
     assert memberships(torch.tensor([0, 2])).tolist() == [[1, 0, 0], [0, 0, 1]]
     assert memberships(torch.tensor([[1, 1]])).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("metrics", "test/map_sshp", "0.8"),
+        ("metrics", "test/map_sshp", [1]),
+        ("metrics", "test/map_sshp", float("nan")),
+        (None, "validation", "0.9"),
+        (None, "validation", float("inf")),
+        ("row", "bits", "32"),
+        ("row", "seed", None),
+        ("row", "dataset", ["a"]),
+        ("row", "kd_method", 3),
+        ("metric_protocol", "k", None),
+        ("fingerprints", "teacher", None),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(tmp_path, part, key, value):
+    run = write_run(tmp_path / "a", codes=False)
+    results = json.loads((run / "results.json").read_text())
+    (results[part] if part else results)[key] = value
+    (run / "results.json").write_text(json.dumps(results))
+    records = Records([tmp_path])
+    assert records.runs == []
+    assert re.search(r"results.json has .* it is not the record of a run", records.problems[0])
+
+
+def test_a_run_of_a_stage_alone_is_no_damage(tmp_path):
+    run = write_run(tmp_path / "a", codes=False)
+    (run / "results.json").unlink()
+    (run / "config.json").touch()
+    assert "tested nothing (a stage by itself)" in Records([tmp_path]).problems[0]

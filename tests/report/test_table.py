@@ -17,7 +17,7 @@ def test_markdown():
     assert lines[0] == "### A & B"
     assert "| a\\|b | **0.1235 ± 0.0100** |" in lines
     assert "| c → d | – |" in lines
-    assert "| <e> | <u>2.0</u> |" in lines
+    assert "| \\<e> | <u>2.0</u> |" in lines
     assert lines[-1] == "Note 5 %"
 
 
@@ -32,7 +32,7 @@ def test_csv_keeps_the_numbers():
 def test_latex_escapes_and_marks():
     text = TABLE.latex()
     assert r"\begin{tabular}{lr}" in text
-    assert r"x\_1 \% <i>" in text
+    assert r"x\_1 \% \textless{}i\textgreater{}" in text
     assert r"\textbf{0.1235 $\pm$ 0.0100}" in text
     assert r"c $\to$ d & -- \\" in text
     assert r"\underline{2.0}" in text

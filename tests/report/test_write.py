@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.write import DRAWINGS, write_report
@@ -33,12 +35,45 @@ def test_an_incomplete_grid_is_shown_and_said_to_be_so(tmp_path):
     assert not (tmp_path / "report" / "figures" / "map_by_bits.png").exists()
 
 
-def test_an_earlier_report_is_replaced_as_a_whole(tmp_path):
-    write_run(tmp_path / "runs" / "0")
-    write_report([tmp_path / "runs"], tmp_path / "report")
-    (tmp_path / "report" / "figures" / "old.png").touch()
-    write_report([tmp_path / "runs"], tmp_path / "report")
-    assert not (tmp_path / "report" / "figures" / "old.png").exists()
+def test_only_what_an_earlier_report_wrote_is_removed(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / "figures" / str(seed), seed=seed, bits=16 + 16 * seed)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.txt").touch()
+    write_report([tmp_path / "figures"], tmp_path)
+    assert (tmp_path / "figures" / "map_by_bits.svg").exists()
+    write_report([tmp_path / "figures" / "0"], tmp_path)
+    assert not (tmp_path / "figures" / "map_by_bits.svg").exists()
+    assert (tmp_path / "tables" / "mine.txt").exists()
+    assert (tmp_path / "figures" / "1" / "results.json").exists()
+
+
+def test_one_damaged_run_costs_its_figures_and_not_the_report(tmp_path):
+    run = write_run(tmp_path / "runs" / "0")
+    tensors = load_file(run / "codes.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if name != "query_labels"}, run / "codes.safetensors")
+    page = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
+    assert "codes.safetensors has no query_labels" in page
+
+
+def test_codes_of_any_length_and_collapsed_codes_are_drawn(tmp_path):
+    write_run(tmp_path / "odd" / "0", bits=12)
+    page = write_report([tmp_path / "odd"], tmp_path / "report").read_text()
+    assert "bit_frequencies" not in page.partition("Not shown</h2>")[2]
+    run = write_run(tmp_path / "same" / "0")
+    for name in ("codes", "teacher_codes"):
+        path = run / f"{name}.safetensors"
+        same = {key: torch.ones_like(value) for key, value in load_file(path).items()}
+        save_file({key: load_file(path)[key] if "labels" in key else value for key, value in same.items()}, path)
+    page = write_report([tmp_path / "same"], tmp_path / "report").read_text()
+    assert "have collapsed" in page
+
+
+def test_a_file_is_no_folder(tmp_path):
+    write_run(tmp_path / "runs" / "0", codes=False)
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="out is a file"):
+        write_report([tmp_path / "runs"], tmp_path / "out")
 
 
 def test_nothing_to_show_is_an_error_that_says_why(tmp_path):

@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> int:
         from brcd_lightning.report.write import write_report  # noqa: PLC0415 (slow; --help needs none of it)
 
         written = write_report(given.folders, given.out)
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    Console(soft_wrap=True, highlight=False).print(f"Report: {written.resolve()}")
+    Console(soft_wrap=True, highlight=False).print(f"Report: {written.resolve()}", markup=False)
     return 0
 
 

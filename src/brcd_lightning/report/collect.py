@@ -42,7 +42,7 @@ def summarise(sweep_dir: Path) -> None:
         console.print(results_table([run.results for run in runs]))
         _write_csv(sweep_dir / SUMMARY, runs)
     for reason in missing:
-        console.print(f"No results: {reason}")
+        console.print(f"No results: {reason}", markup=False)
     console.print(f"{len(runs)} of {len(runs) + len(missing)} jobs have results; sweep folder: {sweep_dir}")
     if (sweep_dir / TRIALS).exists():
         console.print(_best_trial(sweep_dir / TRIALS), markup=False, highlight=False)

@@ -62,8 +62,7 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
             missing += column.count(None)
             for label, cell in zip(labels, ranked(column, [label in competing for label in labels]), strict=True):
                 body[label].append(cell)
-            one_each = {cell.first.results["fingerprints"]["teacher"]: cell for cell in chosen.values()}
-            teachers.append(_teacher(list(one_each.values())) if paradigm == "sshp" else None)
+            teachers.append(_teacher(list(chosen.values())) if paradigm == "sshp" else None)
     order = sorted(labels, key=lambda label: (label in competing, *_strength(body[label])))
     uses_labels = {records.label(cell.first) for cell in cells if cell.first.results.get("uses_labels")}
     rows: list[list[Value]] = [["teacher, both sides", *teachers]]
@@ -81,9 +80,9 @@ def score(cell: Cell, metric: str) -> Number | None:
 
 
 def _teacher(cells: Sequence[Cell]) -> Number | None:
-    """The teachers of some students, each once."""
+    """The teachers of some students, each once: one of the same seed and score is the same one."""
     teachers = {
-        run.results["fingerprints"]["teacher"]: value
+        (run.row["seed"], value): value
         for cell in cells
         for run in cell.runs
         if (value := run.metric("map_teacher")) is not None
@@ -118,5 +117,5 @@ def runs_table(records: Records) -> Table:
 
 def _shown(value: Any) -> Value:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Number(float(value), digits=0 if float(value).is_integer() else len(f"{value:g}".partition(".")[2]))
+        return Number(float(value), digits=None)
     return None if value is None else str(value)

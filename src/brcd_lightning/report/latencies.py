@@ -11,7 +11,12 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.report.table import Number, Table, Value
 
 SCHEMA_VERSION, KIND = 1, "latency"
-_ENTRY = {"encode": ("backbone", "batch", "ms", "parameters", "gmacs"), "search": ("n", "k", "batch", "ms")}
+_ENTRY = {
+    "encode": {"backbone": str, "batch": int, "parameters": int | float, "gmacs": int | float},
+    "search": {"n": int, "k": int, "batch": int},
+}
+_TIMES = ("ms", "ms_p10", "ms_p90")
+_HEAD = {"device": str, "processor": str, "threads": dict, "options": dict}
 
 
 def find_latencies(folders: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -36,12 +41,24 @@ def read_latency(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     known = isinstance(record, dict) and record.get("kind") == KIND and record.get("schema_version") == SCHEMA_VERSION
-    if not known or not all(
-        isinstance(record.get(part), list) and all(isinstance(row, dict) and keys <= row.keys() for row in record[part])
-        for part, keys in ((part, set(keys)) for part, keys in _ENTRY.items())
-    ):
+    if not known or not _is_sound(record):
         raise InputError(f"{path} is not a latency file of schema {SCHEMA_VERSION}.")
     return record
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether everything that tables and figures read is there and of its kind."""
+    if not all(isinstance(record.get(key), kind) for key, kind in _HEAD.items()):
+        return False
+    for part, fields in _ENTRY.items():
+        if not isinstance(record.get(part), list):
+            return False
+        for row in record[part]:
+            if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in fields.items()):
+                return False
+            if not all(isinstance(row.get(key), int | float) and 0 < row[key] < float("inf") for key in _TIMES):
+                return False
+    return True
 
 
 def latency_table(record: Mapping[str, Any], name: str = "table3") -> Table:
@@ -56,10 +73,13 @@ def latency_table(record: Mapping[str, Any], name: str = "table3") -> Table:
     for n, k in dict.fromkeys((row["n"], row["k"]) for row in record["search"]):
         entries = [row for row in record["search"] if (row["n"], row["k"]) == (n, k)]
         rows.append([f"search, n={n:,}, k={k:,}", *_times(entries, batches), None, None])
-    threads = ", ".join(f"{key} {count}" for key, count in record.get("threads", {}).items())
-    repeats = record.get("options", {}).get("repeats")
-    note = f"Median of {repeats} calls or fewer after a warm-up, in ms. {record.get('device')}; threads: {threads}; "
-    note += f"images of {record.get('options', {}).get('image_size')} pixels; commit {record.get('commit')}."
+    threads = ", ".join(f"{key} {count}" for key, count in record["threads"].items())
+    options = record["options"]
+    note = (
+        f"Median of {options.get('repeats')} calls or fewer after a warm-up, in ms. Encoding on {record['device']}, "
+        f"searching on {record['processor']}; threads: {threads}; images of {options.get('image_size')} pixels; "
+        f"commit {record.get('commit')}."
+    )
     heads = ["", *(f"batch {batch}" for batch in batches), "parameters (M)", "GMACs"]
     return Table(name, "Latency of encoding and searching (ms)", heads, rows, note)
 

@@ -32,7 +32,7 @@ class Records:
             except InputError as error:
                 self.problems.append(str(error))
                 continue
-            key = (*self._cell_key(run), run.row["seed"])
+            key = run.identity
             if key in seen:
                 self.problems.append(f"{folder} repeats {seen[key]} (same options, same seed).")
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,14 @@ class Run:
         return {key: value for key, value in options.items() if not key.startswith(_UNTOLD) and "seed" not in key}
 
     @property
+    def identity(self) -> tuple[Any, ...]:
+        """What another run would have to share to be the same one: all options, seeds too, split and teacher."""
+        options = lasting_options(self.results["config"])
+        told = sorted((key, str(value)) for key, value in options.items() if not key.startswith(_UNTOLD))
+        row = sorted((key, str(value)) for key, value in self.row.items())
+        return (*row, *told, *sorted((key, str(value)) for key, value in self.results["fingerprints"].items()))
+
+    @property
     def numbers(self) -> dict[str, float]:
         """The numeric options: what is tuned."""
         return {key: value for key, value in self.options.items() if _is_number(value)}
@@ -103,7 +112,10 @@ class Run:
         Raises:
             InputError: if the file is missing or damaged.
         """
-        return Side(self._tensors[f"{encoder}_{side}_packed"], self._tensors[f"{side}_labels"])
+        found = Side(self._tensors[f"{encoder}_{side}_packed"], self._tensors[f"{side}_labels"])
+        if len(found.packed) != len(found.labels) or not len(found.labels) or int(found.labels.min()) < 0:
+            raise InputError(f"{self.folder / CODES} has no codes and labels that belong together.")
+        return found
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
@@ -134,7 +146,7 @@ class Cell:
     @property
     def validation(self) -> float:
         """Mean of what options are chosen by; minus infinity where nothing was validated."""
-        known = [run.results["validation"] for run in self.runs if run.results["validation"] is not None]
+        known = [value for run in self.runs if (value := run.results.get("validation")) is not None]
         return statistics.fmean(known) if known else float("-inf")
 
 
@@ -160,17 +172,35 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if it did not finish, or its results are missing, damaged or of another program.
     """
+    if (folder / DONE).exists() and not (folder / RESULTS).exists() and (folder / "config.json").exists():
+        raise InputError(f"{folder} tested nothing (a stage by itself)")
     if not (folder / DONE).exists():
         raise InputError(f"{folder} was pruned" if (folder / PRUNED).exists() else f"{folder} did not finish")
     results = read_results(folder)
+    if problem := _problem(results):
+        raise InputError(f"{folder / RESULTS} {problem}; it is not the record of a run.")
+    return Run(folder, results)
+
+
+def _problem(results: Mapping[str, Any]) -> str:
+    """What a table or figure could not do with; empty if all is well."""
     for part in ("row", "method", "metrics", "fingerprints", "metric_protocol", "config", "sizes"):
         if not isinstance(results.get(part), dict):
-            raise InputError(f"{folder / RESULTS} has no {part!r}; it is not the record of a run.")
-    if missing := [
-        key for key in (*SETTING, "kd_method", "paradigm", "profile", "bits", "seed") if key not in results["row"]
-    ]:
-        raise InputError(f"{folder / RESULTS} has no {missing[0]!r} in its row; it is not the record of a run.")
-    return Run(folder, results)
+            return f"has no {part!r}"
+    row = results["row"]
+    for key in (*SETTING, "kd_method", "paradigm", "profile"):
+        if not isinstance(row.get(key), str):
+            return f"has {row.get(key)!r} as its {key}"
+    counts = {key: row.get(key) for key in ("bits", "seed")} | {"k": results["metric_protocol"].get("k")}
+    for key, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < (key != "seed"):
+            return f"has {value!r} as its {key}"
+    numbers = {f"metric {name}": value for name, value in results["metrics"].items()}
+    numbers |= {"validation": results.get("validation")}
+    for key, value in numbers.items():
+        if value is not None and not (_is_number(value) and math.isfinite(value)):
+            return f"has {value!r} as its {key}"
+    return "" if isinstance(results["fingerprints"].get("teacher"), str) else "has no fingerprint of its teacher"
 
 
 def memberships(labels: Tensor) -> Tensor:
@@ -183,10 +213,21 @@ def job_order(job: Path) -> tuple[Any, ...]:
     return tuple((int(part), "") if part.isdigit() else (1 << 30, part) for part in job.parts)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+class _Tensors(dict[str, Tensor]):
+    """Tensors of a file; one that is missing is a user's mistake."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.path = path
+
+    def __missing__(self, name: str) -> Tensor:
+        raise InputError(f"{self.path} has no {name}.")
+
+
+def _read(path: Path) -> _Tensors:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return _Tensors(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
 

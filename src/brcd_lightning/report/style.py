@@ -31,6 +31,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # names are no formulas
     "svg.hashsalt": "brcd_lightning",  # the same figure, the same bytes
     "svg.fonttype": "none",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,19 +21,21 @@ class Number:
         mean: the value.
         deviation: standard deviation over seeds; None for a single run.
         runs: how many.
-        digits: behind the point.
+        digits: behind the point; None for as few as the number needs.
         rank: ``best``, ``second`` or empty.
     """
 
     mean: float
     deviation: float | None = None
     runs: int = 1
-    digits: int = 4
+    digits: int | None = 4
     rank: str = ""
 
     @property
     def text(self) -> str:
         """The mean, then the spread."""
+        if self.digits is None:
+            return f"{self.mean:g}"
         spread = "" if self.deviation is None else f" ± {self.deviation:.{self.digits}f}"
         return f"{self.mean:,.{self.digits}f}{spread}"
 
@@ -61,10 +64,11 @@ class Table:
 
     def markdown(self) -> str:
         """GitHub's dialect: the best in bold, the second underlined."""
-        lines = [f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
+        heads = [_markdown(name) for name in self.columns]
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(self.columns) + "|"]
         styles = {BEST: ("**", "**"), SECOND: ("<u>", "</u>"), "": ("", "")}
         for row in self.rows:
-            cells = [_styled(value, styles, _text).replace("|", "\\|") for value in row]
+            cells = [_styled(value, styles, lambda v: _markdown(_text(v))) for value in row]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join([f"### {self.title}", "", *lines, *(["", self.note] if self.note else []), ""])
 
@@ -134,7 +138,7 @@ def ranked(column: Sequence[Value], competes: Sequence[bool]) -> list[Value]:
         competes: which of them take part.
     """
     texts = {
-        round(value.mean, value.digits)
+        round(value.mean, value.digits or 9)
         for value, takes_part in zip(column, competes, strict=True)
         if takes_part and isinstance(value, Number)
     }
@@ -142,7 +146,7 @@ def ranked(column: Sequence[Value], competes: Sequence[bool]) -> list[Value]:
     marks = dict(zip(order, (BEST, SECOND), strict=False))
     result: list[Value] = []
     for value, takes_part in zip(column, competes, strict=True):
-        mark = marks.get(round(value.mean, value.digits), "") if takes_part and isinstance(value, Number) else ""
+        mark = marks.get(round(value.mean, value.digits or 9), "") if takes_part and isinstance(value, Number) else ""
         result.append(Number(value.mean, value.deviation, value.runs, value.digits, mark) if mark else value)
     return result
 
@@ -156,7 +160,17 @@ def _styled(value: Value, styles: Mapping[str, tuple[str, str]], text: Callable[
     return f"{before}{text(value)}{after}"
 
 
+def _markdown(text: str) -> str:
+    return " ".join(re.sub(r"([|*<\\])", r"\\\1", text).split())
+
+
 _TEX = {
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "&": r"\&",
     "%": r"\%",
     "_": r"\_",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 
-PAGE = "report.html"
+PAGE, FILES = "report.html", "files.txt"
 _SHORT = 12  # of a commit
 
 
@@ -83,8 +84,8 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
     if not records.runs and not latencies:
         reasons = "".join(f"\n  {reason}" for reason in [*records.problems, *problems])
         raise InputError(f"no finished run and no latency below {', '.join(map(str, folders))}.{reasons}")
-    for part in ("figures", "tables"):
-        shutil.rmtree(target / part, ignore_errors=True)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; the report needs a folder.")
     tables = {_SCORES: comparison_tables(records), _RUNS: [runs_table(records)] if records.runs else []}
     tables[_COST] = [
         latency_table(record, f"table3_{number + 1}" if len(latencies) > 1 else "table3")
@@ -92,10 +93,11 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
     ]
     figures, unfilled = _draw(records, _drawings(latencies), target / "figures")
     figures[_FOUND] = [*figures.get(_FOUND, []), *_galleries(records, target / "figures")]
+    written = [path for each in figures.values() for _, png in each for path in (png, png.with_suffix(".svg"))]
     for table in [table for each in tables.values() for table in each]:
-        write_text(target / "tables" / f"{table.name}.md", table.markdown())
-        write_text(target / "tables" / f"{table.name}.csv", table.csv())
-        write_text(target / "tables" / f"{table.name}.tex", table.latex())
+        for kind, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
+            written.append(target / "tables" / f"{table.name}.{kind}")
+            write_text(written[-1], text)
     sections = [
         Section(name, tables.get(name, []), figures.get(name, []))
         for name in (_SCORES, _SPACES, _FOUND, _CLUSTERS, _COST, _RUNS)
@@ -104,7 +106,17 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
     left_out = [*records.problems, *problems]
     sections.append(Section("Not shown", remarks=[*left_out, *unfilled] or ["Everything is shown."]))
     write_text(target / PAGE, page("Report", _summary(records, folders), sections))
+    _forget_earlier(target, {path.relative_to(target).as_posix() for path in written})
     return target / PAGE
+
+
+def _forget_earlier(target: Path, written: Set[str]) -> None:
+    """Removes what an earlier report wrote here and this one did not, and nothing else: runs may lie here too."""
+    earlier = (target / FILES).read_text(encoding="utf-8").splitlines() if (target / FILES).is_file() else []
+    for name in earlier:
+        if name not in written and re.fullmatch(r"(figures|tables)/\w+\.(png|svg|md|csv|tex)", name):
+            (target / name).unlink(missing_ok=True)
+    write_text(target / FILES, "\n".join(sorted(written)) + "\n")
 
 
 def _drawings(latencies: Sequence[cost.Latency]) -> list[Drawing]:
@@ -131,22 +143,27 @@ def _draw(
         except (UnfilledError, InputError) as error:
             unfilled.append(f"{drawing.name} ({drawing.caption}): {error}")
             continue
+        except Exception as error:
+            unfilled.append(f"{drawing.name} ({drawing.caption}): {type(error).__name__}: {error}")
+            continue
         figures.setdefault(drawing.section, []).append((drawing.caption, save_figure(figure, folder, drawing.name)))
     return figures, unfilled
 
 
 def _galleries(records: Records, folder: Path) -> list[tuple[str, Path]]:
-    """Copies of the galleries of the best student and of the weakest."""
+    """Copies of the galleries of the best student and of the weakest, by validation."""
     if not records.runs:
         return []
     cells = sorted(records.reference().items(), key=lambda item: item[1].validation)
-    shown = []
-    for name, (label, cell) in {"gallery_weakest": cells[0], "gallery_best": cells[-1]}.items():
+    shown: list[tuple[str, Path]] = []
+    taken: list[Path] = []
+    for name, (label, cell) in {"gallery_best": cells[-1], "gallery_weakest": cells[0]}.items():
         source = cell.first.folder / "gallery.png"
-        if source.exists():
+        if source.is_file() and source not in taken:
+            taken.append(source)
             with atomic_path(folder / f"{name}.png") as temporary:
                 shutil.copyfile(source, temporary)
-            shown.append((f"Best, random and worst queries of {label}", folder / f"{name}.png"))
+            shown.append((f"Queries of {label}, the {name.removeprefix('gallery_')} student", folder / f"{name}.png"))
     return shown
 
 

@@ -18,6 +18,16 @@ def test_the_front_holds_what_nothing_beats(tmp_path):
     assert points == {(90, 0.15), (90, 0.45), (90, 0.25), (90, 0.5), (95, 0.45), (95, 0.6)}
 
 
+def test_times_of_two_machines_are_not_mixed(tmp_path):
+    write_run(tmp_path / "a", sshp=0.6, codes=False)
+    other = LATENCY | {"device": "other", "encode": [row | {"ms": 99.0} for row in LATENCY["encode"][:2]]}
+    for latencies in ([LATENCY, other], [other, LATENCY]):
+        figure = cost_of_queries(Records([tmp_path]), latencies)
+        assert "a device" in figure.get_suptitle()
+        (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
+        assert list(line.get_xdata()) == [1.0, 10.0]
+
+
 def test_latencies_of_other_networks_do_not_help(tmp_path):
     write_run(tmp_path / "a", student="unknown", codes=False)
     with pytest.raises(UnfilledError, match="needs the latency of the runs' backbones"):

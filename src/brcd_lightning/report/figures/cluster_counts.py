@@ -69,7 +69,7 @@ def _teachers(records: Records) -> list[Run]:
     """A run for each setting, at its largest code length, that kept the teacher's training codes."""
     found: dict[tuple[object, ...], Run] = {}
     for run in sorted(records.runs, key=lambda run: (run.row["seed"], "view_codes" not in run.teacher_codes)):
-        if "codes" not in run.teacher_codes:
+        if "codes" not in run.teacher_codes or not _counts(run.teacher_codes["codes"]):
             continue
         key = (run.row["dataset"], run.row["hashing_model"], run.row["teacher"])
         if key not in found or run.row["bits"] > found[key].row["bits"]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import PARADIGMS, UnfilledError
+from brcd_lightning.report.runs import PARADIGMS, Cell, UnfilledError
 from brcd_lightning.report.style import legend_below, line_look, new_figure, panels, styled
 
 Latency = Mapping[str, Any]
@@ -19,7 +19,7 @@ Latency = Mapping[str, Any]
 @styled
 def latency_curves(latency: Latency) -> Figure:
     """Encoding and searching time against the batch size."""
-    figure = new_figure(f"Latency: {latency['device']}", height=4.4)
+    figure = new_figure(f"Latency: encoding on {latency['device']}, searching on {latency['processor']}", height=4.4)
     encoding, searching = panels(figure, columns=2)
     groups: list[tuple[Axes, str, dict[str, list[Latency]]]] = [
         (encoding, "encoding", _grouped(latency["encode"], lambda row: row["backbone"])),
@@ -29,12 +29,12 @@ def latency_curves(latency: Latency) -> Figure:
         for number, (name, rows) in enumerate(series.items()):
             rows = sorted(rows, key=lambda row: row["batch"])  # noqa: PLW2901
             middle = [row["ms"] for row in rows]
-            low = [row["ms"] - row.get("ms_p10", row["ms"]) for row in rows]
-            high = [row.get("ms_p90", row["ms"]) - row["ms"] for row in rows]
+            low = [max(0.0, row["ms"] - row.get("ms_p10", row["ms"])) for row in rows]
+            high = [max(0.0, row.get("ms_p90", row["ms"]) - row["ms"]) for row in rows]
             batches = [row["batch"] for row in rows]
             panel.errorbar(batches, middle, yerr=(low, high), capsize=2, label=name, **line_look(number))
         batches = sorted({row["batch"] for rows in series.values() for row in rows})
-        panel.set(title=title, xlabel="batch", ylabel="ms", xscale="log", yscale="log")
+        panel.set(title=title, xlabel="batch", ylabel="ms (bars: 10 to 90 %)", xscale="log", yscale="log")
         panel.set_xticks(batches, [str(batch) for batch in batches])
         panel.minorticks_off()
         if series:
@@ -45,35 +45,38 @@ def latency_curves(latency: Latency) -> Figure:
 @styled
 def cost_of_queries(records: Records, latencies: Sequence[Latency]) -> Figure:
     """The Pareto front of students, and the query cost that each saves against the mAP that it loses."""
-    times = {row["backbone"]: row["ms"] for record in latencies for row in record["encode"] if row["batch"] == 1}
     reference = next(iter(records.reference().values())).first
     cells = records.of(dataset=reference.row["dataset"], hashing_model=reference.row["hashing_model"])
     cells = [cell for cell in cells if cell.first.row["bits"] == reference.row["bits"]]
-    timed = [cell for cell in cells if cell.first.row["student"] in times and cell.first.row["teacher"] in times]
+    latency, timed = max(
+        ((latency, [cell for cell in cells if _needed(cell) <= _times(latency).keys()]) for latency in latencies),
+        key=lambda found: len(found[1]),
+        default=({}, []),
+    )  # of one machine: times of several do not compare
     if not timed:
         raise UnfilledError("needs the latency of the runs' backbones at batch 1: python -m brcd_lightning.latency")
+    times = _times(latency)
     cut = reference.results["metric_protocol"]["k"]
-    figure = new_figure(f"Cost of a query: {reference.row['dataset']}, {reference.row['bits']} bits", height=4.6)
+    figure = new_figure(
+        f"Cost of a query: {reference.row['dataset']}, {reference.row['bits']} bits, {latency['device']}", height=4.6
+    )
     front, saving = panels(figure, columns=2)
-    points: dict[tuple[str, str], tuple[float, float]] = {}
+    points: dict[tuple[str, str, str], tuple[float, float]] = {}
     for pair in dict.fromkeys(cell.first.pair for cell in timed):
         inside = [cell for cell in timed if cell.first.pair == pair]
         row = inside[0].first.row
         teacher = score(inside[0], "map_teacher")
-        points["teacher", row["teacher"]] = (times[row["teacher"]], teacher.mean if teacher else 0.0)
+        points["teacher", row["teacher"], ""] = (times[row["teacher"]], teacher.mean if teacher else 0.0)
         for paradigm in PARADIGMS:
             for label, cell in records.chosen(inside, paradigm).items():
                 value = score(cell, f"map_{paradigm}")
                 if value is None or not cell.first.distils:
                     continue
-                name = f"{row['student']}, {paradigm.upper()}"
-                known = points.get((label, name), (0.0, -1.0))[1]
-                points[label, name] = max((times[row["student"]], value.mean), (times[row["student"]], known))
+                points[label, pair, paradigm] = (times[row["student"]], value.mean)
                 if teacher:
                     saved = 1 - times[row["student"]] / times[row["teacher"]]
                     saving.plot(100 * saved, teacher.mean - value.mean, **_point(label, paradigm, records, timed))
-    for (label, name), (milliseconds, value) in points.items():
-        paradigm = name.rpartition(", ")[2].lower()
+    for (label, name, paradigm), (milliseconds, value) in points.items():
         look = {"color": "black", "marker": "*", "markersize": 10, "linestyle": "", "label": f"teacher {name}"}
         front.plot(milliseconds, value, **(look if label == "teacher" else _point(label, paradigm, records, timed)))
     best = _front(list(points.values()))
@@ -84,6 +87,15 @@ def cost_of_queries(records: Records, latencies: Sequence[Latency]) -> Figure:
     )
     legend_below(figure, front, columns=4)
     return figure
+
+
+def _needed(cell: Cell) -> set[str]:
+    return {cell.first.row["teacher"], cell.first.row["student"]}
+
+
+def _times(latency: Latency) -> dict[str, float]:
+    """Milliseconds to encode one image, by backbone."""
+    return {row["backbone"]: row["ms"] for row in latency["encode"] if row["batch"] == 1}
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -22,8 +22,8 @@ def bit_frequencies(records: Records) -> Figure:
     side = run.codes("teacher", "database")
     classes = memberships(side.labels)
     label = int(classes.sum(dim=0).argmax())
-    in_class = as_signs(side.packed[classes[:, label] > 0])
     kept = run.teacher_codes
+    in_class = as_signs(side.packed[classes[:, label] > 0])[:, : kept["codes"].shape[1]]  # no padding
     cluster = int(kept["assignments"].bincount().argmax())
     in_cluster = kept["codes"][kept["assignments"] == cluster]
     bits = torch.randperm(in_class.shape[1], generator=torch.Generator().manual_seed(0))[:_BITS].sort().values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
 from brcd_lightning.report.records import Records
@@ -55,7 +56,7 @@ def classes(records: Records) -> Figure:
     figure = new_figure(f"Classes by themselves, {records.label(run)}: {_named(run)}", height=1.3 + 0.36 * len(names))
     (panel,) = panels(figure)
     bars(panel, names, scores)
-    panel.set(xlabel=f"mAP@{run.results['metric_protocol']['k']}", ylabel="class of the query")
+    panel.set(xlabel=f"mAP@{run.results['metric_protocol']['k']}", ylabel=f"class of the query{_cut(queries.labels)}")
     legend_below(figure, panel)
     return figure
 
@@ -74,7 +75,11 @@ def confusion(records: Records) -> Figure:
         share = (asked.double().T @ found) / asked.sum(dim=0).clamp_min(1)[:, None]  # (C, C)
         share = share[:_SHOWN_CLASSES, :_SHOWN_CLASSES]
         image = panel.imshow(share, cmap="cividis", vmin=0, vmax=1)
-        panel.set(title=f"{paradigm.upper()}, {k} nearest", xlabel="class of the result", ylabel="class of the query")
+        panel.set(
+            title=f"{paradigm.upper()}, {k} nearest",
+            xlabel="class of the result",
+            ylabel=f"class of the query{_cut(queries.labels)}",
+        )
         panel.set_xticks(range(len(share)))
         panel.set_yticks(range(len(share)))
         panel.tick_params(labelsize=7)
@@ -105,6 +110,11 @@ def _sample(side: Side) -> Side:
         return side
     rows = torch.randperm(len(side.packed), generator=torch.Generator().manual_seed(0))[:_QUERIES]
     return Side(side.packed[rows], side.labels[rows])
+
+
+def _cut(labels: Tensor) -> str:
+    count = memberships(labels).shape[1]
+    return f" (the first {_SHOWN_CLASSES} of {count})" if count > _SHOWN_CLASSES else ""
 
 
 def _named(run: Run) -> str:

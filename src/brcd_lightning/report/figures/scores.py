@@ -106,9 +106,14 @@ def map_by_options(records: Records) -> Figure:
 def _draw_line(panel: Axes, name: str, line: Sequence[Cell], held: Mapping[str, float]) -> None:
     places = [cell.first.numbers[name] for cell in line]
     for number, paradigm in enumerate(PARADIGMS):
-        values = [score(cell, f"map_{paradigm}") for cell in line]
-        means, spread = [v.mean for v in values if v], [v.deviation or 0.0 for v in values if v]
-        panel.errorbar(places, means, yerr=spread, capsize=2, label=paradigm.upper(), **line_look(number))
+        known = [
+            (place, value)
+            for place, cell in zip(places, line, strict=True)
+            if (value := score(cell, f"map_{paradigm}"))
+        ]
+        means, spread = [value.mean for _, value in known], [value.deviation or 0.0 for _, value in known]
+        look = line_look(number) | {"label": paradigm.upper()}
+        panel.errorbar([place for place, _ in known], means, yerr=spread, capsize=2, **look)
     if places[0] > 0 and len(places) > 2 and all(later / earlier >= 2 for earlier, later in pairwise(places)):
         panel.set_xscale("log")
     fixed = ", ".join(f"{_short(key)} {value:g}" for key, value in held.items())
@@ -163,7 +168,7 @@ def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], 
     for y, line in enumerate(values):
         for x, value in enumerate(line):
             shade = "white" if value < middle else "black"
-            panel.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=7, color=shade)
+            panel.text(x, y, f"{value:.4f}", ha="center", va="center", fontsize=7, color=shade)
     panel.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
     panel.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
     panel.set(title="SSHP", xlabel=_short(names[1]), ylabel=_short(names[0]))

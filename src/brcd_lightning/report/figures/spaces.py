@@ -14,11 +14,11 @@ from torch import Tensor
 from brcd_lightning.codes import as_signs
 from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run
+from brcd_lightning.report.runs import Run, UnfilledError
 from brcd_lightning.report.style import bar_look, new_figure, panels, styled
 
 _IMAGES, _NEIGHBORS = 2000, 100
-_POINTS, _CLASSES = 300, 10
+_POINTS, _CLASSES, _FEWEST = 300, 10, 4
 
 
 @styled
@@ -63,7 +63,10 @@ def shared_space(records: Records) -> Figure:
     for panel, label in zip(panels(figure, columns=len(shown)), shown, strict=True):
         student, teacher = (cells[label].first.codes(encoder, "query") for encoder in ("student", "teacher"))
         rows, classes = _some_of_each_class(student.labels)
-        points = _embed(torch.cat([as_signs(teacher.packed[rows]), as_signs(student.packed[rows])]))
+        codes = torch.cat([as_signs(teacher.packed[rows]), as_signs(student.packed[rows])])
+        if len(codes.unique(dim=0)) < _FEWEST:
+            raise UnfilledError(f"needs codes that differ; those of {cells[label].first.folder} have collapsed")
+        points = _embed(codes)
         for color, part in (("#0072b2", points[: len(rows)]), ("#d55e00", points[len(rows) :])):
             for place in range(int(classes.max()) + 1):
                 here = part[classes == place]
