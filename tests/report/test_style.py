@@ -2,7 +2,7 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from brcd_lightning.report.style import bar_look, bars, line_look, new_figure, panels, save_figure, styled
+from brcd_lightning.report.style import bar_look, bars, legend_below, line_look, new_figure, panels, save_figure, styled
 
 
 @styled
@@ -38,3 +38,34 @@ def test_lines_and_bars_differ_without_colour():
     assert len({(look["color"], look["marker"], look["linestyle"]) for look in looks}) == 20
     assert len({(look["marker"], look["linestyle"]) for look in looks}) == 20
     assert len({bar_look(number)["hatch"] for number in range(8)}) == 8
+
+
+def test_names_are_no_formulas_and_ticks_may_be(tmp_path):
+    @styled
+    def odd():
+        figure = new_figure("d$x^{$")
+        (axes,) = panels(figure)
+        axes.plot([1, 1000], [1, 1000], label="$a^{")
+        axes.set(xscale="log", yscale="log")
+        legend_below(figure, axes)
+        return figure
+
+    text = save_figure(odd(), tmp_path, "f").with_suffix(".svg").read_text()
+    assert "d$x^{$" in text
+    assert "mathdefault" not in text
+
+
+def test_a_legend_makes_room_for_itself():
+    heights = []
+    for count in (2, 20):
+        figure = new_figure("t", height=3)
+        (axes,) = panels(figure)
+        for number in range(count):
+            axes.plot([0, 1], [0, number], label=f"a name of many letters, number {number}")
+        legend_below(figure, axes)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        heights.append(figure.get_figheight())
+    assert heights[1] > heights[0] > 3

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from brcd_lightning.files import atomic_path
 
@@ -31,7 +32,6 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "hatch.linewidth": 0.6,
-    "text.parse_math": False,  # names are no formulas
     "svg.hashsalt": "brcd_lightning",  # the same figure, the same bytes
     "svg.fonttype": "none",
 }
@@ -43,7 +43,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(_STYLE):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+        for text in figure.findobj(Text):
+            if "$" in text.get_text() and "mathdefault" not in text.get_text():
+                text.set_parse_math(False)  # names are no formulas, but ticks may be
+        return figure
 
     return drawn
 
@@ -102,10 +106,14 @@ def bars(axes: Axes, names: Sequence[str], series: dict[str, Sequence[float | No
     axes.grid(visible=False, axis="y")
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 5) -> None:
-    """One legend for the whole figure, outside of the axes, so that it hides nothing."""
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """One legend for the whole figure, outside of the axes, so that it hides nothing; the figure grows by it."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+    width, height = figure.get_size_inches()
+    entry = 0.5 + 0.065 * max(map(len, labels))  # inches, at this size of text
+    columns = max(1, min(len(labels), int(width / entry)))
+    figure.set_size_inches(width, height + 0.18 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> Path:

@@ -38,7 +38,7 @@ def latency_curves(latency: Latency) -> Figure:
         panel.set_xticks(batches, [str(batch) for batch in batches])
         panel.minorticks_off()
         if series:
-            panel.legend()
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return figure
 
 
@@ -81,11 +81,13 @@ def cost_of_queries(records: Records, latencies: Sequence[Latency]) -> Figure:
         front.plot(milliseconds, value, **(look if label == "teacher" else _point(label, paradigm, records, timed)))
     best = _front(list(points.values()))
     front.plot(*zip(*best, strict=True), color="0.4", linewidth=0.9, linestyle="--", label="Pareto front", zorder=0)
-    front.set(title="mAP against time", xlabel="ms to encode a query (batch 1)", ylabel=f"mAP@{cut}")
+    front.set(title="mAP against time (open: ASHP)", xlabel="ms to encode a query (batch 1)", ylabel=f"mAP@{cut}")
     saving.set(
-        title="loss against saving", xlabel="% of the encoding time saved", ylabel=f"mAP@{cut} below the teacher"
+        title="loss against saving (open: ASHP)",
+        xlabel="% of the encoding time saved",
+        ylabel=f"mAP@{cut} below the teacher",
     )
-    legend_below(figure, front, columns=4)
+    legend_below(figure, front)
     return figure
 
 
@@ -108,10 +110,10 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _point(label: str, paradigm: str, records: Records, cells: Sequence[Any]) -> dict[str, Any]:
-    """The look of a method, filled for SSHP and open for ASHP."""
+    """The look of a method, filled and with a name in the legend for SSHP, open for ASHP."""
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
-    look = line_look(labels.index(label)) | {"linestyle": "", "markersize": 6, "label": f"{label} {paradigm.upper()}"}
-    return look | ({} if paradigm == "sshp" else {"markerfacecolor": "white"})
+    look = line_look(labels.index(label)) | {"linestyle": "", "markersize": 6, "label": label}
+    return look | ({} if paradigm == "sshp" else {"markerfacecolor": "white", "label": "_nolegend_"})
 
 
 def _grouped(rows: Sequence[Latency], key: Any) -> dict[str, list[Latency]]:

@@ -22,7 +22,7 @@ def precision_recall(records: Records) -> Figure:
     """Precision and recall within every Hamming radius, for every method."""
     cells = records.reference()
     first = next(iter(cells.values())).first
-    figure = new_figure(f"Precision and recall by Hamming radius: {_named(first)}", height=4.2)
+    figure = new_figure(f"Precision and recall by Hamming radius: {_named(first)}", height=3.5)
     axes = panels(figure, columns=2, sharey=True)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         for number, (label, cell) in enumerate(cells.items()):
@@ -32,7 +32,7 @@ def precision_recall(records: Records) -> Figure:
             )
             panel.plot(curve.recall, curve.precision, label=label, markevery=0.15, **line_look(number))
         panel.set(title=paradigm.upper(), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    legend_below(figure, axes[0], columns=4)
+    legend_below(figure, axes[0])
     return figure
 
 

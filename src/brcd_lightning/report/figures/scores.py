@@ -26,7 +26,7 @@ def map_by_bits(records: Records) -> Figure:
     lengths = sorted({cell.first.row["bits"] for cell in cells})
     if len(lengths) < 2:
         raise UnfilledError("needs runs with two code lengths or more")
-    figure = new_figure(f"mAP against code length: {cells[0].first.title}", height=4.2)
+    figure = new_figure(f"mAP against code length: {cells[0].first.title}", height=3.5)
     axes = panels(figure, columns=2, sharex=True)
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
@@ -43,7 +43,7 @@ def map_by_bits(records: Records) -> Figure:
         panel.set_xscale("log", base=2)
         panel.set_xticks(lengths, [str(bits) for bits in lengths])
         panel.minorticks_off()
-    legend_below(figure, axes[0], columns=4)
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -58,7 +58,7 @@ def map_by_backbones(records: Records) -> Figure:
     bits = max({cell.first.row["bits"] for cell in inside}, key=lambda length: _spread_of(inside, length))
     inside = [cell for cell in inside if cell.first.row["bits"] == bits]
     labels = list(dict.fromkeys(records.label(cell.first) for cell in inside))
-    height = 1.4 + 0.16 * len(pairs) * len(labels)
+    height = 1.2 + 0.16 * len(pairs) * len(labels)
     figure = new_figure(f"Backbones: {setting['dataset']}, {setting['hashing_model']}, {bits} bits", height=height)
     axes = panels(figure, columns=2, sharey=True)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
@@ -72,7 +72,7 @@ def map_by_backbones(records: Records) -> Figure:
             series[f"{label} sd"] = [value and value.deviation for value in values]
         bars(panel, [pair.replace(" → ", " →\n") for pair in pairs], series, errors=True)
         panel.set(title=paradigm.upper(), xlabel=_map_name(inside))
-    legend_below(figure, axes[0], columns=4)
+    legend_below(figure, axes[0])
     return figure
 
 
