@@ -6,7 +6,7 @@ import torch
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import mean_and_deviation, memberships, run_folders
+from brcd_lightning.report.runs import Side, mean_and_deviation, memberships, run_folders
 from recorded import write_run
 
 
@@ -24,6 +24,16 @@ def test_damaged_codes_are_named(tmp_path):
     (run,) = Records([tmp_path]).runs
     with pytest.raises(InputError, match="codes.safetensors cannot be read"):
         run.codes("student", "query")
+
+
+def test_a_sample_holds_all_classes_of_an_ordered_data_set():
+    labels = torch.arange(10).repeat_interleave(100)
+    side = Side(torch.zeros(1000, 2, dtype=torch.uint8), labels)
+    sample = side.sample(200)
+    assert len(sample.packed) == len(sample.labels) == 200
+    assert sample.labels.bincount().min() > 5
+    assert torch.equal(side.sample(200).labels, sample.labels)
+    assert torch.equal(side.sample(5000).labels, labels)
 
 
 def test_small_pieces():

@@ -36,6 +36,11 @@ class Side(NamedTuple):
     labels: Tensor
     """(n,) class indices or (n, C) multi-hot."""
 
+    def sample(self, count: int) -> Side:
+        """At most so many rows, drawn once and for all: data sets may be ordered by class."""
+        rows = drawn(len(self.packed), count)
+        return Side(self.packed[rows], self.labels[rows])
+
 
 @dataclass(frozen=True)
 class Run:
@@ -201,6 +206,11 @@ def _problem(results: Mapping[str, Any]) -> str:
         if value is not None and not (_is_number(value) and math.isfinite(value)):
             return f"has {value!r} as its {key}"
     return "" if isinstance(results["fingerprints"].get("teacher"), str) else "has no fingerprint of its teacher"
+
+
+def drawn(length: int, count: int) -> Tensor:
+    """Positions (min(count, length),) int64, ascending, the same for the same length."""
+    return torch.randperm(length, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 
 def memberships(labels: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from brcd_lightning.clusters import kmeans_codes
 from brcd_lightning.metrics import offset_positive_rate
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.runs import Run, UnfilledError, drawn
 from brcd_lightning.report.style import line_look, new_figure, panels, styled
 
 _COUNTS = (2, 5, 10, 20, 30, 50, 70)
@@ -30,7 +29,8 @@ def offset_positives(records: Records) -> Figure:
     )
     for panel, run in zip(panels(figure, columns=len(runs), sharey=True), runs, strict=True):
         kept = run.teacher_codes
-        codes, views = kept["codes"][kept["view_index"]][:_IMAGES], kept["view_codes"][:_IMAGES]
+        rows = drawn(len(kept["view_codes"]), _IMAGES)
+        codes, views = kept["codes"][kept["view_index"]][rows], kept["view_codes"][rows]
         counts = _counts(codes)
         rates = [
             [
@@ -53,7 +53,8 @@ def number_of_clusters(records: Records) -> Figure:
     figure = new_figure(f"How many clusters the teacher's training codes have: {_datasets(runs)}", height=3.5)
     elbow, silhouette = panels(figure, columns=2)
     for number, run in enumerate(runs):
-        codes = run.teacher_codes["codes"][:_IMAGES]
+        codes = run.teacher_codes["codes"]
+        codes = codes[drawn(len(codes), _IMAGES)]
         counts = _counts(codes)
         fits = [kmeans_codes(codes, count, seed=0, restarts=3) for count in counts]
         label = _named(run)
@@ -96,8 +97,7 @@ def _inertia(codes: Tensor, centroids: Tensor, assignments: Tensor) -> float:
 
 
 def _silhouette(codes: Tensor, assignments: Tensor) -> float:
-    size = min(_SILHOUETTE_IMAGES, len(codes))
-    chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:size]
+    chosen = drawn(len(codes), _SILHOUETTE_IMAGES)
     if len(assignments[chosen].unique()) < 2:
         return 0.0
     return float(silhouette_score(codes[chosen].float().numpy(), assignments[chosen].numpy()))

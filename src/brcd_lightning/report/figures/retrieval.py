@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -46,7 +45,7 @@ def classes(records: Records) -> Figure:
         "student, SSHP": ("student", "student"),
         "student, ASHP": ("student", "teacher"),
     }.items():
-        queries, items = _sample(run.codes(encoder, "query")), run.codes(database, "database")
+        queries, items = run.codes(encoder, "query").sample(_QUERIES), run.codes(database, "database")
         each = average_precisions(
             queries.packed, items.packed, queries.labels, items.labels, k=run.results["metric_protocol"]["k"]
         )
@@ -101,15 +100,7 @@ def best_run(records: Records) -> Run:
 
 
 def _sides(run: Run, paradigm: str) -> tuple[Side, Side]:
-    return _sample(run.codes("student", "query")), run.codes(_DATABASES[paradigm], "database")
-
-
-def _sample(side: Side) -> Side:
-    """At most 500 queries, drawn once and for all."""
-    if len(side.packed) <= _QUERIES:
-        return side
-    rows = torch.randperm(len(side.packed), generator=torch.Generator().manual_seed(0))[:_QUERIES]
-    return Side(side.packed[rows], side.labels[rows])
+    return run.codes("student", "query").sample(_QUERIES), run.codes(_DATABASES[paradigm], "database")
 
 
 def _cut(labels: Tensor) -> str:

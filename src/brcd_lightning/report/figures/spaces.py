@@ -82,11 +82,10 @@ def shared_space(records: Records) -> Figure:
 
 
 def _agreement(run: Run) -> tuple[float, float]:
-    """ISD and NRA@100 over test queries, at most the first 2,000."""
-    student, teacher = (run.codes(encoder, "query") for encoder in ("student", "teacher"))
-    codes = [as_signs(side.packed[:_IMAGES]) for side in (student, teacher)]
-    k = min(_NEIGHBORS, len(codes[0]))
-    nra = neighbor_relevance_accuracy(*codes, student.labels[:_IMAGES], k)
+    """ISD and NRA@100 over test queries, at most 2,000, drawn once and for all."""
+    student, teacher = (run.codes(encoder, "query").sample(_IMAGES) for encoder in ("student", "teacher"))
+    codes = [as_signs(side.packed) for side in (student, teacher)]
+    nra = neighbor_relevance_accuracy(*codes, student.labels, min(_NEIGHBORS, len(codes[0])))
     return individual_sample_distance(*codes).item(), nra.item()
 
 
