@@ -74,3 +74,14 @@ def test_small_options_are_shown(tmp_path):
     for alpha in (1e-5, 3e-5):
         write_run(tmp_path / str(alpha), config={"alpha": alpha}, codes=False)
     assert [row[0].text for row in runs_table(Records([tmp_path])).rows] == ["1e-05", "3e-05"]
+
+
+def test_another_k_is_another_column(tmp_path):
+    write_run(tmp_path / "a", sshp=0.5, codes=False)
+    other = write_run(tmp_path / "b", "kl", sshp=0.9, codes=False)
+    path = other / "results.json"
+    path.write_text(path.read_text().replace('"k": 20', '"k": 10'))
+    (table,) = comparison_tables(Records([tmp_path]))
+    assert table.columns[1:] == [f"digits 16 bits {p} mAP@{k}" for k in (10, 20) for p in ("SSHP", "ASHP")]
+    assert cell(table, "KL", "digits 16 bits SSHP mAP@20") is None
+    assert cell(table, "BRCD", "digits 16 bits SSHP mAP@20").rank == "best"

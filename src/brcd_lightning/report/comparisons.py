@@ -46,21 +46,21 @@ def _fixed(cell: Cell, across: str) -> str:
 
 
 def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence[Cell]) -> Table:
-    columns = list(dict.fromkeys((cell.first.row[across], cell.first.row["bits"]) for cell in cells))
-    columns.sort(key=lambda column: (str(column[0]), column[1]))
+    columns = sorted({_column(cell, across) for cell in cells})
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
-    cut = sorted({cell.first.results["metric_protocol"]["k"] for cell in cells})
+    cut = sorted({column[2] for column in columns})
     heads, body, missing = ["method"], {label: [] for label in labels}, 0
     teachers: list[Value] = []
-    for value, bits in columns:
-        inside = [cell for cell in cells if (cell.first.row[across], cell.first.row["bits"]) == (value, bits)]
+    for column in columns:
+        inside = [cell for cell in cells if _column(cell, across) == column]
         for paradigm in PARADIGMS:
-            heads.append(f"{value} {bits} bits {paradigm.upper()}")
+            value, bits, k = column
+            heads.append(f"{value} {bits} bits {paradigm.upper()}" + f" mAP@{k}" * (len(cut) > 1))
             chosen = records.chosen(inside, paradigm)
-            column = [score(chosen[label], f"map_{paradigm}") if label in chosen else None for label in labels]
-            missing += column.count(None)
-            for label, cell in zip(labels, ranked(column, [label in competing for label in labels]), strict=True):
+            scores = [score(chosen[label], f"map_{paradigm}") if label in chosen else None for label in labels]
+            missing += scores.count(None)
+            for label, cell in zip(labels, ranked(scores, [label in competing for label in labels]), strict=True):
                 body[label].append(cell)
             teachers.append(_teacher(list(chosen.values())) if paradigm == "sshp" else None)
     order = sorted(labels, key=lambda label: (label in competing, *_strength(body[label])))
@@ -71,6 +71,11 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
     note += "validation queries. Bold: best, underlined: second, among distilled students."
     note += " * uses labels of training images." * bool(uses_labels) + f" {missing} cells missing." * bool(missing)
     return Table(name, title, heads, rows, note)
+
+
+def _column(cell: Cell, across: str) -> tuple[str, int, int]:
+    """Where a cell stands: mAP at another K is no rival."""
+    return cell.first.row[across], cell.first.row["bits"], cell.first.results["metric_protocol"]["k"]
 
 
 def score(cell: Cell, metric: str) -> Number | None:
