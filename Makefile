@@ -7,7 +7,7 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, test_resume test_stages test_laun
 	test_global_batch test_checkpoints test_files test_train data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report-demo test test-fast drills lint format clean clean-cache clean-outputs
+.PHONY: help install demo report-demo test test-fast drills drill-kill lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ test-fast: $(STAMP)  ## Run the tests that take seconds
 
 drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their ends with undisturbed ones
 	$(BIN)/python -m pytest $(DRILLS)
+
+drill-kill: $(STAMP)  ## Kill a run at ten moments, continue it each time, and compare its end with an undisturbed one
+	$(BIN)/python -m pytest tests/test_resume.py -k killed_at_ten_random_moments
 
 lint: $(STAMP)  ## Check style
 	$(BIN)/ruff check .
