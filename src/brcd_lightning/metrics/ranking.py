@@ -24,8 +24,8 @@ from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
 from brcd_lightning.search import nearest_codes
 
 TIES = ("stable", "expected")
-DEFAULT_BUDGET = 1 << 29
-"""Bytes of working memory."""
+DEFAULT_BUDGET = 1 << 27
+"""Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
 _BYTES_PER_GROUP = 128  # of the sums over one distance
 
 
