@@ -44,7 +44,7 @@ def noisy(labels, bits, flips, seed):
     return ((prototypes[labels] ^ flipped) * 2 - 1).to(torch.int8)
 
 
-def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, **row):
+def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, split="s", **row):
     """Writes a run as `run.py` does; further arguments are coordinates."""
     (folder / ".hydra").mkdir(parents=True)
     method = {"_target_": "x", "weight": 1.0, "seed": 0, **(config or {})}
@@ -60,7 +60,7 @@ def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, c
         config={"map_k": 20, "bits": bits, "seed": seed, "kd_method": method},
         sizes={"train": TRAIN},
         epochs=3,
-        fingerprints={"split": "s", "teacher": f"t{seed}"},
+        fingerprints={"split": split, "teacher": f"t{seed}"},
     )
     if codes:
         write_codes(folder, bits, kd_method, seed)

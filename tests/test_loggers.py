@@ -25,7 +25,7 @@ def test_wandb_offline_keeps_what_dashboards_group_by(tmp_path):
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     records = read_records(folder)
     run = next(record.run for record in records if record.HasField("run"))
-    assert run.run_group == "digits/cibhash/vit_b_16>efficientnet_b0/brcd/64b"
+    assert run.run_group.startswith("digits/cibhash/vit_b_16>efficientnet_b0/brcd/64b/")
     assert run.job_type == "student"
     assert run.run_id == context(tmp_path).id
     assert {"digits", "brcd", "sshp", "64b"} <= set(run.tags)
@@ -35,6 +35,21 @@ def test_wandb_offline_keeps_what_dashboards_group_by(tmp_path):
     watched = next(metric for metric in metrics if metric.name == "val/map_sshp")
     assert watched.summary.max
     assert [record for record in records if record.HasField("exit")]
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ({"seed": 7, "student": {"seed": 7}}, True),
+        ({"output_dir": "elsewhere", "dataset": {"root": "there"}}, True),
+        ({"kd_method": {"alpha": 0.9}}, False),
+        ({"profile": "release"}, False),
+    ],
+)
+def test_a_group_joins_seeds_and_nothing_else(tmp_path, options, same):
+    config = {"kd_method": {"alpha": 0.8}, "profile": "paper", "seed": 0}
+    groups = [LogContext(tmp_path, "student", LABELS, 64, 3, each).group for each in (config, config | options)]
+    assert (groups[0] == groups[1]) is same
 
 
 def test_two_stages_are_two_wandb_runs(tmp_path):

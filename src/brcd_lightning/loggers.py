@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.results import cell_options
 
 METRICS_UP = ("val/map", "val/map_sshp", "val/map_ashp")  # by name: of several patterns that fit wandb takes any
 
@@ -38,11 +40,15 @@ class LogContext:
 
     @property
     def group(self) -> str:
-        """The table cell without the seed, so that dashboards average over seeds."""
+        """The table cell without the seed, so that dashboards average over seeds, and over nothing else.
+
+        It ends in a digest of all options of the cell.
+        """
         one = self.labels
-        return (
-            f"{one['dataset']}/{one['hashing_model']}/{one['teacher']}>{one['student']}/{one['kd_method']}/{self.bits}b"
-        )
+        options = json.dumps(cell_options(self.config), sort_keys=True, default=str)
+        digest = hashlib.sha256(options.encode()).hexdigest()[:6]
+        networks = f"{one['teacher']}>{one['student']}"
+        return f"{one['dataset']}/{one['hashing_model']}/{networks}/{one['kd_method']}/{self.bits}b/{digest}"
 
     @property
     def id(self) -> str:

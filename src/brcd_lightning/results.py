@@ -25,6 +25,7 @@ PRUNED = "PRUNED"
 _PASSING = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
 _PASSING += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
 _PASSING += ("trainer.enable_", "trainer.log_every_n_steps")
+_PLACES = ("dataset.root", "trainer.", "stage", "trial", "teacher.checkpoint", "student.checkpoint", "collapse.")
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -95,6 +96,19 @@ def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
         config: the whole resolved configuration, plain.
     """
     return {key: value for key, value in _flat(config).items() if not key.startswith(_PASSING)}
+
+
+def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, Any]:
+    """The options that make a cell of a table: what decides the outcome wherever the run's files are.
+
+    Args:
+        config: the whole resolved configuration, plain.
+        seeds: with those of seeds, which tell the runs of a cell apart.
+    """
+    lasting = lasting_options(config)
+    return {
+        key: value for key, value in lasting.items() if not key.startswith(_PLACES) and (seeds or "seed" not in key)
+    }
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

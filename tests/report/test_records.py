@@ -39,6 +39,14 @@ def test_a_paradigm_prefers_the_runs_that_watched_it(tmp_path):
     assert chosen["KL"].first.row["paradigm"] == "sshp"
 
 
+def test_other_splits_are_other_data(tmp_path):
+    write_run(tmp_path / "a", split="111111aa")
+    write_run(tmp_path / "b", split="222222bb", sshp=0.9, kd_method="kl")
+    write_run(tmp_path / "c", split="33", dataset="fake")
+    names = {run.row["dataset"] for run in Records([tmp_path]).runs}
+    assert names == {"digits (split 111111)", "digits (split 222222)", "fake"}
+
+
 def test_names_tell_apart_what_shares_a_name(tmp_path):
     write_run(tmp_path / "a", kd_method="none")
     write_run(tmp_path / "b", kd_method="brcd_wo_bm")

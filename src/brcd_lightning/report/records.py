@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Records:
                 continue
             seen[key] = folder
             self.runs.append(run)
+        self.runs = _named_by_split(self.runs)
 
     @staticmethod
     def _cell_key(run: Run) -> tuple[Any, ...]:
@@ -125,3 +127,17 @@ class Records:
             counts[run.row["bits"]] += run.setting == setting
         bits = max(counts, key=lambda length: (counts[length], length))
         return self.chosen(self.of(**dict(zip(SETTING, setting, strict=True)), bits=bits), "sshp")
+
+
+def _named_by_split(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose data set's name says which split it is where there are several: other queries are another test."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        splits[run.row["dataset"]].add(run.split)
+    named = []
+    for run in runs:
+        name = run.row["dataset"]
+        if len(splits[name]) > 1:
+            name = f"{name} (split {run.split[:6]})"
+        named.append(replace(run, results={**run.results, "row": {**run.row, "dataset": name}}))
+    return named

@@ -15,12 +15,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.results import DONE, PRUNED, RESULTS, lasting_options, read_results
+from brcd_lightning.results import DONE, PRUNED, RESULTS, cell_options, read_results
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
 PARADIGMS = ("sshp", "ashp")
-_UNTOLD = ("dataset.root", "trainer.", "stage", "trial", "teacher.checkpoint", "student.checkpoint", "collapse.")
 CODES, TEACHER_CODES = "codes.safetensors", "teacher_codes.safetensors"
 
 
@@ -70,6 +69,11 @@ class Run:
         return tuple(self.row[key] for key in SETTING)
 
     @property
+    def split(self) -> str:
+        """Fingerprint of the split."""
+        return str(self.results["fingerprints"].get("split"))
+
+    @property
     def pair(self) -> str:
         """Teacher and student backbone."""
         return f"{self.row['teacher']} → {self.row['student']}"
@@ -82,14 +86,12 @@ class Run:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The options that decide what the run computes, but for seeds and for where files are."""
-        options = lasting_options(self.results["config"])
-        return {key: value for key, value in options.items() if not key.startswith(_UNTOLD) and "seed" not in key}
+        return cell_options(self.results["config"])
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """What another run would have to share to be the same one: all options, seeds too, split and teacher."""
-        options = lasting_options(self.results["config"])
-        told = sorted((key, str(value)) for key, value in options.items() if not key.startswith(_UNTOLD))
+        told = sorted((key, str(value)) for key, value in cell_options(self.results["config"], seeds=True).items())
         row = sorted((key, str(value)) for key, value in self.row.items())
         return (*row, *told, *sorted((key, str(value)) for key, value in self.results["fingerprints"].items()))
 
