@@ -1,10 +1,11 @@
 import lightning as L
 import pytest
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.strategies import cluster, data_parallel, require_processes
+from brcd_lightning.strategies import cluster, data_parallel, require_processes, tells_of_lost_process
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0"}
 SRUN = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1"}
@@ -84,3 +85,20 @@ def test_processes_wait_for_each_other_no_longer_than_asked():
 def test_a_wait_of_nothing_is_refused():
     with pytest.raises(InputError, match="trainer.strategy.timeout_s must be a positive number, got 0"):
         data_parallel(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[/a/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"),
+        RuntimeError("Application timeout caused pair closure"),  # when a broadcast waits in vain
+        RuntimeError("NCCL communicator was aborted on rank 1."),
+        dist.DistNetworkError("a socket"),
+    ],
+)
+def test_errors_of_the_transport_tell_of_a_lost_process(error):
+    assert tells_of_lost_process(error)
+
+
+def test_other_errors_do_not():
+    assert not tells_of_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -45,6 +44,7 @@ from brcd_lightning.results import (
 )
 from brcd_lightning.resume import CONFIG, claim, end_when_asked
 from brcd_lightning.stages import datamodule, is_rank_zero, say, student_stage, teacher_stage
+from brcd_lightning.strategies import tells_of_lost_process
 
 if not torch.cuda.is_available():
     # Lightning has torch look for NVIDIA's driver by loading its library, which an optimiser does in every step; where
@@ -86,7 +86,7 @@ def run(cfg: DictConfig) -> float | None:
         exit_code = error.exit_code
         raise
     except RuntimeError as error:
-        if job.trainer.world_size > 1 and ("gloo" in str(error).lower() or isinstance(error, dist.DistError)):
+        if job.trainer.world_size > 1 and tells_of_lost_process(error):
             raise RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).") from error
         raise
     except OSError as error:

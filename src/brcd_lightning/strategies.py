@@ -6,11 +6,16 @@ import os
 from datetime import timedelta
 
 import lightning as L
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from brcd_lightning.errors import InputError, require_positive
+
+# What gloo, NCCL and sockets say when the other side is gone or silent. Some of gloo's messages do not name it.
+_LOST = ("gloo", "nccl", "pair closure", "pair is not connected", "socket closed", "socket timeout")
+_LOST += ("connection closed", "connection reset", "connection refused", "broken pipe")
 
 
 def data_parallel(timeout_s: float = 300) -> DDPStrategy:
@@ -31,6 +36,11 @@ def cluster() -> list[SLURMEnvironment]:
     """
     by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
+
+
+def tells_of_lost_process(error: RuntimeError) -> bool:
+    """Whether an error of a collective operation says that another process of the run ended or hangs."""
+    return isinstance(error, dist.DistError) or any(words in str(error).lower() for words in _LOST)
 
 
 def require_processes(trainer: L.Trainer) -> None:
