@@ -56,6 +56,13 @@ def test_the_release_split_is_reproduced_bit_for_bit(official):
     assert splits.labels("train").tolist() == sorted(splits.labels("train").tolist())
 
 
+def test_class_folders_have_not_the_order_of_the_release(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(InputError, match="official order of the images, which class folders do not keep"):
+        cifar10(str(tmp_path), protocol="authors")
+
+
 def test_counts_can_be_set(official):
     splits = cifar10(official, train_per_class=20, query_per_class=30, database_per_class=400)
     assert splits.sizes()["train"] == 200

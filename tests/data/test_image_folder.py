@@ -68,6 +68,25 @@ def test_sixteen_bits_are_scaled_and_cmyk_is_converted(tmp_path):
     assert cyan[1:].min() > 245
 
 
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_values_of_unknown_range_are_refused(tmp_path, kind, mode):
+    Image.fromarray(np.full((7, 9), 200, dtype=kind), mode=mode).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match="32 bits a value, of unknown range"):
+        files.read_image(tmp_path / "deep.tif")
+
+
+def test_an_animation_in_a_class_folder_is_an_image(tree):
+    Image.new("RGB", (9, 7), "red").save(tree / "train" / "cat" / "moving.gif")
+    assert "train/cat/moving.gif" in image_folder(str(tree), **COUNTS).source.ids
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "the file is empty"), (b"<html>", "no image format")])
+def test_the_reason_is_the_same_in_every_run(tmp_path, content, reason):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        files.read_image(tmp_path / "bad.png")
+
+
 def test_of_an_animation_the_first_frame_counts(tmp_path):
     frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
     for name in ("moving.gif", "moving.webp", "moving.png"):

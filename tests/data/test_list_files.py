@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.data.list_files import below, read_list
+from brcd_lightning.data.list_files import below, check_names, read_list, read_names
 from brcd_lightning.errors import InputError
 from data.stand_ins import write_image
 
@@ -104,3 +104,44 @@ def test_many_rows_are_read_as_they_were_written(tmp_path, generator):
     names, labels = read_list(written(tmp_path, "".join(lines)), 80)
     assert names[-1] == "i/1999.jpg"
     assert torch.equal(labels, rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["i/1.jpg", "./i/1.jpg"], r"names i/1\.jpg 2 times"),
+        (["i/1.jpg", "i//1.jpg"], r"names i/1\.jpg 2 times"),
+        (["i/1.jpg", "i/../../1.jpg"], "may lie outside"),
+    ],
+)
+def test_an_image_stands_once_and_inside_however_it_is_spelt(tmp_path, names, message):
+    with pytest.raises(InputError, match=message):
+        check_names(tmp_path, names)
+    with pytest.raises(InputError, match=message):
+        read_names(written(tmp_path, "\n".join(name.replace("/", "\\") for name in names)))
+
+
+def test_relative_and_absolute_paths_do_not_mix(tmp_path):
+    with pytest.raises(InputError, match="all relative or all absolute"):
+        below(tmp_path, ["1.jpg", "/etc/2.jpg"])
+
+
+def test_spreadsheets_are_read_and_what_is_no_table_is_refused(tmp_path):
+    path = tmp_path / "list.CSV"
+    path.write_bytes(b"\xef\xbb\xbfpath,label\r\n1.jpg,2\r\n\r\n")
+    assert read_list(path).labels.tolist() == [2]
+    path.write_bytes(b"path,label\n\xff.jpg,2\n")
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+        read_list(path)
+    path.write_text("path,a,a\n1.jpg,0,1\n")
+    with pytest.raises(InputError, match="two columns 'a'"):
+        read_list(path)
+    path.write_text(f"path,label\n1.jpg,{10**20}\n")
+    with pytest.raises(InputError, match="must be whole numbers"):
+        read_list(path)
+    with pytest.raises(InputError, match="must be whole numbers"):
+        read_list(written(tmp_path, f"1.jpg {10**20}\n"))
+    pytest.importorskip("pyarrow")
+    (tmp_path / "list.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        read_list(tmp_path / "list.parquet")

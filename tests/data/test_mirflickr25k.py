@@ -37,3 +37,7 @@ def test_what_is_wrong_is_said(tmp_path):
     write_lines(tmp_path / "img.txt", ["im1.jpg", "im2.jpg"])
     with pytest.raises(InputError, match=r"img\.txt names 2 images, targets\.txt labels 1"):
         mirflickr25k(**options)
+    for second, message in (("./im1.jpg", "names im1.jpg 2 times"), ("../im1.jpg", "may lie outside")):
+        write_lines(tmp_path / "img.txt", ["im1.jpg", second])
+        with pytest.raises(InputError, match=message):
+            mirflickr25k(**options)

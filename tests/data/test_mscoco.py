@@ -70,3 +70,56 @@ def test_what_is_missing_is_said(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"instances_val2014\.json is missing"):
         mscoco(**options)
+
+
+def entry(kind, **values):
+    """A damage: the last entry of a kind gets these values, or loses those that are None."""
+
+    def damage(content):
+        changed = content[kind][-1] | values
+        content[kind][-1] = {key: value for key, value in changed.items() if value is not None}
+
+    return damage
+
+
+def again(content):
+    content["images"].append(dict(content["images"][0]))
+
+
+def another_number(content):
+    content["images"].append(content["images"][0] | {"id": 10**6})
+    content["annotations"].append({"image_id": 10**6, "category_id": 0})
+    content["annotations"].append({"image_id": content["images"][0]["id"], "category_id": 0})
+
+
+def none_of(number):
+    def damage(content):
+        content["annotations"] = [each for each in content["annotations"] if each["category_id"] != number]
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "parts", "message"),
+    [
+        (entry("annotations", category_id=77), "train", "with category 77, which it does not list"),
+        (entry("annotations", image_id=None), "train", "damaged: an entry has no 'image_id'"),
+        (entry("images", file_name=None), "train", "damaged: an entry has no 'file_name'"),
+        (entry("images", file_name="../../x.jpg"), "train", "may lie outside"),
+        (entry("categories", name="zebra"), "train val", "must have 3 categories, got 3 of 2 names"),
+        (again, "train", "lists an image number that stands there"),
+        (another_number, "train", r"names train2014/COCO.*\.jpg 2 times"),
+        (none_of(10), "train val", "has label 0 of 0 to 2"),
+    ],
+)
+def test_damaged_annotations_are_one_line(tmp_path, damage, parts, message):
+    options = stand_ins.mscoco(tmp_path)
+    for part in parts.split():
+        path = tmp_path / "annotations" / f"instances_{part}2014.json"
+        content = json.loads(path.read_text())
+        shown = {each["image_id"] for each in content["annotations"]}
+        content["images"] = [image for image in content["images"] if image["id"] in shown]
+        damage(content)
+        path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        mscoco(**options)

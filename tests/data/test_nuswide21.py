@@ -50,5 +50,5 @@ def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(InputError, match=r"names 4 images, .*test_label_onehot\.txt labels 1"):
         nuswide21(**options)
     write_lines(tmp_path / "test_img.txt", ["actor/0000.jpg"] * 2)
-    with pytest.raises(InputError, match="names an image twice"):
+    with pytest.raises(InputError, match=r"names actor/0000\.jpg 2 times"):
         nuswide21(**options)

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.hashing.base import HashOutput
 from brcd_lightning.hashing.cibhash import CIBHash, nt_xent, symmetric_bernoulli_kl
 
 
@@ -13,6 +14,23 @@ def test_losses_equal_the_vectors(kd_vectors):
     assert contrastive.item() == pytest.approx(v["expected"]["nt_xent"], abs=1e-9)
     assert bottleneck.item() == pytest.approx(v["expected"]["bernoulli_kl"], abs=1e-9)
     assert (contrastive + v["weight"] * bottleneck).item() == pytest.approx(v["expected"]["total"], abs=1e-9)
+
+
+def test_losses_and_codes_equal_the_vectors_of_the_hashing_models(hash_vectors):
+    v = hash_vectors["cibhash"]
+    first, second = (torch.tensor(v[key], dtype=torch.float64, requires_grad=True) for key in ("logits_i", "logits_j"))
+    model = CIBHash(4, first.shape[1], tau=v["tau"], beta=0.001)
+    codes = [model.binarize(logits) for logits in (first, second)]
+    assert [code.tolist() for code in codes] == [v["codes_i"], v["codes_j"]]
+    bottleneck = symmetric_bernoulli_kl(first.sigmoid(), second.sigmoid())
+    assert bottleneck.item() == pytest.approx(v["kl_symmetric"], abs=1e-9)
+    assert nt_xent(*codes, v["tau"]).item() == pytest.approx(v["nt_xent_codes"], abs=1e-9)
+    views = [HashOutput(logits, logits, code) for logits, code in zip((first, second), codes, strict=True)]
+    assert sum(model.objective(views).values()).item() == pytest.approx(v["total_beta_0.001"], abs=1e-9)
+    codes[0].sum().backward()
+    assert first.grad.flatten().tolist() == pytest.approx(
+        torch.tensor(v["ste_factor_sigmoid_prime"]).flatten().tolist()
+    )
 
 
 def test_nt_xent_equals_a_loop(generator):

@@ -138,3 +138,32 @@ def test_every_objective_beats_random_projection(name):
         assert quality(model.head) > 1.1 * random
         balance = torch.where(model.head(train) >= 0, 1.0, -1.0).mean(dim=0).abs().mean()
     assert balance < 0.5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_precision_rounds_logits_and_nothing_behind_them(name, generator):
+    model = network(name).hashing_model.eval()
+    features = torch.randn(2 * model.num_views * 4, model_width(model), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(features, model.num_views)
+    model.head.forward = lambda _: torch.cat([view.logits for view in mixed])
+    full = model(features, model.num_views)
+    for one, other in zip(mixed, full, strict=True):
+        assert one.code.dtype == one.logits.dtype == torch.float32
+        assert torch.equal(one.code, other.code)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_that_is_accumulated_twice_by_halves_has_the_gradient_of_one(name, generator):
+    once = network(name).hashing_model
+    twice = copy.deepcopy(once)
+    features = torch.randn(4 * once.num_views, model_width(once), generator=generator)
+    for model, parts in ((once, 1), (twice, 2)):
+        for _ in range(parts):
+            state = copy.deepcopy(model.state_dict())
+            torch.manual_seed(0)
+            (sum(terms(model, features).values()) / parts).backward()
+            model.load_state_dict(state)  # queues and statistics see the batch once
+    for one, other in zip(once.parameters(), twice.parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad)

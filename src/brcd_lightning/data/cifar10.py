@@ -76,6 +76,11 @@ def cifar10(
     require_bool("dataset.download", download)
     folder = Path(root).expanduser()
     if (folder / "train").is_dir() and (folder / "test").is_dir():
+        if protocol == AUTHORS:
+            raise InputError(
+                "dataset.protocol=authors draws by the official order of the images, which class folders do not keep; "
+                "point dataset.root at a folder with cifar-10-batches-py/."
+            )
         source, skipped = folder_images(folder, ("test", "train"), skip_corrupt=skip_corrupt)
     else:
         source, skipped = _official_images(folder, download), {}

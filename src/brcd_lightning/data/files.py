@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -21,7 +21,7 @@ from brcd_lightning.data.splits import ImageSource
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.files import cache_folder, write_text
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 
 def read_image(path: Path) -> Tensor:
@@ -33,12 +33,24 @@ def read_image(path: Path) -> Tensor:
 
 
 def _decode(content: bytes) -> Tensor:
-    with Image.open(io.BytesIO(content)) as image:
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:  # whose message names a place in memory
+        raise ValueError("it has no image format that PIL knows") from error
+    with opened as image:
         return to_pixels(image)
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB of an image of any mode; of an animation the first frame."""
+    """Pixels (3, H, W) uint8 RGB of an image of 8 or 16 bits; of an animation the first frame.
+
+    Raises:
+        ValueError: for 32 bits a value, whose range nobody knows.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("it has 32 bits a value, of unknown range; save it with 8 or 16")
     if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
         grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
         return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from brcd_lightning.data.files import FileImages, require_folder, scan_files
-from brcd_lightning.data.list_files import LabelledNames, below, read_list
+from brcd_lightning.data.list_files import LabelledNames, below, check_names, read_list
 from brcd_lightning.data.splits import Splits, draw_at_random, split_database
 from brcd_lightning.errors import InputError, require_bool
 
@@ -99,7 +99,15 @@ def given_roles(
 
 
 def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> tuple[FileImages, dict[str, str]]:
-    """Images of a list that can be read, and the reasons of those that cannot, see `scan_files`."""
+    """Images of a list that can be read, and the reasons of those that cannot, see `scan_files`.
+
+    Raises:
+        InputError: for an image that is listed twice or outside of the folder, and for a class without images.
+    """
+    check_names(folder, listed.names)
+    if listed.labels.ndim == 2 and not bool(listed.labels.any(dim=0).all()):
+        empty = int((~listed.labels.any(dim=0)).nonzero()[0])
+        raise InputError(f"no image of {folder} has label {empty} of 0 to {listed.labels.shape[1] - 1}; leave it out.")
     digests, skipped = scan_files(folder, listed.names, skip_corrupt)
     readable = torch.tensor([name not in skipped for name in listed.names])
     names = [name for name in listed.names if name not in skipped]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -39,9 +40,9 @@ def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
     """
     if not path.is_file():
         raise InputError(f"list {path} does not exist.")
-    tables = {".csv": _read_csv, ".parquet": _read_parquet}
-    names, labels = tables[path.suffix](path) if path.suffix in tables else _read_text(path)
-    _check_names(path, names)
+    tables, kind = {".csv": _read_csv, ".parquet": _read_parquet}, path.suffix.lower()
+    names, labels = tables[kind](path) if kind in tables else _read_text(path)
+    check_names(path, names)
     return LabelledNames(names, check_labels(path, labels, num_classes))
 
 
@@ -75,6 +76,15 @@ def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
     return names, _matrix(path, numbers, widths)
 
 
+def read_names(path: Path) -> list[str]:
+    """A text file with an image in every line; paths may be written as on Windows."""
+    if not path.is_file():
+        raise InputError(f"list {path} does not exist.")
+    names = [line.strip().replace("\\", "/") for line in _lines(path)]
+    check_names(path, names)
+    return names
+
+
 def read_numbers(path: Path) -> np.ndarray:
     """A text file of whole numbers, as many in every line: (n, width)."""
     if not path.is_file():
@@ -100,14 +110,19 @@ def _matrix(path: Path, lines: Sequence[str], widths: Sequence[int]) -> np.ndarr
         raise InputError(f"{path}, line {wrong + 1}: expected {max(width, 1)} labels, got {widths[wrong]}.")
     try:
         flat = np.array(" ".join(lines).split(), dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: labels must be whole numbers ({error}).") from error
     return flat.reshape(len(lines), -1)
 
 
 def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [*csv.reader(file)] or [[]]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+    if len(set(header)) < len(header):
+        raise InputError(f"{path} has two columns {Counter(header).most_common(1)[0][0]!r}.")
     if not rows:
         raise InputError(f"{path} names no images.")
     wrong = next((number for number, row in enumerate(rows) if len(row) != len(header)), None)
@@ -122,7 +137,11 @@ def _read_parquet(path: Path) -> tuple[list[str], np.ndarray]:
         from pyarrow import parquet  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow: pip install 'brcd_lightning[parquet]'.") from error
-    return _read_columns(path, parquet.read_table(path).to_pydict())
+    try:
+        columns = parquet.read_table(path).to_pydict()
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise InputError(f"{path} is not a Parquet file, or a damaged one ({' '.join(str(error).split())}).") from error
+    return _read_columns(path, columns)
 
 
 def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray]:
@@ -133,18 +152,25 @@ def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], n
         raise InputError(f"{path} needs a column 'label', or one column of zeros and ones for each class.")
     try:
         labels = np.stack([np.array(columns[name], dtype=np.int64) for name in classes], axis=1)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: labels must be whole numbers ({error}).") from error
     return [str(name) for name in columns["path"]], labels
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        name, count = Counter(names).most_common(1)[0]
-        raise InputError(f"list {path} names {name} {count} times.")
+def check_names(origin: Path, names: Sequence[str]) -> None:
+    """Refuses names that stand twice, however they are spelt, and such as may lie outside the data set's folder.
+
+    Args:
+        origin: the file or folder that gave them, for the message.
+        names: relative or absolute paths.
+    """
+    plain = [posixpath.normpath(name) if "./" in name or "//" in name else name for name in names]
+    if len(set(plain)) < len(plain):
+        name, count = Counter(plain).most_common(1)[0]
+        raise InputError(f"list {origin} names {name} {count} times.")
     outside = next((name for name in names if ".." in name.split("/")), None)
     if outside is not None:
-        raise InputError(f"list {path} names {outside}, which may lie outside the data set's folder.")
+        raise InputError(f"list {origin} names {outside}, which may lie outside the data set's folder.")
 
 
 def below(root: Path, names: Sequence[str]) -> list[str]:
@@ -152,8 +178,10 @@ def below(root: Path, names: Sequence[str]) -> list[str]:
 
     Args:
         root: folder of the images.
-        names: paths of a list.
+        names: paths of a list, either all absolute or all relative.
     """
+    if len({name.startswith("/") for name in names}) > 1:
+        raise InputError(f"paths of a list for {root} must be all relative or all absolute.")
     first = PurePosixPath(names[0])
     if not first.is_absolute() and (root / first).is_file():
         return list(names)

@@ -9,7 +9,7 @@ import torch
 
 from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_list import load_images
-from brcd_lightning.data.list_files import LabelledNames, check_labels, read_numbers
+from brcd_lightning.data.list_files import LabelledNames, check_labels, read_names, read_numbers
 from brcd_lightning.data.splits import Splits, draw_at_random
 from brcd_lightning.errors import InputError
 
@@ -70,7 +70,7 @@ def _ready(folder: Path, num_labels: int) -> LabelledNames:
     labels = check_labels(targets, read_numbers(targets), num_labels)
     if not (folder / "img.txt").is_file():
         raise InputError(f"{folder / 'img.txt'} is missing beside targets.txt.")
-    names = (folder / "img.txt").read_text(encoding="utf-8").split()
+    names = read_names(folder / "img.txt")
     if len(names) != len(labels):
         raise InputError(f"{folder / 'img.txt'} names {len(names)} images, targets.txt labels {len(labels)}.")
     return LabelledNames(names, labels)

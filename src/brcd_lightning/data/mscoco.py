@@ -77,17 +77,25 @@ def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> Labelled
         )
     images: dict[int, tuple[str, set[int]]] = {}
     names_of: dict[int, str] = {}
+    seen: set[int] = set()
     for part in PARTS:
-        content = _read(_file(folder, part, year))
-        names_of |= {category["id"]: category["name"] for category in content["categories"]}
-        files = {image["id"]: f"{part}{year}/{image['file_name']}" for image in content["images"]}
-        for instance in content["annotations"]:
-            number = instance["image_id"]
+        path = _file(folder, part, year)
+        kinds, listed, instances = _read(path)
+        names_of |= kinds
+        files = {number: f"{part}{year}/{name}" for number, name in listed}
+        twice = len(files) < len(listed) or files.keys() & seen
+        if twice:
+            raise InputError(f"{path} lists an image number that stands there, or in another annotation file, already.")
+        seen |= files.keys()
+        for number, category in instances:
             if number not in files:
-                raise InputError(f"{_file(folder, part, year)} annotates image {number}, which it does not list.")
-            images.setdefault(number, (files[number], set()))[1].add(instance["category_id"])
-    if len(names_of) != num_categories:
-        raise InputError(f"MSCOCO's annotations must have {num_categories} categories, got {len(names_of)}.")
+                raise InputError(f"{path} annotates image {number}, which it does not list.")
+            if category not in names_of:
+                raise InputError(f"{path} annotates image {number} with category {category}, which it does not list.")
+            images.setdefault(number, (files[number], set()))[1].add(category)
+    if not len(names_of) == len(set(names_of.values())) == num_categories:
+        found = f"{len(names_of)} of {len(set(names_of.values()))} names"
+        raise InputError(f"MSCOCO's annotations must have {num_categories} categories, got {found}.")
     columns = {category: column for column, category in enumerate(sorted(names_of, key=names_of.__getitem__))}
     labels = torch.zeros(len(images), len(columns), dtype=torch.long)
     names = []
@@ -102,7 +110,8 @@ def _file(folder: Path, part: str, year: str) -> Path:
     return folder / "annotations" / f"instances_{part}{year}.json"
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> tuple[dict[int, str], list[tuple[int, str]], list[tuple[int, int]]]:
+    """Names of categories, (number, file) of images, and (image, category) of instances in an annotation file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -111,4 +120,13 @@ def _read(path: Path) -> dict:
         raise InputError(f"annotation file {path} is damaged: {error}.") from error
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         raise InputError(f"annotation file {path} must have images, annotations and categories.")
-    return content
+    try:
+        return (
+            {category["id"]: category["name"] for category in content["categories"]},
+            [(image["id"], image["file_name"]) for image in content["images"]],
+            [(instance["image_id"], instance["category_id"]) for instance in content["annotations"]],
+        )
+    except KeyError as error:
+        raise InputError(f"annotation file {path} is damaged: an entry has no {error}.") from error
+    except TypeError as error:
+        raise InputError(f"annotation file {path} is damaged: {error}.") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_list import given_roles, load_images
-from brcd_lightning.data.list_files import LabelledNames, below, check_labels, read_numbers
+from brcd_lightning.data.list_files import LabelledNames, below, check_labels, read_names, read_numbers
 from brcd_lightning.data.splits import Splits, split_database
 from brcd_lightning.errors import InputError, require_positive_int
 
@@ -78,7 +78,7 @@ def nuswide21(
 
 
 def _ready_list(folder: Path, images: str, labels: str, num_concepts: int) -> LabelledNames:
-    names = _names(folder / images)
+    names = read_names(folder / images)
     table = read_numbers(folder / labels)
     if len(table) != len(names):
         raise InputError(f"{folder / images} names {len(names)} images, {folder / labels} labels {len(table)}.")
@@ -86,7 +86,7 @@ def _ready_list(folder: Path, images: str, labels: str, num_concepts: int) -> La
 
 
 def _own_files(folder: Path, num_concepts: int) -> LabelledNames:
-    names = _names(folder / IMAGE_LIST)
+    names = read_names(folder / IMAGE_LIST)
     files = sorted((folder / LABEL_FOLDER).glob("Labels_*.txt"))
     if len(files) < num_concepts:
         raise InputError(
@@ -102,16 +102,6 @@ def _own_files(folder: Path, num_concepts: int) -> LabelledNames:
     labelled = labels.any(dim=1)
     kept = [name for name, keep in zip(names, labelled.tolist(), strict=True) if keep]
     return LabelledNames(below(folder, kept), labels[labelled])
-
-
-def _names(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"list {path} does not exist.")
-    # The original was written on Windows.
-    names = [line.strip().replace("\\", "/") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if len(set(names)) < len(names):
-        raise InputError(f"list {path} names an image twice.")
-    return names
 
 
 def _draw(labels: Tensor, count: int, generator: np.random.Generator, taken: Tensor, what: str) -> Tensor:

@@ -84,10 +84,12 @@ class HashingModel(nn.Module, ABC):
     def forward(self, features: Tensor, num_views: int = 1) -> list[HashOutput]:
         """Training pass on the features (views * M, d) of several views of the same images, one behind the other."""
         logits = self.head(features)  # one product for all views: small ones one by one take twice the time
-        if self.batch_dependent:
-            codes = [self.binarize(view) for view in logits.chunk(num_views)]
-        else:
-            codes = self.binarize(logits).chunk(num_views)
+        with torch.autocast(logits.device.type, enabled=False):  # in half precision many logits are equal: other ranks
+            logits = logits.float() if logits.element_size() < 4 else logits
+            if self.batch_dependent:
+                codes = [self.binarize(view) for view in logits.chunk(num_views)]
+            else:
+                codes = self.binarize(logits).chunk(num_views)
         views = zip(features.chunk(num_views), logits.chunk(num_views), codes, strict=True)
         return [HashOutput(*view) for view in views]
 
