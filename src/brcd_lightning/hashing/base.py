@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -84,8 +85,10 @@ class HashingModel(nn.Module, ABC):
     def forward(self, features: Tensor, num_views: int = 1) -> list[HashOutput]:
         """Training pass on the features (views * M, d) of several views of the same images, one behind the other."""
         logits = self.head(features)  # one product for all views: small ones one by one take twice the time
-        with torch.autocast(logits.device.type, enabled=False):  # in half precision many logits are equal: other ranks
-            logits = logits.float() if logits.element_size() < 4 else logits
+        half = logits.element_size() < 4
+        # Codes are made in full precision: in half of it many logits are equal, and their ranks another.
+        with torch.autocast(logits.device.type, enabled=False) if half else nullcontext():
+            logits = logits.float() if half else logits
             if self.batch_dependent:
                 codes = [self.binarize(view) for view in logits.chunk(num_views)]
             else:
