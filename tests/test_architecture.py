@@ -13,6 +13,7 @@ HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplo
 ALLOWED = {
     "codes": set(),
     "errors": set(),
+    "process": set(),
     "files": set(),
     "search": {"faiss"},
     "metrics": set(),
@@ -55,7 +56,7 @@ ALLOWED = {
 # Lower floors never import upper ones.
 FLOORS = [
     {"errors"},
-    {"codes", "files", "store_parts", "global_batch"},
+    {"codes", "files", "store_parts", "global_batch", "process"},
     {"clusters", "search"},
     {"metrics", "checkpoints", "feature_store"},
     {"backbones", "hashing", "distillation", "data"},

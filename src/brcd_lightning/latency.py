@@ -30,6 +30,7 @@ from brcd_lightning.errors import (
     require_positive_int,
 )
 from brcd_lightning.files import source_commit, write_text
+from brcd_lightning.process import end_process
 from brcd_lightning.report.latencies import KIND, SCHEMA_VERSION, latency_table
 from brcd_lightning.search import HammingIndex
 
@@ -227,4 +228,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command(measure, sys.argv[1:], config_name="latency"))
+    end_process(command(measure, sys.argv[1:], config_name="latency"))

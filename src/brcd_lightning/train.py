@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import hydra
 from hydra.errors import CompactHydraException
@@ -15,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import EXIT_CRASH, EXIT_PREEMPTED, InputError, RunEnded
 from brcd_lightning.launcher import ProcessLauncher
+from brcd_lightning.process import end_process
 from brcd_lightning.slurm import SlurmLauncher
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -49,22 +51,21 @@ def _refuse(message: str) -> None:
     _exit_codes.append(EXIT_USER_ERROR)
 
 
-def main() -> None:
-    """Composes the configuration and runs it; a user's mistake ends in one line and exit code 2."""
+def main() -> NoReturn:
+    """Composes the configuration and runs it as a whole process; a user's mistake ends in one line and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     try:
         _job()
     except RunEnded as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        end_process(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the run has no DONE file\n")
-        sys.exit(EXIT_INTERRUPTED)
+        end_process(EXIT_INTERRUPTED)
     except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
         # Whatever escapes the job comes from Hydra: a configuration that does not compose, a folder it cannot make.
         _refuse(explain(error, sys.argv[1:]))
-    if codes := [*_exit_codes, *ProcessLauncher.exit_codes, *SlurmLauncher.exit_codes]:
-        sys.exit(max(codes))
+    end_process(max([*_exit_codes, *ProcessLauncher.exit_codes, *SlurmLauncher.exit_codes], default=0))
 
 
 if __name__ == "__main__":

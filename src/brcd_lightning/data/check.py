@@ -13,6 +13,7 @@ from brcd_lightning.config import build, command
 from brcd_lightning.data.manifest import manifest, write_manifest
 from brcd_lightning.data.splits import ROLES
 from brcd_lightning.errors import InputError
+from brcd_lightning.process import end_process
 
 _SHOWN = 12
 
@@ -50,4 +51,4 @@ def _content(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command(check_data, sys.argv[1:]))
+    end_process(command(check_data, sys.argv[1:]))

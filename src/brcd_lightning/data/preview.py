@@ -16,6 +16,7 @@ from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.files import atomic_path
+from brcd_lightning.process import end_process
 
 IMAGES, VIEWS = 8, 6
 
@@ -60,4 +61,4 @@ def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: 
 
 
 if __name__ == "__main__":
-    sys.exit(command(preview, sys.argv[1:]))
+    end_process(command(preview, sys.argv[1:]))

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.process import end_process
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,4 +34,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

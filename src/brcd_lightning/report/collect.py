@@ -16,6 +16,7 @@ from rich.console import Console
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
+from brcd_lightning.process import end_process
 from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results import results_table
 
@@ -96,4 +97,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))
