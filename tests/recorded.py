@@ -47,7 +47,7 @@ def noisy(labels, bits, flips, seed):
 def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, split="s", **row):
     """Writes a run as `run.py` does; further arguments are coordinates."""
     (folder / ".hydra").mkdir(parents=True)
-    method = {"_target_": "x", "weight": 1.0, "seed": 0, **(config or {})}
+    method = {"type": "x", "weight": 1.0, "seed": 0, **(config or {})}
     results = make_results(
         metrics={"test/map_sshp": sshp, "test/map_ashp": sshp / 2, "test/map_teacher": 0.75},
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},

@@ -1,13 +1,20 @@
+import json
+
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from brcd_lightning.config import CONFIG_DIR
-from brcd_lightning.fingerprint import architecture, teacher_fingerprint
+from brcd_lightning.fingerprint import architecture, stored_network, teacher_fingerprint, transform
+
+
+def config_of(*overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
 
 
 def fingerprint(*overrides, split="s"):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return teacher_fingerprint(compose("train", overrides=list(overrides)), split)
+    return teacher_fingerprint(config_of(*overrides), split)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,8 @@ def test_what_does_not_shape_the_teacher_shares_it(override):
         "teacher.head=mlp",
         "hashing_model.tau=0.4",
         "transform.size=20",
+        "collapse.stop=true",
+        "gather=false",
         "data.batch_size=64",
         "+trainer.limit_train_batches=2",
         "teacher.backbone.widths=[8]",
@@ -57,16 +66,31 @@ def test_the_split_and_the_weights_count_by_content(tmp_path):
 
 
 def test_a_teacher_of_stored_views_is_another():
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train")
-    prints = [teacher_fingerprint(cfg, "s", views) for views in (None, {"views": 32}, {"views": 16})]
+    prints = [teacher_fingerprint(config_of(), "s", views) for views in (None, {"views": 32}, {"views": 16})]
     assert len(set(prints)) == 3
 
 
 def test_architecture_leaves_out_weights_and_freezing():
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", overrides=["backbone@teacher.backbone=resnet18"])
-    found = architecture(cfg, "teacher")
+    found = architecture(config_of("backbone@teacher.backbone=resnet18"), "teacher")
     assert found["bits"] == 32
     assert found["backbone"]["name"] == "resnet18"
     assert not {"weights", "freeze"} & set(found["backbone"])
+
+
+def test_what_is_kept_has_names_instead_of_import_paths():
+    found = architecture(config_of(), "student")
+    assert (found["backbone"]["type"], found["hashing_model"]) == ("small", "cibhash")
+    assert "brcd_lightning" not in json.dumps(found)
+
+
+def test_stored_features_are_described_as_by_the_first_release():
+    """Their folders are found by it, wherever the code is now."""
+    config = config_of("backbone@teacher.backbone=resnet18", "dataset=cifar10")
+    assert stored_network(config, "teacher") == {
+        "_target_": "brcd_lightning.backbones.torchvision_backbone",
+        "name": "resnet18",
+        "tap": "penultimate",
+        "mean": None,
+        "std": None,
+    }
+    assert transform(config)["_target_"] == "brcd_lightning.data.transforms.natural_images"

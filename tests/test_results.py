@@ -19,7 +19,7 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
         metrics={"test/map_sshp": sshp, "test/map_ashp": 0.25, "test/map_teacher": 0.75},
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
         labels=LABELS | {"kd_method": kd_method},
-        method={"_target_": "x", **method},
+        method={"type": "x", **method},
         uses_labels=kd_method == "packd",
         validation=0.4567,
         seed=seed,

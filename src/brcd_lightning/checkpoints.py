@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from brcd_lightning.component_names import named_architecture
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path
 
@@ -90,6 +91,8 @@ def save_network(path: Path | str, network: nn.Module, architecture: Mapping[str
 def read_architecture(path: Path | str) -> dict[str, Any]:
     """Reads the description that was saved with a network, from either kind of file.
 
+    Components have names, also where the file is of release 0.1.0 and holds import paths.
+
     Raises:
         InputError: if the file holds none.
     """
@@ -106,7 +109,7 @@ def read_architecture(path: Path | str) -> dict[str, Any]:
         found = _load_pickle_free(path).get("hyper_parameters", {}).get("architecture")
     if not isinstance(found, dict):
         raise InputError(f"{path} does not say what network it holds; it was not written by brcd_lightning.")
-    return found
+    return named_architecture(found)
 
 
 def load_network(path: Path | str, network: nn.Module, architecture: Mapping[str, Any], role: str) -> dict[str, Any]:

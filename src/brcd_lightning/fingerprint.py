@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from brcd_lightning.component_names import component_name, named_architecture
 from brcd_lightning.data import transforms
 from brcd_lightning.files import sha256_of
+from brcd_lightning.identity import teacher_options
 
-_NOT_DATA = ("root", "download")
-_NOT_TRAINING = ("accelerator", "strategy", "log_every_n_steps")
+_WEIGHTS = "teacher.backbone.weights"
 
 
 def digest(payload: Mapping[str, Any]) -> str:
@@ -22,56 +21,108 @@ def digest(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def architecture(cfg: DictConfig, role: str) -> dict[str, Any]:
-    """What a checkpoint of the ``teacher`` or ``student`` must agree on to be loaded."""
-    backbone = _plain(cfg[role].backbone)
-    return {
-        "bits": cfg.bits,
-        "backbone": {key: value for key, value in backbone.items() if key not in ("weights", "freeze")},
-        "hashing_model": cfg.hashing_model._target_,
-        "head": cfg[role].head,
+def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What a checkpoint of the ``teacher`` or ``student`` must agree on to be loaded.
+
+    Args:
+        config: the whole resolved configuration, plain.
+        role: ``teacher`` or ``student``.
+    """
+    return named_architecture(
+        {
+            "bits": config["bits"],
+            "backbone": _backbone(config, role),
+            "hashing_model": config["hashing_model"]["_target_"],
+            "head": config[role]["head"],
+        }
+    )
+
+
+def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What, beside its weights, the stored features of a network depend on.
+
+    Feature stores on disk are found by it. They may hold hours of work, so it stays as release 0.1.0 wrote it, import
+    paths included, wherever the code is now.
+    """
+    backbone = _backbone(config, role)
+    name = component_name("backbone", backbone["_target_"])
+    return backbone | {"_target_": f"brcd_lightning.backbones.{name}_backbone"}
+
+
+def transform(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the pixels of evaluation images and views depend on, beside the images and seeds; see `stored_network`."""
+    name = component_name("transform", config["transform"]["_target_"])
+    return dict(config["transform"]) | {
+        "_target_": f"brcd_lightning.data.transforms.{name}",
+        "version": transforms.VERSION,
     }
 
 
-def transform(cfg: DictConfig) -> dict[str, Any]:
-    """What the pixels of evaluation images and views depend on, beside the images and seeds."""
-    return _plain(cfg.transform) | {"version": transforms.VERSION}
-
-
-def teacher_fingerprint(cfg: DictConfig, split_fingerprint: str, stored_views: Mapping[str, Any] | None = None) -> str:
+def teacher_fingerprint(
+    config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
+) -> str:
     """Identifies a teacher by everything that shapes its weights.
 
-    The data set counts by its split's content, weights by the file's content, the trainer without what only moves
-    the work elsewhere. A teacher that trains on stored views sees those views only.
+    The data set counts by its split's content, weights by the file's content. A teacher that trains on stored views
+    sees those views only.
 
     Args:
-        cfg: the whole configuration.
+        config: the whole resolved configuration, plain.
         split_fingerprint: of the data set.
         stored_views: what describes the views of the store, None when the teacher trains online.
     """
-    teacher = {key: value for key, value in _plain(cfg.teacher).items() if key != "checkpoint"}
-    weights = teacher["backbone"].get("weights")
-    if weights and Path(weights).is_file():
-        teacher["backbone"]["weights"] = sha256_of(weights)
-    trainer = _plain(cfg.trainer)
+    options = teacher_options(config)
+    options[_WEIGHTS] = _content(options.get(_WEIGHTS))
+    return digest(
+        {
+            "options": options,
+            "split": split_fingerprint,
+            "stored_views": stored_views and dict(stored_views),
+            "transform": transforms.VERSION,
+        }
+    )
+
+
+def first_release_fingerprint(
+    config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
+) -> str | None:
+    """The fingerprint that release 0.1.0 gave to a teacher, so that those in the store are found and not trained again.
+
+    Returns:
+        None for options that it did not look at: a teacher under its name may be another one.
+    """
+    if config["compile"] or not config["gather"] or config["collapse"]["stop"]:
+        return None
+    teacher = {key: value for key, value in config["teacher"].items() if key != "checkpoint"}
+    teacher["backbone"] = dict(teacher["backbone"])
+    if "weights" in teacher["backbone"]:
+        teacher["backbone"]["weights"] = _content(teacher["backbone"]["weights"])
+    passing = ("accelerator", "strategy", "log_every_n_steps")
     payload = {
         "split": split_fingerprint,
-        "dataset": {key: value for key, value in _plain(cfg.dataset).items() if key not in _NOT_DATA},
-        "transform": transform(cfg),
-        "hashing_model": _plain(cfg.hashing_model),
-        "bits": cfg.bits,
-        "map_k": cfg.map_k,
-        "batch_size": cfg.data.batch_size,
-        "anchor_view": cfg.anchor_view,
+        "dataset": {key: value for key, value in config["dataset"].items() if key not in ("root", "download")},
+        "transform": transform(config),
+        "hashing_model": config["hashing_model"],
+        "bits": config["bits"],
+        "map_k": config["map_k"],
+        "batch_size": config["data"]["batch_size"],
+        "anchor_view": config["anchor_view"],
         "teacher": teacher,
-        "optimizer": _plain(cfg.optimizer),
+        "optimizer": config["optimizer"],
         "stored_views": stored_views and dict(stored_views),
         "trainer": {
-            key: value for key, value in trainer.items() if key not in _NOT_TRAINING and not key.startswith("enable_")
+            key: value
+            for key, value in config["trainer"].items()
+            if key not in passing and not key.startswith("enable_")
         },
     }
     return digest(payload)
 
 
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(node, resolve=True)
+def _backbone(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    return {key: value for key, value in config[role]["backbone"].items() if key not in ("weights", "freeze")}
+
+
+def _content(weights: str | None) -> str | None:
+    """The digest of a file of weights; their name where they come from a library."""
+    return sha256_of(weights) if weights and Path(weights).is_file() else weights

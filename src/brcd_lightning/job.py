@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from brcd_lightning.checkpoints import read_architecture
+from brcd_lightning.component_names import named
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.extras import Extras
@@ -28,7 +29,7 @@ from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import sha256_of
-from brcd_lightning.fingerprint import architecture, teacher_fingerprint
+from brcd_lightning.fingerprint import architecture, first_release_fingerprint, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.strategies import cluster, require_processes
 from brcd_lightning.view_store import ViewStore
@@ -61,11 +62,11 @@ class Job:
         given = self.cfg.teacher.checkpoint
         if given is not None:
             return Path(given)
-        return Path(self.cfg.output_dir).resolve() / "teachers" / self.teacher_id / "teacher.safetensors"
+        return stored_teacher(self.cfg, self.teacher_id)
 
     def architecture(self, role: str) -> dict[str, Any]:
         """What checkpoints of this role must agree on."""
-        return architecture(self.cfg, role)
+        return architecture(plain(self.cfg), role)
 
     def datamodule(self, stage: str, *, stored: bool = False) -> HashingDataModule:
         """Loaders of the ``teacher`` or ``student`` stage, of images or of rows of the view store."""
@@ -123,8 +124,18 @@ class Job:
         }
 
     def config(self) -> dict[str, Any]:
-        """The whole resolved configuration as plain Python values."""
-        return OmegaConf.to_container(self.cfg, resolve=True)
+        """The whole resolved configuration as plain Python values, components by their names: what files keep of it."""
+        return named(plain(self.cfg))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain Python values, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:
+    """Where the teacher of a fingerprint lies in the store."""
+    return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / "teacher.safetensors"
 
 
 def build_job(cfg: DictConfig) -> Job:
@@ -202,7 +213,10 @@ def make_trainer(cfg: DictConfig, plugins: Sequence[Any] = (), **arguments: Any)
 def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> str:
     given = cfg.teacher.checkpoint
     if given is None:
-        return teacher_fingerprint(cfg, splits.fingerprint, stored_views)
+        parts = plain(cfg), splits.fingerprint, stored_views
+        earlier = first_release_fingerprint(*parts)
+        known = earlier is not None and stored_teacher(cfg, earlier).is_file()
+        return earlier if known else teacher_fingerprint(*parts)
     about = read_architecture(given).get("about", {})
     return about.get("fingerprint") or sha256_of(given)[:16]
 

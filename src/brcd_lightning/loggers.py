@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.results import cell_options
+from brcd_lightning.identity import cell_options
 
 METRICS_UP = ("val/map", "val/map_sshp", "val/map_ashp")  # by name: of several patterns that fit wandb takes any
 

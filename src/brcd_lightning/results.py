@@ -15,17 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_lightning.codes import pack
+from brcd_lightning.component_names import TYPE, named
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path, source_commit, write_text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
 RESULTS = "results.json"
 DONE = "DONE"
 PRUNED = "PRUNED"
-_PASSING = ("resume", "checkpoint_every_s", "dry_run", "logger.", "output_dir", "data.num_workers")
-_PASSING += ("view_store.num_workers", "view_store.folder", "view_store.max_gb")
-_PASSING += ("trainer.enable_", "trainer.log_every_n_steps")
-_PLACES = ("dataset.root", "trainer.", "stage", "trial", "teacher.checkpoint", "student.checkpoint", "collapse.")
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -55,7 +53,7 @@ def make_results(
         validation: best value of the watched metric on validation queries; what options are chosen by.
         seed: of the student.
         timings: seconds per stage.
-        config: the whole resolved configuration.
+        config: the whole resolved configuration; components are stored by their names.
         sizes: images per role.
         epochs: student epochs run.
         fingerprints: of split and teacher.
@@ -72,7 +70,7 @@ def make_results(
             "queries_without_hit": "count as 0; *_zero_hits: their share",
         },
         "row": {**labels, "bits": config["bits"], "seed": seed},
-        "method": {key: value for key, value in method.items() if key != "_target_"},
+        "method": {key: value for key, value in method.items() if key != TYPE},
         "uses_labels": uses_labels,
         "validation": validation,
         "epochs": epochs,
@@ -85,37 +83,8 @@ def make_results(
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else platform.processor() or platform.machine(),
-        "config": dict(config),
+        "config": named(config),
     }
-
-
-def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options by their full names, without those that change nothing in what a run computes.
-
-    Args:
-        config: the whole resolved configuration, plain.
-    """
-    return {key: value for key, value in _flat(config).items() if not key.startswith(_PASSING)}
-
-
-def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, Any]:
-    """The options that make a cell of a table: what decides the outcome wherever the run's files are.
-
-    Args:
-        config: the whole resolved configuration, plain.
-        seeds: with those of seeds, which tell the runs of a cell apart.
-    """
-    lasting = lasting_options(config)
-    return {
-        key: value for key, value in lasting.items() if not key.startswith(_PLACES) and (seeds or "seed" not in key)
-    }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
@@ -134,9 +103,10 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} is not a results file of schema {SCHEMA_VERSION}.")
-    return results
+    if not isinstance(results, dict) or results.get("schema_version") not in _READ:
+        raise InputError(f"{path} is not a results file of schema {' or '.join(map(str, _READ))}.")
+    config = results.get("config")
+    return results | {"config": named(config)} if isinstance(config, dict) else results
 
 
 def test_metric(monitor: str) -> str:

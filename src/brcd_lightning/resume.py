@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brcd_lightning.errors import EXIT_PREEMPTED, InputError, RunEnded, require_non_negative
 from brcd_lightning.files import write_text
-from brcd_lightning.results import lasting_options
+from brcd_lightning.identity import lasting_options
 
 CONFIG = "config.json"
 
@@ -153,10 +153,10 @@ def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
     path = run_dir / CONFIG
     options = lasting_options(config)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = lasting_options(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         found = options
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove the folder to start anew.") from error
     for key in sorted(found.keys() | options.keys()):
         if found.get(key) != options.get(key):

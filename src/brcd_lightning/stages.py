@@ -21,8 +21,8 @@ from brcd_lightning.checkpoints import AtomicCheckpointIO, load_network, save_ne
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.files import remove_temporaries
-from brcd_lightning.fingerprint import transform
-from brcd_lightning.job import Job, make_trainer
+from brcd_lightning.fingerprint import stored_network, transform
+from brcd_lightning.job import Job, make_trainer, plain
 from brcd_lightning.loggers import LogContext, close_loggers
 from brcd_lightning.media import LoggedFile, log_files
 from brcd_lightning.modules import DistillationModule, HashingModule
@@ -93,7 +93,7 @@ def datamodule(job: Job, stage: str) -> HashingDataModule:
             {role: networks[role].backbone for role in roles},
             job.splits,
             job.transforms,
-            {role: job.architecture(role)["backbone"] for role in roles} | {"transform": transform(job.cfg)},
+            {role: stored_network(plain(job.cfg), role) for role in roles} | {"transform": transform(plain(job.cfg))},
             # A test alone needs no views; its teacher may still have to be trained.
             amounts={} if (job.cfg.stage, stage) == ("test", "student") else job.view_store.amounts(job.extras(stage)),
             device=job.trainer.strategy.root_device,

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.results import DONE, PRUNED, RESULTS, cell_options, read_results
+from brcd_lightning.identity import cell_options
+from brcd_lightning.results import DONE, PRUNED, RESULTS, read_results
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""

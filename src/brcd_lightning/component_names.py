@@ -1,0 +1,69 @@
+"""Names of components on disk: files say ``type: brcd`` where a configuration has an import path.
+
+Import paths change when modules move. Files of runs, teachers and students must outlive that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TARGET, TYPE = "_target_", "type"
+_NAMED_BY_MODULE = ("dataset", "hashing_model", "kd_method")
+"""Groups with one component a module: the module's name is the component's."""
+
+
+def component_name(key: str, target: str) -> str:
+    """The name of a component, such as ``cifar10``, ``timm``, ``cibhash`` or ``brcd``.
+
+    Args:
+        key: full key of the node in the configuration, such as ``student.backbone``.
+        target: its import path; a name is returned as it is.
+    """
+    module, _, name = target.rpartition(".")
+    group = key.rpartition(".")[2]
+    if group in _NAMED_BY_MODULE and module:
+        return module.rpartition(".")[2]
+    return name.removesuffix("_backbone") if group == "backbone" else name
+
+
+def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A plain configuration with ``type: <name>`` instead of ``_target_: <import path>`` in every node.
+
+    Args:
+        config: plain and resolved; one that holds names already is returned unchanged.
+        prefix: full key of the node, empty for the whole configuration.
+    """
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        full = f"{prefix}.{key}" if prefix else key
+        if key == TARGET:
+            result[TYPE] = component_name(prefix, value)
+        else:
+            result[key] = named(value, full) if isinstance(value, Mapping) else value
+    return result
+
+
+def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for options by their full keys: ``kd_method._target_`` becomes ``kd_method.type``."""
+    result: dict[str, Any] = {}
+    for key, value in options.items():
+        parent, _, leaf = key.rpartition(".")
+        if leaf == TARGET:
+            result[f"{parent}.{TYPE}"] = component_name(parent, value)
+        else:
+            result[key] = value
+    return result
+
+
+def named_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The description in a checkpoint, with names also where an older release wrote import paths."""
+    result = named(architecture)
+    if isinstance(model := result.get("hashing_model"), str):
+        result["hashing_model"] = component_name("hashing_model", model)
+    if isinstance(about := result.get("about"), Mapping):
+        # Of a student ``method`` holds its distillation method, of a teacher ``config`` its part of the configuration.
+        parts = {"method": "kd_method", "config": "teacher"}
+        given = architecture["about"]
+        result["about"] = dict(about) | {key: named(given[key], group) for key, group in parts.items() if key in given}
+    return result
