@@ -148,7 +148,9 @@ def test_test_metrics_are_computed_over_whole_splits(tmp_path, splits):
             20,
         )
         assert metrics[f"test/map_{name}"] == pytest.approx(expected.item(), abs=1e-9)
-        assert metrics[f"test/map_{name}"] == pytest.approx(module.scores[f"test/map_{name}"].mean().item(), abs=1e-9)
+        assert metrics[f"test/map_{name}"] == pytest.approx(
+            module.evaluation.scores[f"test/map_{name}"].mean().item(), abs=1e-9
+        )
 
 
 def test_resume_equals_the_uninterrupted_run(tmp_path, splits):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
@@ -16,11 +16,10 @@ from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.global_batch import gather
 from brcd_lightning.hashing.base import HashNetwork, HashOutput
-from brcd_lightning.metrics import CodeTable, average_precisions_by_ties
-from brcd_lightning.metrics.ranking import TIES
+from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Encoder, Evaluation, Pair, RetrievalEvaluator
 
-SIDES = ("query", "database")
-"""Order of the evaluation loaders."""
+Pairs = Mapping[str, Mapping[str, Pair]]
+TEACHER = "teacher"
 ADAM = partial(torch.optim.Adam, fused=True)
 
 
@@ -53,25 +52,19 @@ class HashingModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.optimizer = optimizer
         self.gathers = gathers
-        self.map_k = map_k
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
-        encoders = {encoder for pair in (self.val_pairs | self.test_pairs).values() for encoder in pair}
-        self.tables = nn.ModuleDict({f"{encoder}_{side}": CodeTable() for encoder in encoders for side in SIDES})
+        self.evaluator = RetrievalEvaluator(self.evaluated_pairs, map_k)
+        self.evaluation = Evaluation({}, {})
+        """The last one."""
         self._epoch_sums: dict[str, Tensor] = {}
         self._epoch_steps = 0
-        self._frozen_codes: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
-        self.scores: dict[str, Tensor] = {}
-        """Of each test query (Q,) float64, by test metric."""
-        self.codes: dict[str, tuple[Tensor, Tensor]] = {}
-        """Codes (n, b) and labels of the last evaluation, by ``<encoder>_<side>``."""
 
-    # What is evaluated: metric name -> (who encodes the queries, who encodes the database).
-    val_pairs: dict[str, tuple[str, str]] = {"map": ("student", "student")}  # noqa: RUF012
-    test_pairs: dict[str, tuple[str, str]] = {"map": ("student", "student")}  # noqa: RUF012
+    evaluated_pairs: ClassVar[Pairs] = {stage: {"": Pair(IN_TRAINING, IN_TRAINING)} for stage in ("val", "test")}
+    """See `RetrievalEvaluator`."""
 
-    def encoders(self) -> dict[str, HashNetwork]:
-        """Networks by the name that the pairs use; ``student`` is the one in training."""
-        return {"student": self.network}
+    def encoders(self) -> dict[str, Encoder]:
+        """Encoders by the name that `evaluated_pairs` use."""
+        return {IN_TRAINING: self.network}
 
     def setup(self, stage: str) -> None:
         """Has no memory of heads and methods copied between processes at every step: they are the same in all."""
@@ -128,58 +121,24 @@ class HashingModule(L.LightningModule):
 
     def validation_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
         """Encodes one batch of validation queries or database images."""
-        self._collect("val", self.val_pairs, batch, SIDES[dataloader_idx])
+        self.evaluator.collect("val", SIDES[dataloader_idx], batch, self.encoders())
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<metric>`` over the whole split."""
-        self._evaluate("val", self.val_pairs)
+        self._log_evaluation("val")
 
     def test_step(self, batch: EvalBatch, batch_idx: int, dataloader_idx: int) -> None:
         """Encodes one batch of test queries or database images."""
-        self._collect("test", self.test_pairs, batch, SIDES[dataloader_idx])
+        self.evaluator.collect("test", SIDES[dataloader_idx], batch, self.encoders())
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<metric>`` over the whole split."""
-        self._evaluate("test", self.test_pairs)
+        self._log_evaluation("test")
 
-    def _collect(self, stage: str, pairs: Mapping[str, tuple[str, str]], batch: EvalBatch, side: str) -> None:
-        encoders = self.encoders()
-        for encoder in {pair[SIDES.index(side)] for pair in pairs.values()}:
-            key = f"{encoder}_{side}"
-            if (stage, key) not in self._frozen_codes:
-                self.tables[key].update(batch.index, encoders[encoder].encode(batch.image), batch.label)
-
-    def _evaluate(self, stage: str, pairs: Mapping[str, tuple[str, str]]) -> None:
-        self.codes = {}
-        for encoder, side in sorted({place for pair in pairs.values() for place in zip(pair, SIDES, strict=True)}):
-            key = f"{encoder}_{side}"
-            if (stage, key) in self._frozen_codes:
-                self.codes[key] = self._frozen_codes[stage, key]
-                continue
-            self.codes[key] = self.tables[key].compute()
-            self.tables[key].reset()
-            if encoder != "student":  # it never changes: encode its images once per fit
-                self._frozen_codes[stage, key] = self.codes[key]
-        values: dict[str, Tensor] = {}  # of each query, by metric
-        for metric, (query, database) in pairs.items():
-            query_codes, query_labels = self.codes[f"{query}_query"]
-            database_codes, database_labels = self.codes[f"{database}_database"]
-            by_ties = average_precisions_by_ties(
-                query_codes,
-                database_codes,
-                query_labels,
-                database_labels,
-                self.map_k,
-                ties=TIES if stage == "test" else TIES[:1],
-            )
-            values[f"{stage}/{metric}"] = by_ties["stable"]
-            if stage == "test":
-                values[f"{stage}/{metric}_expected"] = by_ties["expected"]
-                values[f"{stage}/{metric}_zero_hits"] = (by_ties["stable"] == 0).double()
-        for name, each in values.items():
+    def _log_evaluation(self, stage: str) -> None:
+        self.evaluation = self.evaluator.evaluate(stage)
+        for name, each in self.evaluation.scores.items():
             self.log(name, each.mean(), prog_bar=stage == "val", rank_zero_only=False)
-        if stage == "test":
-            self.scores = values
 
 
 class DistillationModule(HashingModule):
@@ -201,8 +160,14 @@ class DistillationModule(HashingModule):
         gathers: see `HashingModule`.
     """
 
-    val_pairs = {"map_sshp": ("student", "student"), "map_ashp": ("student", "teacher")}  # noqa: RUF012
-    test_pairs = val_pairs | {"map_teacher": ("teacher", "teacher")}
+    _paradigms: ClassVar[dict[str, Pair]] = {
+        "_sshp": Pair(IN_TRAINING, IN_TRAINING),
+        "_ashp": Pair(IN_TRAINING, TEACHER),
+    }
+    evaluated_pairs: ClassVar[Pairs] = {
+        "val": _paradigms,
+        "test": _paradigms | {"_teacher": Pair(TEACHER, TEACHER)},
+    }
 
     def __init__(
         self,
@@ -232,9 +197,9 @@ class DistillationModule(HashingModule):
         self.teacher._apply(fn)
         return super()._apply(fn, recurse)
 
-    def encoders(self) -> dict[str, HashNetwork]:
+    def encoders(self) -> dict[str, Encoder]:
         """Student and teacher."""
-        return {"student": self.network, "teacher": self.teacher}
+        return {IN_TRAINING: self.network, TEACHER: self.teacher}
 
     def on_fit_start(self) -> None:
         """Encodes what is stored once: the teacher does not change any more."""
@@ -242,27 +207,39 @@ class DistillationModule(HashingModule):
 
     def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Weighted terms of the hashing objective and of the distillation method, by name."""
-        two_views = self.network.hashing_model.num_views == 2
-        separate_anchor = self.anchor_view == "clean" and two_views and bool(self.kd_method.needs)
-        views = [batch.first, batch.second] if two_views else [batch.anchor]
-        extras = [
-            view for images in (batch.rotations, batch.positives) if images is not None for view in images.unbind(1)
-        ]
-        outputs = self.network([*views, *([batch.anchor] if separate_anchor else []), *extras], self.gathers)
+        views, others = self._inputs(batch)
+        found = self.network([*views.values(), *others.values()], self.gathers)
         with self._full_precision():
-            outputs = [_float(output) for output in outputs]
-            terms = self._hashing_terms(outputs[: len(views)])
+            outputs = dict(zip((*views, *others), map(_float, found), strict=True))
+            terms = self._hashing_terms([outputs[name] for name in views])
             if self.kd_method.needs:
-                codes = [self.network.hashing_model.kd_code(output) for output in outputs]
-                anchor = codes[len(views) if separate_anchor else 0]
-                kd = self.kd_method(self._kd_input(batch, anchor, codes[len(codes) - len(extras) :]))
+                codes = {name: self.network.hashing_model.kd_code(output) for name, output in outputs.items()}
+                kd = self.kd_method(self._kd_input(batch, codes))
                 terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
                 for name, value in kd.diagnostics.items():
                     self._note(f"kd_{name}", value)
         return terms
 
-    def _kd_input(self, batch: ViewBatch, student: Tensor, extras: list[Tensor]) -> KDInput:
-        """What the method needs of a batch, with student codes of anchors, and of rotations and positives."""
+    def _inputs(self, batch: ViewBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the student encodes, by name: the views of its objective, and what only distillation asks for."""
+        views = {"anchor": batch.anchor}
+        others: dict[str, Tensor] = {}
+        if self.network.hashing_model.num_views == 2:
+            views = {"first": batch.first, "second": batch.second}
+            if self.anchor_view == "clean" and self.kd_method.needs:  # an augmented anchor is the first view
+                others["anchor"] = batch.anchor
+        for kind, images in (("rotation", batch.rotations), ("positive", batch.positives)):
+            if images is not None:
+                others |= {f"{kind}_{number}": each for number, each in enumerate(images.unbind(1))}
+        return views, others
+
+    def _kd_input(self, batch: ViewBatch, codes: Mapping[str, Tensor]) -> KDInput:
+        """What the method needs of a batch.
+
+        Args:
+            batch: the batch.
+            codes: of the student, by the names of `_inputs`.
+        """
         index = self._whole(batch.index)
         if self.anchor_view == "clean" and len(self.training_codes):
             teacher = self.training_codes[index]
@@ -271,15 +248,14 @@ class DistillationModule(HashingModule):
         view = None
         if "teacher_view" in self.kd_method.needs:
             view = self._whole(self.teacher.encode(batch.second)).float()
-        turns = 0 if batch.rotations is None else batch.rotations.shape[1]
         return KDInput(
-            student=student,
+            student=codes["anchor"] if "anchor" in codes else codes["first"],
             teacher=teacher.float(),
             index=index,
             teacher_view=view,
-            student_rotations=torch.stack(extras[:turns], dim=1) if turns else None,
+            student_rotations=_stacked(codes, "rotation"),
             teacher_rotations=self._teacher_codes(batch.rotations),
-            student_positives=torch.stack(extras[turns:], dim=1) if len(extras) > turns else None,
+            student_positives=_stacked(codes, "positive"),
             teacher_positives=self._teacher_codes(batch.positives),
         )
 
@@ -296,3 +272,9 @@ class DistillationModule(HashingModule):
 
 def _float(output: HashOutput) -> HashOutput:
     return HashOutput(*(tensor.float() for tensor in output))
+
+
+def _stacked(codes: Mapping[str, Tensor], kind: str) -> Tensor | None:
+    """Codes (M, c, b) of all inputs of a kind; None if there are none."""
+    found = [code for name, code in codes.items() if name.startswith(f"{kind}_")]
+    return torch.stack(found, dim=1) if found else None

@@ -196,10 +196,10 @@ def _report(
     about: Mapping[str, Any],
     best: float | None,
 ) -> None:
-    ends = bootstrap_intervals(torch.stack(list(module.scores.values()))).tolist()
+    ends = bootstrap_intervals(torch.stack(list(module.evaluation.scores.values()))).tolist()
     results = make_results(
         metrics=metrics,
-        intervals={name: (low, high) for name, (low, high) in zip(module.scores, ends, strict=True)},
+        intervals={name: (low, high) for name, (low, high) in zip(module.evaluation.scores, ends, strict=True)},
         labels=job.labels,
         method=about["method"],
         uses_labels=about.get("uses_labels", False),
@@ -211,10 +211,10 @@ def _report(
         epochs=epochs,
         fingerprints={"split": job.splits.fingerprint, "teacher": job.teacher_id},
     )
-    save_codes(job.run_dir / "codes.safetensors", module.codes)
+    save_codes(job.run_dir / "codes.safetensors", module.evaluation.codes)
     title = f"{job.labels['kd_method']}, {job.cfg.bits} bits"
-    scores = (module.scores["test/map_sshp"] + module.scores["test/map_ashp"]) / 2
-    save_gallery(job.run_dir / GALLERY, job.splits, module.codes, scores, title=title)
+    scores = (module.evaluation.scores["test/map_sshp"] + module.evaluation.scores["test/map_ashp"]) / 2
+    save_gallery(job.run_dir / GALLERY, job.splits, module.evaluation.codes, scores, title=title)
     log_outcome(module.loggers, results, job.run_dir)
     write_results(job.run_dir, results)
     Console(soft_wrap=True).print(results_table([results]))

@@ -1,0 +1,1 @@
+"""Training with Lightning: modules, callbacks, loggers and the evaluation of whole splits."""
