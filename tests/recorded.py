@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from brcd_lightning.clusters import bit_expectations, bit_masks, kmeans_codes
-from brcd_lightning.results import make_results, save_codes, write_results
+from brcd_lightning.results import Outcome, Subject, make_results, save_codes, write_results
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "teacher": "large", "student": "small"}
 CLASSES, QUERIES, DATABASE, TRAIN = 4, 24, 80, 60
@@ -48,20 +48,23 @@ def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, c
     """Writes a run as `run.py` does; further arguments are coordinates."""
     (folder / ".hydra").mkdir(parents=True)
     method = {"type": "x", "weight": 1.0, "seed": 0, **(config or {})}
-    results = make_results(
+    outcome = Outcome(
         metrics={"test/map_sshp": sshp, "test/map_ashp": sshp / 2, "test/map_teacher": 0.75},
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
+        validation=sshp + 0.01,
+        epochs=3,
+        timings={},
+    )
+    subject = Subject(
         labels=LABELS | {"kd_method": kd_method, "profile": "paper", "paradigm": "sshp"} | row,
         method=method,
         uses_labels=kd_method == "packd",
-        validation=sshp + 0.01,
         seed=seed,
-        timings={},
         config={"map_k": 20, "bits": bits, "seed": seed, "kd_method": method},
         sizes={"train": TRAIN},
-        epochs=3,
         fingerprints={"split": split, "teacher": f"t{seed}"},
     )
+    results = make_results(outcome, subject)
     if codes:
         write_codes(folder, bits, kd_method, seed)
     write_results(folder, results)

@@ -7,7 +7,15 @@ from safetensors import safe_open
 
 from brcd_lightning.codes import unpack
 from brcd_lightning.errors import InputError
-from brcd_lightning.results import make_results, read_results, results_table, save_codes, write_results
+from brcd_lightning.results import (
+    Outcome,
+    Subject,
+    make_results,
+    read_results,
+    results_table,
+    save_codes,
+    write_results,
+)
 from conftest import random_codes
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "profile": "paper", "paradigm": "sshp"}
@@ -15,20 +23,23 @@ LABELS |= {"teacher": "small_wide", "student": "small"}
 
 
 def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
-    return make_results(
+    outcome = Outcome(
         metrics={"test/map_sshp": sshp, "test/map_ashp": 0.25, "test/map_teacher": 0.75},
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
+        validation=0.4567,
+        epochs=3,
+        timings={"student_seconds": 1.23456},
+    )
+    subject = Subject(
         labels=LABELS | {"kd_method": kd_method},
         method={"type": "x", **method},
         uses_labels=kd_method == "packd",
-        validation=0.4567,
         seed=seed,
-        timings={"student_seconds": 1.23456},
         config={"map_k": 100, "bits": 32, "seed": seed},
         sizes={"train": 4},
-        epochs=3,
         fingerprints={"split": "s", "teacher": teacher},
     )
+    return make_results(outcome, subject)
 
 
 def printed(runs):

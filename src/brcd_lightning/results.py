@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +28,55 @@ PRUNED = "PRUNED"
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
-def make_results(
-    *,
-    metrics: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
-    labels: Mapping[str, str],
-    method: Mapping[str, Any],
-    uses_labels: bool,
-    validation: float | None,
-    seed: int,
-    timings: Mapping[str, float],
-    config: Mapping[str, Any],
-    sizes: Mapping[str, int],
-    epochs: int,
-    fingerprints: Mapping[str, str],
-) -> dict[str, Any]:
-    """Assembles the record of one run.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured.
 
     Args:
         metrics: test metrics by name.
         intervals: 95 % bootstrap intervals over queries, by metric name.
+        validation: best value of the watched metric on validation queries; what options are chosen by.
+        epochs: student epochs run.
+        timings: seconds per stage.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    validation: float | None
+    epochs: int
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured.
+
+    Args:
         labels: coordinates in the grid, see `config.labels`.
         method: options of the distillation method that made the student.
         uses_labels: whether that method saw labels of training images.
-        validation: best value of the watched metric on validation queries; what options are chosen by.
         seed: of the student.
-        timings: seconds per stage.
         config: the whole resolved configuration; components are stored by their names.
         sizes: images per role.
-        epochs: student epochs run.
         fingerprints: of split and teacher.
     """
+
+    labels: Mapping[str, str]
+    method: Mapping[str, Any]
+    uses_labels: bool
+    seed: int
+    config: Mapping[str, Any]
+    sizes: Mapping[str, int]
+    fingerprints: Mapping[str, str]
+
+
+def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
+    """The record of one run, as ``results.json`` holds it."""
+    config = subject.config
     return {
         "schema_version": SCHEMA_VERSION,
-        "metrics": dict(metrics),
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "metrics": dict(outcome.metrics),
+        "intervals": {name: list(ends) for name, ends in outcome.intervals.items()},
         "metric_protocol": {
             "k": config["map_k"],
             "denominator": "relevant items in the top K",
@@ -69,22 +84,30 @@ def make_results(
             "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
             "queries_without_hit": "count as 0; *_zero_hits: their share",
         },
-        "row": {**labels, "bits": config["bits"], "seed": seed},
-        "method": {key: value for key, value in method.items() if key != TYPE},
-        "uses_labels": uses_labels,
-        "validation": validation,
-        "epochs": epochs,
-        "sizes": dict(sizes),
-        "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
-        "fingerprints": dict(fingerprints),
+        "row": {**subject.labels, "bits": config["bits"], "seed": subject.seed},
+        "method": {key: value for key, value in subject.method.items() if key != TYPE},
+        "uses_labels": subject.uses_labels,
+        "validation": outcome.validation,
+        "epochs": outcome.epochs,
+        "sizes": dict(subject.sizes),
+        "timings": {name: round(seconds, 3) for name, seconds in outcome.timings.items()},
+        "fingerprints": dict(subject.fingerprints),
         "commit": source_commit(),
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or platform.machine(),
+        "versions": _versions(),
+        "device": _device(),
         "config": named(config),
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
 
 
 def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:

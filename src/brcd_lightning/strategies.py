@@ -10,12 +10,24 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
 
 from brcd_lightning.errors import InputError, require_positive
 
 # What gloo, NCCL and sockets say when the other side is gone or silent. Some of gloo's messages do not name it.
 _LOST = ("gloo", "nccl", "pair closure", "pair is not connected", "socket closed", "socket timeout")
 _LOST += ("connection closed", "connection reset", "connection refused", "broken pipe")
+
+
+def is_rank_zero() -> bool:
+    """Whether this process speaks and writes for all of its run."""
+    return rank_zero_only.rank == 0
+
+
+def print_rank_zero(text: str) -> None:
+    """Prints for the user, once for all processes."""
+    if is_rank_zero():
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def data_parallel(timeout_s: float = 300) -> DDPStrategy:

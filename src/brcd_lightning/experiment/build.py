@@ -1,0 +1,146 @@
+"""Builds what one run is made of, and refuses what is wrong with it before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from torch import nn
+
+from brcd_lightning.checkpoints import read_architecture
+from brcd_lightning.config import build, labels
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.stored import StoredDataModule
+from brcd_lightning.errors import InputError
+from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
+from brcd_lightning.files import sha256_of
+from brcd_lightning.fingerprint import first_release_fingerprint, teacher_fingerprint
+from brcd_lightning.hashing.base import HashNetwork
+
+
+def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
+    """Builds data, networks and distillation method of a composed configuration.
+
+    Args:
+        cfg: the configuration.
+        world_size: how many processes train together.
+
+    Raises:
+        InputError: for whatever a part refuses.
+    """
+    _check_checkpoints(cfg)
+    _check_processes(world_size)
+    kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
+    splits: Splits = build(cfg.dataset)
+    L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
+    steps_per_epoch = len(splits.train) // cfg.data.batch_size
+    kd_method.setup(len(splits.train), cfg.bits, steps_per_epoch)
+    view_store = build(cfg.view_store)
+    teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
+    for network in (teacher, student):
+        network.hashing_model.setup(steps_per_epoch)
+    if world_size > 1 and not cfg.gather:
+        _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
+    stored_views = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
+    return RunContext(
+        cfg=cfg,
+        config=plain(cfg),
+        run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
+        labels=labels(cfg),
+        splits=splits,
+        transforms=build(cfg.transform),
+        kd_method=kd_method,
+        teacher=teacher,
+        student=student,
+        teacher_id=_teacher_id(cfg, splits, stored_views),
+        view_store=view_store,
+    )
+
+
+def build_datamodule(context: RunContext, stage: str, *, stored: bool = False) -> HashingDataModule:
+    """Loaders of the ``teacher`` or ``student`` stage.
+
+    Args:
+        context: of the run.
+        stage: ``teacher`` or ``student``.
+        stored: whether batches hold rows of the view store instead of images.
+    """
+    extras = context.extras(stage)
+    parts = {
+        "splits": context.splits,
+        "transforms": context.transforms,
+        "anchor_view": context.cfg.anchor_view,
+        "seed": context.cfg[stage].seed,
+        "extras": extras,
+    }
+    if not stored:
+        return build(context.cfg.data, **parts)
+    options = {key: value for key, value in context.config["data"].items() if key != "_target_"}
+    return StoredDataModule(amounts=context.view_store.amounts(extras), **options, **parts)
+
+
+def _check_checkpoints(cfg: DictConfig) -> None:
+    if cfg.stage == "test" and cfg.student.checkpoint is None:
+        raise InputError("stage=test needs student.checkpoint=PATH, the student to evaluate.")
+    if cfg.stage != "test" and cfg.student.checkpoint is not None:
+        raise InputError(f"student.checkpoint is only for stage=test, got stage={cfg.stage}.")
+    for role in ("teacher", "student"):
+        path = cfg[role].checkpoint
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"{role}.checkpoint {path} is not a file.")
+
+
+def _check_processes(world_size: int) -> None:
+    """Refuses several processes for one of several jobs in a process: the group of the first would serve all."""
+    hydra = HydraConfig.get()
+    if world_size > 1 and hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "slurm":
+        raise InputError(
+            f"a multirun in one process trains each job on one device, got {world_size}; add hydra/launcher=local "
+            "(or slurm), or set trainer.devices=1."
+        )
+
+
+def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
+    """Raises `InputError` for a part with a memory, which would drift apart between processes."""
+    for key, part in parts.items():
+        remembered = part.state_dict().keys() - dict(part.named_parameters()).keys()
+        if remembered:
+            raise InputError(
+                f"gather=false is not possible with {key} {type(part).__name__}: what it remembers "
+                f"({', '.join(sorted(remembered))}) must be the same on all devices."
+            )
+
+
+def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
+    options = cfg[role]
+    L.seed_everything(options.seed, workers=True, verbose=False)
+    # A checkpoint brings the backbone's weights along: nothing to fetch.
+    ready = options.checkpoint is not None and "weights" in options.backbone
+    backbone = build(options.backbone, **({"weights": None} if ready else {}))
+    if backbone.image_size not in (None, cfg.transform.size):
+        raise InputError(
+            f"{role}.backbone takes images of {backbone.image_size} pixels, got transform.size={cfg.transform.size}."
+        )
+    if cfg.compile:
+        backbone.network.compile()
+    model = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=options.head)
+    return HashNetwork(backbone, model)
+
+
+def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> str:
+    """Of the given checkpoint, else of what would be trained; as release 0.1.0 called it where the store has that."""
+    given = cfg.teacher.checkpoint
+    if given is not None:
+        about = read_architecture(given).get("about", {})
+        return about.get("fingerprint") or sha256_of(given)[:16]
+    parts = plain(cfg), splits.fingerprint, stored_views
+    earlier = first_release_fingerprint(*parts)
+    if earlier is not None and stored_teacher(cfg, earlier).is_file():
+        return earlier
+    return teacher_fingerprint(*parts)

@@ -1,0 +1,103 @@
+"""What one run is made of: data, networks, distillation method, and where things are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from brcd_lightning.component_names import named
+from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.distillation.base import KDMethod
+from brcd_lightning.fingerprint import architecture
+from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.view_store import ViewStore
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The parts of one run, built and checked by `build.build_context`."""
+
+    cfg: DictConfig
+    config: Mapping[str, Any]
+    """The same as plain Python values, interpolations resolved."""
+    run_dir: Path
+    labels: Mapping[str, str]
+    """Coordinates of the run in the grid, see `config.labels`."""
+    splits: Splits
+    transforms: ImageTransforms
+    kd_method: KDMethod
+    teacher: HashNetwork
+    student: HashNetwork
+    teacher_id: str
+    """Fingerprint of the teacher: of its configuration, or of the file when one is given."""
+    view_store: ViewStore
+
+    @property
+    def networks(self) -> dict[str, HashNetwork]:
+        """Teacher and student by role."""
+        return {"teacher": self.teacher, "student": self.student}
+
+    @property
+    def teacher_path(self) -> Path:
+        """The teacher's file: the given checkpoint, or its place in the store."""
+        given = self.cfg.teacher.checkpoint
+        return stored_teacher(self.cfg, self.teacher_id) if given is None else Path(given)
+
+    @property
+    def kept_config(self) -> dict[str, Any]:
+        """The configuration as files keep it: components by their names."""
+        return named(self.config)
+
+    def architecture(self, role: str) -> dict[str, Any]:
+        """What checkpoints of the ``teacher`` or ``student`` must agree on."""
+        return architecture(self.config, role)
+
+    def extras(self, stage: str) -> Extras:
+        """What the batches of a stage hold beside anchor and views: only distillation asks for more."""
+        if stage == "teacher":
+            return Extras()
+        return Extras(self.kd_method.rotation_views, self.kd_method.num_positives)
+
+    def stored_roles(self, stage: str) -> list[str]:
+        """Networks whose features are read from the view store in the ``teacher`` or ``student`` stage.
+
+        A student that is fully frozen brings the teacher along: by then its weights are fixed, however they were
+        trained. A teacher takes the student along to decode and transform every image once for both.
+        """
+        if not self.view_store.serves(self.networks[stage].backbone, stage):
+            return []
+        if stage == "student":
+            return ["teacher", "student"]
+        both = self.cfg.stage != "teacher" and self.view_store.serves(self.student.backbone, "student")
+        return ["teacher", "student"] if both else ["teacher"]
+
+    def max_epochs(self, stage: str) -> int:
+        """Largest number of epochs of a stage: the trainer's own limit goes before the schedule's."""
+        return self.cfg.trainer.get("max_epochs") or self.cfg[stage].max_epochs
+
+    def provenance(self) -> dict[str, Any]:
+        """What a student should say of itself: its teacher, split, method and seed."""
+        return {
+            "teacher": self.teacher_id,
+            "split": self.splits.fingerprint,
+            "kd_method": self.labels["kd_method"],
+            "method": self.kept_config["kd_method"],
+            "uses_labels": self.kd_method.uses_labels,
+            "seed": self.cfg.student.seed,
+        }
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain Python values, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:
+    """Where the teacher of a fingerprint lies in the store."""
+    return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / "teacher.safetensors"

@@ -1,0 +1,65 @@
+"""What a finished run leaves: its results, codes and gallery, in files, on the screen and in the loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+
+from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.gallery import GALLERY, save_gallery
+from brcd_lightning.media import log_outcome
+from brcd_lightning.metrics import bootstrap_intervals
+from brcd_lightning.modules import DistillationModule
+from brcd_lightning.results import Outcome, Subject, make_results, results_table, save_codes, write_results
+
+
+def write_outcome(
+    context: RunContext,
+    trainer: L.Trainer,
+    module: DistillationModule,
+    metrics: Mapping[str, float],
+    timings: Mapping[str, float],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes and prints what the test found.
+
+    Args:
+        context: of the run.
+        trainer: that tested.
+        module: holds the scores and codes of the test.
+        metrics: test metrics by name.
+        timings: seconds by stage.
+        about: provenance of the student, see `RunContext.provenance`.
+    """
+    scores, codes = module.evaluation
+    best = trainer.checkpoint_callback.best_model_score
+    ends = bootstrap_intervals(torch.stack(list(scores.values()))).tolist()
+    outcome = Outcome(
+        metrics=metrics,
+        intervals={name: (low, high) for name, (low, high) in zip(scores, ends, strict=True)},
+        validation=None if best is None else float(best),
+        epochs=trainer.current_epoch,
+        timings=timings,
+    )
+    subject = Subject(
+        labels=context.labels,
+        method=about["method"],
+        uses_labels=about.get("uses_labels", False),
+        seed=about["seed"],
+        config=context.config,
+        sizes=context.splits.sizes(),
+        fingerprints={"split": context.splits.fingerprint, "teacher": context.teacher_id},
+    )
+    results = make_results(outcome, subject)
+    save_codes(context.run_dir / "codes.safetensors", codes)
+    title = f"{context.labels['kd_method']}, {context.cfg.bits} bits"
+    both = (scores["test/map_sshp"] + scores["test/map_ashp"]) / 2
+    save_gallery(context.run_dir / GALLERY, context.splits, codes, both, title=title)
+    log_outcome(module.loggers, results, context.run_dir)
+    write_results(context.run_dir, results)
+    Console(soft_wrap=True).print(results_table([results]))
+    Console(soft_wrap=True, highlight=False, markup=False).print(f"Gallery: {context.run_dir / GALLERY}")

@@ -1,0 +1,57 @@
+"""The resolved plan of a run, in a few lines."""
+
+from __future__ import annotations
+
+import lightning as L
+
+from brcd_lightning.experiment.build import build_datamodule
+from brcd_lightning.experiment.context import RunContext
+
+
+def plan(context: RunContext, trainer: L.Trainer) -> str:
+    """Data, networks, distillation, steps, and where results go.
+
+    Args:
+        context: of the run.
+        trainer: configured as those of the stages will be.
+    """
+    cfg, one = context.cfg, context.labels
+    steps = build_datamodule(context, "student").steps_per_epoch()
+    limit = trainer.limit_train_batches
+    steps = min(steps, limit) if isinstance(limit, int) else int(steps * (limit or 1.0))
+    sizes = ", ".join(f"{role} {size}" for role, size in context.splits.sizes().items())
+    lines = [
+        f"Data: {one['dataset']}, {sizes}",
+        *(_network_line(context, role) for role in ("teacher", "student")),
+        f"Distillation: {one['kd_method']} on {one['hashing_model']}, {cfg.bits} bits, anchors {cfg.anchor_view}; "
+        f"chosen by {cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
+        _features_line(context),
+        f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher at most {context.max_epochs('teacher')} "
+        f"epochs ({_teacher_state(context)}), student at most {context.max_epochs('student')}",
+        f"Results go to {context.run_dir}",
+    ]
+    if context.splits.skipped:
+        lines.insert(1, f"Skipping {len(context.splits.skipped)} unreadable images, listed in skipped_images.csv")
+    return "\n".join(lines)
+
+
+def _network_line(context: RunContext, role: str) -> str:
+    network = context.networks[role]
+    total = sum(p.numel() for p in network.parameters())
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    head = context.cfg[role].head
+    return f"{role.capitalize()}: {context.labels[role]}, {head} head, {total:,} parameters, {trained:,} trained"
+
+
+def _features_line(context: RunContext) -> str:
+    """Where each stage takes its features from."""
+    views = context.view_store.views
+    kinds = {stage: "stored" if context.stored_roles(stage) else "online" for stage in ("teacher", "student")}
+    stored = f" (stored: {views} views of each training image, computed once)" if "stored" in kinds.values() else ""
+    return f"Features: teacher {kinds['teacher']}, student {kinds['student']}{stored}"
+
+
+def _teacher_state(context: RunContext) -> str:
+    if context.cfg.teacher.checkpoint is not None:
+        return f"given: {context.teacher_path}"
+    return "stored already" if context.teacher_path.is_file() else "to be trained"

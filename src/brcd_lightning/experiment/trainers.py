@@ -1,0 +1,95 @@
+"""The trainers of one run, made in one place and ended in one place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from brcd_lightning.callbacks import StageProgressBar
+from brcd_lightning.checkpoints import AtomicCheckpointIO
+from brcd_lightning.config import build
+from brcd_lightning.errors import InputError
+from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.loggers import LogContext
+from brcd_lightning.resume import ResumePoint
+from brcd_lightning.strategies import cluster, is_rank_zero, require_processes
+
+
+class Trainers:
+    """Makes the trainers of a run.
+
+    Args:
+        cfg: the whole configuration.
+
+    Raises:
+        InputError: for a device, precision, limit or number of processes that Lightning or this machine refuses.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self._cfg = cfg
+        self._made: list[L.Trainer] = []
+        self.idle = self._make(logger=False, enable_checkpointing=False)
+        """With the configured devices and limits: what the machine refuses shows before training."""
+        require_processes(self.idle)
+
+    def of_stage(self, context: RunContext, stage: str, monitor: str, callbacks: list[L.Callback]) -> L.Trainer:
+        """The trainer of a stage: keeps the best checkpoint and one to resume from, and stops early.
+
+        Args:
+            context: of the run.
+            stage: ``teacher`` or ``student``.
+            monitor: validation metric that chooses the checkpoint and must rise.
+            callbacks: further ones.
+        """
+        cfg, options = self._cfg, self._cfg[stage]
+        folder = context.run_dir / "checkpoints" / stage
+        loggers = []
+        if is_rank_zero():
+            seen = LogContext(context.run_dir, stage, context.labels, cfg.bits, options.seed, context.kept_config)
+            loggers = [build(node, context=seen) for node in cfg.logger.values()]
+        best = ModelCheckpoint(folder, "best", monitor=monitor, mode="max", enable_version_counter=False)
+        stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
+        if cfg.trainer.get("enable_progress_bar", True):
+            callbacks = [*callbacks, StageProgressBar()]
+        point = ResumePoint(folder / "resume.ckpt", cfg.checkpoint_every_s)
+        epochs = context.max_epochs(stage)
+        trainer = self._make(
+            max_epochs=epochs,
+            check_val_every_n_epoch=min(options.check_val_every, epochs),
+            callbacks=[best, stopping, build(cfg.collapse), *callbacks, point],
+            logger=loggers or False,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=str(context.run_dir),
+            num_sanity_val_steps=0,  # a partial split has no mAP
+            use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
+        )
+        self._made.append(trainer)
+        return trainer
+
+    def end_processes(self) -> None:
+        """Ends the processes that this one started: without it they would wait for nothing."""
+        for trainer in self._made:
+            for process in getattr(trainer.strategy.launcher, "procs", ()):
+                process.kill()
+
+    def _make(self, *, plugins: list[Any] | None = None, **arguments: Any) -> L.Trainer:
+        cfg = self._cfg
+        # The only accelerators we know to work: Apple's has no float64, which clusters and metrics need.
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        accelerator = {"accelerator": device} if cfg.trainer.accelerator == "auto" else {}
+        try:
+            trainer = build(cfg.trainer, plugins=[*(plugins or []), *cluster()], **accelerator, **arguments)
+        except InputError:
+            raise
+        except (RuntimeError, ImportError, ValueError, TypeError, AssertionError, MisconfigurationException) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > (os.cpu_count() or 1):
+            raise InputError(f"trainer.devices must be at most the {os.cpu_count()} CPUs, got {trainer.num_devices}.")
+        return trainer
