@@ -1,12 +1,18 @@
 """A damaged, foreign or unfitting index file is one clear error, never a wrong result."""
 
+import json
 import os
 import subprocess
 import sys
 
+import faiss
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
+from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.search.index_file import PAGE
@@ -72,8 +78,7 @@ def test_every_flipped_bit_is_noticed(tmp_path, codes, kind):
     path = tmp_path / "x.index"
     HammingIndex.build(codes, kind=kind).save(path)
     whole = path.read_bytes()
-    header_end = whole.rindex(b"}", 0, PAGE) + 1
-    used = [*range(0, header_end, 7), *range(PAGE, len(whole), 41), len(whole) - 1]
+    used = [*range(0, PAGE, 7), *range(PAGE, len(whole), 41), len(whole) - 1]
     for position in used:
         path.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << position % 8)]) + whole[position + 1 :])
         with pytest.raises(InputError, match=r"damaged|not an index|version|truncated"):
@@ -105,11 +110,38 @@ def test_a_foreign_file_is_refused(tmp_path):
 
 
 def test_another_version_is_refused(saved):
-    content = bytearray(saved.read_bytes())
-    content[8] = 9
-    saved.write_bytes(content)
-    with pytest.raises(InputError, match="has version 9, this release reads version 1"):
+    content = saved.read_bytes()
+    saved.write_bytes(content.replace(b'\\"version\\": 2', b'\\"version\\": 9'))
+    with pytest.raises(InputError, match="has version 9, this release reads versions 1 and 2"):
         HammingIndex.load(saved)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_safetensors_reads_the_file(tmp_path, codes, kind):
+    index, path = HammingIndex.build(codes, kind=kind, ids=torch.arange(400) + 5), tmp_path / "x.index"
+    index.save(path)
+    with safe_open(path, framework="numpy") as file:
+        assert json.loads(file.metadata()["hamming_index"])["count"] == 400
+        assert file.get_tensor("ids").tolist() == list(range(5, 405))
+        stored = file.get_tensor("codes")
+    if kind == "flat":
+        assert (stored == pack(codes).numpy()).all()
+    else:
+        assert faiss.deserialize_index_binary(stored).ntotal == 400
+
+
+def test_files_of_other_programs_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    for metadata in (None, {"made_by": "another"}, {"hamming_index": "[]"}, {"hamming_index": "{}"}):
+        save_file({"codes": np.zeros((3, 5), dtype=np.uint8)}, path, metadata)
+        with pytest.raises(InputError, match="is not an index file"):
+            HammingIndex.load(path)
+
+
+def test_a_fingerprint_may_look_like_the_header(tmp_path, codes):
+    path, fingerprint = tmp_path / "x.index", f'"header_sha256": "{"0" * 64}"'
+    HammingIndex.build(codes, kind="flat", fingerprint=fingerprint).save(path)
+    assert HammingIndex.load(path, fingerprint=fingerprint).fingerprint == fingerprint
 
 
 def test_an_index_that_does_not_fit_is_refused(saved, codes):

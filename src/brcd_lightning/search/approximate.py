@@ -47,13 +47,15 @@ class FaissCodes:
     Args:
         index: trained faiss index.
         kind: its name in `OPTIONS`.
+        memory: what the index reads in place, kept as long as the index lives.
     """
 
     exact = False
     removal_shifts = False
 
-    def __init__(self, index: faiss.IndexBinary, kind: str) -> None:
+    def __init__(self, index: faiss.IndexBinary, kind: str, memory: np.ndarray | None = None) -> None:
         self.index, self.kind = index, kind
+        self._memory = memory
 
     def __len__(self) -> int:
         return self.index.ntotal
@@ -93,11 +95,11 @@ class FaissCodes:
 
     @staticmethod
     def read(stored: np.ndarray, kind: str, *, in_place: bool) -> FaissCodes:
-        """Opens what `write` wrote; in place it reads `stored`, which must outlive it, and cannot be changed."""
+        """Opens what `write` wrote; in place it goes on reading `stored` and cannot be changed."""
         if not in_place:
             return FaissCodes(faiss.deserialize_index_binary(stored), kind)
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(stored), stored.size)
-        return FaissCodes(faiss.read_index_binary(reader), kind)
+        return FaissCodes(faiss.read_index_binary(reader), kind, memory=stored)
 
 
 def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, count: int) -> dict[str, int | None]:

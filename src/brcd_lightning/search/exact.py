@@ -202,5 +202,4 @@ class ScannedCodes:
 
     def write(self, write: Callable[[Any], object]) -> None:
         """Writes the packed codes."""
-        if self._count:  # an empty array has no buffer
-            write(memoryview(np.ascontiguousarray(self.codes)).cast("B"))
+        write(np.ascontiguousarray(self.codes).reshape(-1).data)

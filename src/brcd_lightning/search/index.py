@@ -17,8 +17,9 @@ from brcd_lightning.errors import InputError, require_choice, require_non_negati
 from brcd_lightning.search.approximate import FaissCodes
 from brcd_lightning.search.exact import ScannedCodes, as_bytes
 from brcd_lightning.search.ids import checked_ids, few
-from brcd_lightning.search.index_file import check_content, read_header, read_section, write_index
-from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, build_engine
+from brcd_lightning.search.index_file import read_header, write_index
+from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, Engine, build_engine
+from brcd_lightning.search.stored import IndexDescription
 
 
 class SearchResult(NamedTuple):
@@ -57,28 +58,38 @@ class HammingIndex:
     """
 
     def __init__(
-        self,
-        engine: ScannedCodes | FaissCodes,
-        *,
-        bits: int,
-        kind: str,
-        ids: np.ndarray | None,
-        fingerprint: str,
-        options: dict[str, int | None],
-        recall: float,
-        read_only: bool = False,
+        self, engine: Engine, description: IndexDescription, ids: np.ndarray | None = None, *, read_only: bool = False
     ) -> None:
         self._engine = engine
         self._ids = ids  # id of each position, -1 where it was removed; None: positions are ids
-        self.bits = bits
-        self.kind = kind
-        self.fingerprint = fingerprint
-        self.options = options
-        """What the kind was built with; probes as tuned."""
-        self.recall = recall
-        """1 for an exact index; otherwise measured when it was built."""
+        self.description = description
         self.read_only = read_only
         """True for a memory-mapped index."""
+
+    @property
+    def bits(self) -> int:
+        """Code length."""
+        return self.description.bits
+
+    @property
+    def kind(self) -> str:
+        """Kind of the index, never ``auto``."""
+        return self.description.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model that made the codes."""
+        return self.description.fingerprint
+
+    @property
+    def options(self) -> dict[str, int | None]:
+        """Options that the kind was built with; probes as tuned."""
+        return self.description.options
+
+    @property
+    def recall(self) -> float:
+        """1 for an exact index; otherwise measured when it was built."""
+        return self.description.recall
 
     @classmethod
     def build(
@@ -132,15 +143,7 @@ class HammingIndex:
         asked = None if queries is None else as_bytes(queries, bits, "queries")
         measure = {"queries": asked, "recall_k": recall_k, "seed": seed}
         built = build_engine(kind, rows, bits, options, **measure, progress=progress)
-        return cls(
-            built.engine,
-            bits=bits,
-            kind=built.kind,
-            ids=known,
-            fingerprint=fingerprint,
-            options=built.options,
-            recall=built.recall,
-        )
+        return cls(built.engine, IndexDescription(bits, built.kind, fingerprint, built.options, built.recall), known)
 
     @property
     def exact(self) -> bool:
@@ -223,13 +226,7 @@ class HammingIndex:
 
     def save(self, path: Path | str) -> None:
         """Writes the index into one file, atomically."""
-        header = {name: getattr(self, name) for name in ("bits", "kind", "fingerprint", "options", "recall")}
-        header["count"] = len(self)
-        sections = {"codes": self._engine.write}
-        if self._ids is not None:
-            stored = memoryview(self._ids.astype("<i8")).cast("B")
-            sections["ids"] = lambda write: write(stored)
-        write_index(Path(path), header, sections)
+        write_index(Path(path), self.description, self._engine, self._ids)
 
     @classmethod
     def load(
@@ -253,23 +250,21 @@ class HammingIndex:
         Raises:
             InputError: if the file is missing, foreign, truncated, damaged, or not what was asked for.
         """
-        path = Path(path)
-        header = read_header(path)
+        stored = read_header(Path(path))
         for name, wanted in (("bits", bits), ("fingerprint", fingerprint)):
-            if wanted is not None and header[name] != wanted:
-                raise InputError(f"index {path} has {name} {header[name]!r}, not {wanted!r}; use the index that fits.")
+            found = getattr(stored.description, name)
+            if wanted is not None and found != wanted:
+                raise InputError(f"index {path} has {name} {found!r}, not {wanted!r}; use the index that fits.")
         if verify:
-            check_content(path, header)
-        stored, ids = (read_section(path, header, name, mmap=mmap) for name in ("codes", "ids"))
-        kind, count = header["kind"], header["count"]
+            stored.check_content()
+        codes, kind = stored.array("codes", mmap=mmap), stored.description.kind
+        engine: Engine
         if kind in EXACT_KINDS:
-            engine = ScannedCodes(stored.reshape(count, (header["bits"] + 7) // 8), in_parts=kind == "sharded")
+            engine = ScannedCodes(codes, in_parts=kind == "sharded")
         else:
-            engine = FaissCodes.read(stored, kind, in_place=mmap)
-        described = {name: header[name] for name in ("bits", "kind", "fingerprint", "options", "recall")}
-        index = cls(engine, **described, ids=None if ids is None else ids.view("<i8"), read_only=mmap)
-        index._stored = stored  # faiss reads it in place: it must live as long as the index
-        return index
+            engine = FaissCodes.read(codes, kind, in_place=mmap)
+        ids = stored.array("ids", mmap=mmap) if "ids" in stored.arrays else None
+        return cls(engine, stored.description, ids, read_only=mmap)
 
     def _check_writable(self) -> None:
         if self.read_only:

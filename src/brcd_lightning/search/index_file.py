@@ -1,53 +1,77 @@
-"""The file of a `HammingIndex`: one header page that names every byte after it, then ids and codes.
+"""The file of a `HammingIndex`: safetensors with the tensors ``ids`` and ``codes``, described in its metadata.
 
-Layout: 8 bytes magic, version and length of the header text (uint32 each, little-endian), SHA-256 of the header text,
-the header as JSON; at `PAGE` the sections, each at a multiple of 64 bytes. The header holds the SHA-256 of everything
-behind the page.
+``codes`` is (N, B) uint8 for an exact kind, otherwise faiss's serialization (bytes,) uint8. ``ids`` is int64, one for
+each position, and missing where positions are ids. Metadata:
+
+- ``hamming_index``: JSON of the `IndexDescription`, with ``version`` of the format, ``count`` of codes and
+  ``checksum``, the SHA-256 of all tensors.
+- ``header_sha256``: SHA-256 of the header, computed while this value is 64 zeros.
+
+The header is padded with spaces to a page, and ids come first: they are aligned when the file is mapped. Codes need no
+alignment: faiss scans them from any row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path
+from brcd_lightning.search import old_index_file
+from brcd_lightning.search.stored import IndexDescription, StoredArray, StoredIndex
 
-MAGIC = b"BRCDHIDX"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
-_FIXED = struct.Struct("<8sII32s")
-_BLOCK = 1 << 24
+"""Bytes of the header and of its length in front of it."""
+_LENGTH = 8  # bytes of that length
+_LONGEST_HEADER = 100_000_000  # that safetensors reads
+_DESCRIPTION, _DIGEST = "hamming_index", "header_sha256"
+_DTYPES = {"U8": "|u1", "I64": "<i8"}
 
-Writer = Callable[[Callable[[Any], object]], None]
-"""Writes its section through the function that it is given."""
+
+class Codes(Protocol):
+    """What an index searches: its codes, or faiss's index of them."""
+
+    exact: bool
+
+    def __len__(self) -> int: ...
+
+    def write(self, write: Callable[[Any], object], /) -> None:
+        """Hands its bytes to `write`, piece by piece."""
 
 
-def write_index(path: Path, header: Mapping[str, Any], sections: Mapping[str, Writer]) -> None:
+def write_index(path: Path, description: IndexDescription, codes: Codes, ids: np.ndarray | None) -> None:
     """Writes an index file atomically: a failure or a kill leaves an older file as it was.
 
     Args:
         path: of the file.
-        header: plain values; ``sections``, ``size`` and ``checksum`` are added.
-        sections: writers by name, in file order.
+        description: of the index.
+        codes: written as they come, without a second copy in memory.
+        ids: int64, one for each position; None where positions are ids.
 
     Raises:
-        InputError: if the header does not fit its page.
+        InputError: if the file cannot be written, or the description does not fit its page.
     """
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            _write(file, header, sections)
+            _write(file, description, codes, ids)
     except OSError as error:
         raise InputError(f"index {path} cannot be written: {error.strerror or error}.") from error
 
 
-def _write(file: BinaryIO, header: Mapping[str, Any], sections: Mapping[str, Writer]) -> None:
+def _write(file: BinaryIO, description: IndexDescription, codes: Codes, ids: np.ndarray | None) -> None:
+    """Content first, then the header that describes it.
+
+    ``safetensors.numpy.save_file`` needs each tensor in memory as a whole, and its checksum before anything is written.
+    faiss's serialization would be a second copy of the index.
+    """
     digest = hashlib.sha256()
     file.seek(PAGE)
 
@@ -55,24 +79,43 @@ def _write(file: BinaryIO, header: Mapping[str, Any], sections: Mapping[str, Wri
         file.write(block)
         digest.update(block)
 
-    places = {}
-    for name, writer in sections.items():
-        start = file.tell()
-        writer(write)
-        places[name] = [start, file.tell() - start]
-        write(bytes(-file.tell() % 64))
-    complete = {**header, "sections": places, "size": file.tell(), "checksum": digest.hexdigest()}
-    text = json.dumps(complete, sort_keys=True).encode()
-    if _FIXED.size + len(text) > PAGE:
-        raise InputError(f"the description of an index must fit {PAGE} bytes, got {_FIXED.size + len(text)}.")
-    file.truncate(complete["size"])  # without content, nothing has been written behind the page yet
+    tensors: dict[str, Any] = {}
+    if ids is not None:
+        write(np.ascontiguousarray(ids, dtype="<i8").view(np.uint8).data)
+        tensors["ids"] = _tensor("I64", [len(ids)], 0, file.tell() - PAGE)
+    start = file.tell() - PAGE
+    codes.write(write)
+    end = file.tell() - PAGE
+    shape = [len(codes), description.code_bytes] if codes.exact else [end - start]
+    tensors["codes"] = _tensor("U8", shape, start, end)
+    values = {**asdict(description), "version": VERSION, "count": len(codes), "checksum": digest.hexdigest()}
+    header = _header(values, tensors)
+    file.truncate(PAGE + end)  # without content, nothing has been written behind the page yet
     file.seek(0)
-    file.write(_FIXED.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()) + text)
+    file.write(len(header).to_bytes(_LENGTH, "little") + header)
     file.flush()
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Reads and checks the header.
+def _tensor(dtype: str, shape: list[int], start: int, end: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def _header(values: dict[str, Any], tensors: dict[str, Any]) -> bytes:
+    zeros = "0" * 64
+    metadata = {_DESCRIPTION: json.dumps(values, sort_keys=True), _DIGEST: zeros}
+    text = json.dumps({"__metadata__": metadata, **tensors}).encode().ljust(PAGE - _LENGTH)
+    if len(text) > PAGE - _LENGTH:
+        raise InputError(f"the description of an index must fit {PAGE} bytes, got {len(text) + _LENGTH}.")
+    return _with_digest(text, zeros, hashlib.sha256(text).hexdigest())
+
+
+def _with_digest(header: bytes, old: str, new: str) -> bytes:
+    # Quotes inside a value are escaped, so that only the entry itself reads like this.
+    return header.replace(f'"{_DIGEST}": "{old}"'.encode(), f'"{_DIGEST}": "{new}"'.encode())
+
+
+def read_header(path: Path) -> StoredIndex:
+    """Reads and checks the header of an index file, also of one that the previous release wrote.
 
     Raises:
         InputError: if the file is missing, foreign, of another version, damaged in its header or of another size.
@@ -80,46 +123,47 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            page = file.read(PAGE)
+            start = file.read(_LENGTH)
+            if start == old_index_file.MAGIC:
+                return old_index_file.read_header(path)
+            length = int.from_bytes(start, "little")
+            if len(start) < _LENGTH or length > _LONGEST_HEADER:
+                raise InputError(_foreign(path))
+            header = file.read(length)
     except OSError as error:
         raise InputError(f"index {path} cannot be read: {error.strerror or error}.") from error
-    if page[: len(MAGIC)] != MAGIC:
-        raise InputError(f"{path} is not an index file; write one with HammingIndex.save.")
-    if len(page) < PAGE:
-        raise InputError(f"index {path} is truncated: it has {size} bytes, its header alone takes {PAGE}.")
-    _, version, length, digest = _FIXED.unpack_from(page)
+    content_start = _LENGTH + length
+    if size < content_start:
+        raise InputError(f"index {path} is truncated: it has {size} bytes, its header alone takes {content_start}.")
+    tensors, values = _checked(path, header)
+    arrays = {
+        name: StoredArray(_DTYPES[tensor["dtype"]], tuple(tensor["shape"]), content_start + tensor["data_offsets"][0])
+        for name, tensor in tensors.items()
+    }
+    expected = max(array.end for array in arrays.values())
+    if size != expected:
+        raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
+    return StoredIndex(path, IndexDescription.from_stored(values), arrays, content_start, values["checksum"])
+
+
+def _checked(path: Path, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and description of a header that is as it was written."""
+    try:
+        tensors = json.loads(header)
+        metadata = tensors.pop("__metadata__")
+        values = json.loads(metadata[_DESCRIPTION])
+        version, digest = values["version"], metadata[_DIGEST]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(_foreign(path)) from error
     if version != VERSION:
-        raise InputError(f"index {path} has version {version}, this release reads version {VERSION}; build it again.")
-    text = page[_FIXED.size : _FIXED.size + length]
-    if hashlib.sha256(text).digest() != digest:
+        raise InputError(
+            f"index {path} has version {version}, this release reads versions {old_index_file.VERSION} and {VERSION}; "
+            "build it again."
+        )
+    if hashlib.sha256(_with_digest(header, digest, "0" * 64)).hexdigest() != digest:
         raise InputError(f"index {path} is damaged: its header does not match its checksum; build it again.")
-    header = json.loads(text)
-    if header["size"] != size:
-        raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {header['size']}.")
-    return header
+    return tensors, values
 
 
-def check_content(path: Path, header: Mapping[str, Any]) -> None:
-    """Reads everything behind the header once.
-
-    Raises:
-        InputError: if it does not match the checksum.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(PAGE)
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != header["checksum"]:
-        raise InputError(f"index {path} is damaged: its content does not match its checksum; build it again.")
-
-
-def read_section(path: Path, header: Mapping[str, Any], name: str, *, mmap: bool) -> np.ndarray | None:
-    """One section as bytes: mapped and read-only, or a copy in memory. None if the file has none of that name."""
-    if name not in header["sections"]:
-        return None
-    offset, size = header["sections"][name]
-    if size == 0:
-        return np.empty(0, dtype=np.uint8)
-    mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=(size,))
-    return mapped if mmap else np.array(mapped)
+def _foreign(path: Path) -> str:
+    return f"{path} is not an index file, or its header is damaged; write one with HammingIndex.save."

@@ -20,6 +20,7 @@ from brcd_lightning.search.approximate import (
 )
 from brcd_lightning.search.exact import ScannedCodes
 
+Engine = ScannedCodes | FaissCodes
 EXACT_KINDS = ("flat", "sharded")
 KINDS = (*EXACT_KINDS, *OPTIONS, "auto")
 AUTO_SIZE = 2_000_000
@@ -33,7 +34,7 @@ _ADD_BLOCK = 1 << 20
 class BuiltEngine(NamedTuple):
     """What `HammingIndex` wraps."""
 
-    engine: ScannedCodes | FaissCodes
+    engine: Engine
     kind: str
     """Never ``auto``."""
     options: dict[str, int | None]

@@ -1,0 +1,59 @@
+"""Reads index files of format version 1, which the previous release wrote; to be removed with the next release.
+
+Layout: 8 bytes magic, version and length of the header text (uint32 each, little-endian), SHA-256 of the header text,
+the header as JSON; at `PAGE` the sections ``codes`` and ``ids``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import warnings
+from pathlib import Path
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.search.stored import IndexDescription, StoredArray, StoredIndex
+
+MAGIC = b"BRCDHIDX"
+VERSION = 1
+PAGE = 4096
+_FIXED = struct.Struct("<8sII32s")
+_EXACT_KINDS = ("flat", "sharded")
+
+
+def read_header(path: Path) -> StoredIndex:
+    """Reads and checks the header of a file that begins with `MAGIC`.
+
+    Raises:
+        InputError: if the file is of another version, damaged in its header or of another size.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        page = file.read(PAGE)
+    if len(page) < PAGE:
+        raise InputError(f"index {path} is truncated: it has {size} bytes, its header alone takes {PAGE}.")
+    _, version, length, digest = _FIXED.unpack_from(page)
+    if version != VERSION:
+        raise InputError(f"index {path} has version {version}, this release reads version {VERSION}; build it again.")
+    text = page[_FIXED.size : _FIXED.size + length]
+    if hashlib.sha256(text).digest() != digest:
+        raise InputError(f"index {path} is damaged: its header does not match its checksum; build it again.")
+    header = json.loads(text)
+    if header["size"] != size:
+        raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {header['size']}.")
+    warnings.warn(
+        f"index {path} has the format of an earlier release, which the next one will not read; save the loaded "
+        "index again.",
+        FutureWarning,
+        stacklevel=4,
+    )
+    description = IndexDescription.from_stored(header)
+    start, length = header["sections"]["codes"]
+    exact = description.kind in _EXACT_KINDS
+    shape = (header["count"], description.code_bytes) if exact else (length,)
+    arrays = {"codes": StoredArray("|u1", shape, start)}
+    if "ids" in header["sections"]:
+        start, length = header["sections"]["ids"]
+        arrays["ids"] = StoredArray("<i8", (length // 8,), start)
+    return StoredIndex(path, description, arrays, PAGE, header["checksum"])

@@ -1,0 +1,96 @@
+"""The description of an index, and an index file that has been opened.
+
+Shapes: N codes, B bytes a code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from brcd_lightning.errors import InputError
+
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class IndexDescription:
+    """Everything about an index but its codes and ids; part of its file."""
+
+    bits: int
+    """Code length."""
+    kind: str
+    """``flat``, ``sharded``, ``ivf``, ``hnsw`` or ``multi_hash``."""
+    fingerprint: str
+    """Of the model that made the codes."""
+    options: dict[str, int | None]
+    """Options of the kind, with defaults filled in and probes as tuned."""
+    recall: float
+    """1 for an exact index; otherwise measured when it was built."""
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of a packed code."""
+        return (self.bits + 7) // 8
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> IndexDescription:
+        """Takes its own fields from a file's description and leaves the others."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+class StoredArray(NamedTuple):
+    """Place and type of an array in a file."""
+
+    dtype: str
+    """Type string of numpy."""
+    shape: tuple[int, ...]
+    start: int
+    """First byte, counted from the start of the file."""
+
+    @property
+    def end(self) -> int:
+        """First byte behind the array."""
+        return self.start + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class StoredIndex:
+    """An index file whose header has been read and checked."""
+
+    path: Path
+    description: IndexDescription
+    arrays: Mapping[str, StoredArray]
+    """``codes``: (N, B) uint8 for an exact kind, otherwise faiss's serialization (bytes,) uint8. ``ids``: id of each
+    position, int64, -1 where it was removed; missing where positions are ids."""
+    content_start: int
+    """First byte behind the header."""
+    checksum: str
+    """Hex SHA-256 of everything behind the header."""
+
+    def check_content(self) -> None:
+        """Reads everything behind the header once.
+
+        Raises:
+            InputError: if it does not match the checksum.
+        """
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            file.seek(self.content_start)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != self.checksum:
+            raise InputError(f"index {self.path} is damaged: its content does not match its checksum; build it again.")
+
+    def array(self, name: str, *, mmap: bool) -> np.ndarray:
+        """Reads an array, or maps it (then it is read-only, and shared between processes)."""
+        dtype, shape, start = self.arrays[name]
+        if 0 in shape:  # nothing to map
+            return np.empty(shape, dtype=dtype)
+        mapped = np.memmap(self.path, dtype=dtype, mode="r", offset=start, shape=shape)
+        return mapped if mmap else np.array(mapped)
