@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.search import HammingIndex
+from brcd_lightning.search import BuildOptions, HammingIndex
 from brcd_lightning.search.kinds import EXACT_KINDS, KINDS
 from conftest import clustered_codes, random_codes
 
@@ -49,7 +49,7 @@ def test_an_index_does_not_change_with_the_tensor_it_was_built_from(kind):
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "multi_hash"])
 def test_approximate_kinds_say_what_they_find(codes, kind):
-    index = HammingIndex.build(codes, kind=kind, recall_k=20)
+    index = HammingIndex.build(codes, kind=kind, build_options=BuildOptions(recall_k=20))
     assert not index.exact
     assert 0.8 < index.recall <= 1
     assert f"recall {index.recall:.4f}" in repr(index)

@@ -18,8 +18,10 @@ from brcd_lightning.search.approximate import FaissCodes
 from brcd_lightning.search.exact import ScannedCodes, as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
-from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, Engine, build_engine
+from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, BuildOptions, Engine, build_engine
 from brcd_lightning.search.stored import IndexDescription
+
+_DEFAULTS = BuildOptions()
 
 
 class SearchResult(NamedTuple):
@@ -100,10 +102,7 @@ class HammingIndex:
         ids: Tensor | None = None,
         kind: str = "auto",
         fingerprint: str = "",
-        queries: Tensor | None = None,
-        recall_k: int = 100,
-        seed: int = 0,
-        progress: bool = False,
+        build_options: BuildOptions = _DEFAULTS,
         **options: int | None,
     ) -> Self:
         """Builds an index.
@@ -116,21 +115,14 @@ class HammingIndex:
                 codes or below 32 bits; above, ``ivf`` if it reaches a recall of 0.99 by reading an eighth of the
                 codes, else ``sharded``.
             fingerprint: of the model that made the codes; `load` can insist on it.
-            queries: some like those to come, to measure recall and tune probes with; own codes when None.
-            recall_k: neighbours for which that is done.
-            seed: of everything random in building.
-            progress: show a bar while codes are added.
+            build_options: how recall is measured, the seed and the progress bar.
             **options: of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``, ``build_effort``,
                 ``search_effort``; ``tables``, ``flips``.
         """
         require_choice("kind", kind, KINDS)
-        require_positive_int("recall_k", recall_k)
-        require_non_negative_int("seed", seed)
         require_tensor("codes", codes)
         if not isinstance(fingerprint, str):
             raise InputError(f"fingerprint must be text, got {type(fingerprint).__name__}.")
-        if queries is not None and len(queries) == 0:
-            raise InputError("queries must hold at least one code, or be None.")
         if len(codes) == 0:
             raise InputError("an index needs at least one code to be built.")
         if bits is None:
@@ -140,10 +132,9 @@ class HammingIndex:
         if codes.dtype == torch.uint8:
             rows = rows.copy()  # the index must not change with the caller's tensor
         known = None if ids is None else checked_ids(ids, len(rows))
-        asked = None if queries is None else as_bytes(queries, bits, "queries")
-        measure = {"queries": asked, "recall_k": recall_k, "seed": seed}
-        built = build_engine(kind, rows, bits, options, **measure, progress=progress)
-        return cls(built.engine, IndexDescription(bits, built.kind, fingerprint, built.options, built.recall), known)
+        built = build_engine(kind, rows, bits, options, build_options)
+        description = IndexDescription(bits, built.kind, fingerprint, built.options, built.recall)
+        return cls(built.engine, description, known)
 
     @property
     def exact(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from rich.progress import track
+from torch import Tensor
 
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
 from brcd_lightning.search.approximate import (
     OPTIONS,
     TARGET_RECALL,
@@ -18,7 +20,7 @@ from brcd_lightning.search.approximate import (
     train,
     tune_probes,
 )
-from brcd_lightning.search.exact import ScannedCodes
+from brcd_lightning.search.exact import ScannedCodes, as_bytes
 
 Engine = ScannedCodes | FaissCodes
 EXACT_KINDS = ("flat", "sharded")
@@ -31,8 +33,36 @@ _AUTO_SHARE = 1 / 8  # of the lists that a query may read; beyond, a partition i
 _ADD_BLOCK = 1 << 20
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of building an index that do not depend on its kind.
+
+    Args:
+        queries: (Q, b) in {-1, +1}, or packed; typical queries to measure recall and tune probes with. A sample of the
+            codes when None.
+        recall_k: neighbours per query for which recall is measured and probes are tuned.
+        seed: of everything random in building.
+        progress: show a bar while codes are added.
+    """
+
+    queries: Tensor | None = None
+    recall_k: int = 100
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.queries is not None and len(self.queries) == 0:
+            raise InputError("queries must hold at least one code, or be None.")
+        require_positive_int("recall_k", self.recall_k)
+        require_non_negative_int("seed", self.seed)
+
+    def packed_queries(self, bits: int) -> np.ndarray | None:
+        """Queries as (Q, B) uint8; raises `InputError` if they have another number of bits."""
+        return None if self.queries is None else as_bytes(self.queries, bits, "queries")
+
+
 class BuiltEngine(NamedTuple):
-    """What `HammingIndex` wraps."""
+    """The engine that `HammingIndex` wraps, and its description."""
 
     engine: Engine
     kind: str
@@ -44,15 +74,7 @@ class BuiltEngine(NamedTuple):
 
 
 def build_engine(
-    kind: str,
-    codes: np.ndarray,
-    bits: int,
-    options: Mapping[str, int | None],
-    *,
-    queries: np.ndarray | None,
-    recall_k: int,
-    seed: int,
-    progress: bool,
+    kind: str, codes: np.ndarray, bits: int, options: Mapping[str, int | None], build_options: BuildOptions
 ) -> BuiltEngine:
     """Builds an index of one kind, see `HammingIndex.build`.
 
@@ -61,29 +83,26 @@ def build_engine(
         codes: (N, B) uint8; kept by the exact kinds.
         bits: code length.
         options: of the kind.
-        queries: (Q, B) uint8 to measure recall with; a sample of the codes when None.
-        recall_k: neighbours for which recall is measured and probes are tuned.
-        seed: of everything random.
-        progress: show a bar while codes are added.
+        build_options: of all kinds.
     """
+    queries = build_options.packed_queries(bits)
     if kind == "auto":
         if options:
             raise InputError(f"kind auto takes no options, got {', '.join(options)}; name a kind.")
         if len(codes) > AUTO_SIZE and bits >= AUTO_BITS:
-            measure = {"queries": queries, "recall_k": recall_k, "seed": seed}
-            built = build_engine("ivf", codes, bits, {}, **measure, progress=progress)
-            few = built.options["probes"] <= _AUTO_SHARE * built.options["lists"]
+            built = build_engine("ivf", codes, bits, {}, build_options)
+            few = (built.options["probes"] or 0) <= _AUTO_SHARE * (built.options["lists"] or 0)
             if built.recall >= TARGET_RECALL and few:
                 return built
         kind = "sharded"
     resolved = resolve_options(kind, options, bits, len(codes))
     if kind in EXACT_KINDS:
         return BuiltEngine(ScannedCodes(codes, in_parts=kind == "sharded"), kind, resolved, 1.0)
-    engine = train(kind, codes, bits, resolved, seed)
-    for start in track(range(0, len(codes), _ADD_BLOCK), f"adding codes to {kind}", disable=not progress):
+    engine = train(kind, codes, bits, resolved, build_options.seed)
+    for start in track(range(0, len(codes), _ADD_BLOCK), f"adding codes to {kind}", disable=not build_options.progress):
         block = codes[start : start + _ADD_BLOCK]
         engine.add(block, np.arange(start, start + len(block)))
-    recall = recall_meter(codes, queries, recall_k, seed)
+    recall = recall_meter(codes, queries, build_options.recall_k, build_options.seed)
     if kind == "ivf" and resolved["probes"] is None:
         resolved["probes"] = tune_probes(engine, recall)
     return BuiltEngine(engine, kind, resolved, recall(engine).mean)
