@@ -13,6 +13,8 @@ from brcd_lightning.metrics import (
     average_precisions,
     average_precisions_by_ties,
     mean_average_precision,
+    per_query,
+    permuted_database,
 )
 from brcd_lightning.metrics.ties import NORMALIZERS
 from conftest import VECTORS, random_codes
@@ -72,11 +74,12 @@ def test_average_precision_equals_the_vectors(vectors, normalizer, ties, key):
 @pytest.mark.parametrize("budget", [1, 1 << 29])
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize(("ties", "key"), [("stable", "stable_mAP"), ("expected", "tie_aware_mAP")])
-def test_map_equals_the_vectors(vectors, normalizer, ties, key, budget):
+def test_map_equals_the_vectors(vectors, normalizer, ties, key, budget, monkeypatch):
+    monkeypatch.setattr(per_query, "MEMORY_BUDGET", budget)
     v = vectors["retrieval"]
     arguments = [torch.tensor(v[name]) for name in ("query_codes", "db_codes", "query_labels", "db_labels")]
     for k, expected in v["K"].items():
-        value = mean_average_precision(*arguments, int(k), ties=ties, normalizer=normalizer, memory_budget=budget)
+        value = mean_average_precision(*arguments, int(k), ties=ties, normalizer=normalizer)
         assert value.item() == pytest.approx(expected[key][normalizer]["float"], abs=1e-9)
 
 
@@ -136,14 +139,14 @@ def test_without_ties_expected_equals_stable(generator):
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("budget", [1, 1 << 29])
-def test_both_rules_for_ties_from_one_search(k, normalizer, budget, generator):
+def test_both_rules_for_ties_from_one_search(k, normalizer, budget, generator, monkeypatch):
+    monkeypatch.setattr(per_query, "MEMORY_BUDGET", budget)
     queries, database = random_codes(9, 6, generator), random_codes(80, 6, generator)
     labels = [torch.randint(0, 4, (n,), generator=generator) for n in (9, 80)]
-    options = {"normalizer": normalizer, "memory_budget": budget}
-    together = average_precisions_by_ties(queries, database, *labels, k, **options)
+    together = average_precisions_by_ties(queries, database, *labels, k, normalizer=normalizer)
     assert list(together) == ["stable", "expected"]
     for rule, values in together.items():
-        assert torch.equal(values, average_precisions(queries, database, *labels, k, ties=rule, **options))
+        assert torch.equal(values, average_precisions(queries, database, *labels, k, ties=rule, normalizer=normalizer))
 
 
 @pytest.mark.parametrize("ties", ["stable", "expected"])
@@ -162,9 +165,11 @@ def test_one_seeded_permutation_of_a_database_sorted_by_class(generator):
     arguments = (queries, database, q_labels, d_labels, 20)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(5))
     shuffled = mean_average_precision(queries, database[order], q_labels, d_labels[order], 20)
-    assert mean_average_precision(*arguments, permutation_seed=5) == shuffled
+    permuted_codes, permuted_labels = permuted_database(database, d_labels, seed=5)
+    permuted = (queries, permuted_codes, q_labels, permuted_labels, 20)
+    assert mean_average_precision(*permuted) == shuffled
     assert mean_average_precision(*arguments) > shuffled  # class 0 comes first: every tie favours it
-    expected = [mean_average_precision(*arguments, ties="expected", permutation_seed=s).item() for s in (None, 5)]
+    expected = [mean_average_precision(*each, ties="expected").item() for each in (arguments, permuted)]
     assert expected[0] == pytest.approx(expected[1], abs=1e-12)
 
 

@@ -28,12 +28,14 @@ from brcd_lightning.metrics.lists import (
     recall_at_k,
     relevance_of,
     zero_hit_share,
+    zero_hits,
 )
 from brcd_lightning.metrics.ranking import (
     average_precision,
     average_precisions,
     average_precisions_by_ties,
     mean_average_precision,
+    permuted_database,
 )
 from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalMetric
 
@@ -63,6 +65,7 @@ __all__ = [
     "neighbor_relevance_accuracy",
     "offset_positive_rate",
     "offset_positives",
+    "permuted_database",
     "precision_at_k",
     "precision_curve",
     "precision_recall_by_radius",
@@ -71,4 +74,5 @@ __all__ = [
     "recall_at_k",
     "relevance_of",
     "zero_hit_share",
+    "zero_hits",
 ]

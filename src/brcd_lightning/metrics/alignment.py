@@ -60,8 +60,10 @@ def neighbor_relevance_accuracy(
     Returns:
         Scalar float64 in [0, 1].
     """
-    options = {"exclude_self": exclude_self, "ties": ties}
-    return neighbor_relevance_accuracies(student_codes, teacher_codes, labels, k, **options).mean()
+    accuracies = neighbor_relevance_accuracies(
+        student_codes, teacher_codes, labels, k, exclude_self=exclude_self, ties=ties
+    )
+    return accuracies.mean()
 
 
 def neighbor_relevance_accuracies(

@@ -22,8 +22,8 @@ class RankedLists(NamedTuple):
 
     relevance: Tensor
     """(Q, K) bool."""
-    total: Tensor
-    """(Q,) int64, relevant items in the whole database."""
+    total: Tensor | None
+    """(Q,) int64, relevant items in the whole database; None where they were not counted."""
 
 
 def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tensor) -> RankedLists:
@@ -135,6 +135,8 @@ def precision_at_k(lists: RankedLists, k: int) -> Tensor:
 
 def recall_at_k(lists: RankedLists, k: int) -> Tensor:
     """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none."""
+    if lists.total is None:
+        raise InputError("recall needs the total of relevant items of each query.")
     return _first(lists, k).sum(dim=1).double() / lists.total.clamp_min(1)
 
 
@@ -144,9 +146,14 @@ def precision_curve(lists: RankedLists) -> Tensor:
     return lists.relevance.double().mean(dim=0).cumsum(dim=0) / places
 
 
+def zero_hits(lists: RankedLists, k: int) -> Tensor:
+    """1 for a query without any relevant item in the top K, which `AP@K` counts as 0; otherwise 0: (Q,) float64."""
+    return (~_first(lists, k).any(dim=1)).double()
+
+
 def zero_hit_share(lists: RankedLists, k: int) -> Tensor:
-    """Share of queries without any relevant item in the top K (scalar float64): what `AP@K` counts as 0."""
-    return (~_first(lists, k).any(dim=1)).double().mean()
+    """Share of queries without any relevant item in the top K (scalar float64), see `zero_hits`."""
+    return zero_hits(lists, k).mean()
 
 
 def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:

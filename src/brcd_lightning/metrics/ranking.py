@@ -5,28 +5,17 @@ Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from brcd_lightning.codes import as_packed, require_same_bits
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
-from brcd_lightning.metrics.lists import (
-    check_label_kinds,
-    chunks,
-    list_average_precision,
-    relevance_of,
-    relevant_totals,
-)
+from brcd_lightning.metrics.lists import RankedLists, list_average_precision
+from brcd_lightning.metrics.per_query import RankingFunctions, TieCounts, values_per_query
 from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
-from brcd_lightning.search import nearest_codes
 
 TIES = ("stable", "expected")
-DEFAULT_BUDGET = 1 << 27
-"""Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
-_BYTES_PER_GROUP = 128  # of the sums over one distance
 
 
 def average_precision(
@@ -69,8 +58,6 @@ def average_precisions(
     *,
     ties: str = "stable",
     normalizer: str = "topk",
-    memory_budget: int = DEFAULT_BUDGET,
-    permutation_seed: int | None = None,
 ) -> Tensor:
     """AP@K of every query, see `mean_average_precision`.
 
@@ -78,15 +65,7 @@ def average_precisions(
         (Q,) float64 in [0, 1].
     """
     values = average_precisions_by_ties(
-        query_codes,
-        database_codes,
-        query_labels,
-        database_labels,
-        k,
-        ties=(ties,),
-        normalizer=normalizer,
-        memory_budget=memory_budget,
-        permutation_seed=permutation_seed,
+        query_codes, database_codes, query_labels, database_labels, k, ties=(ties,), normalizer=normalizer
     )
     return values[ties]
 
@@ -100,8 +79,6 @@ def average_precisions_by_ties(
     *,
     ties: Sequence[str] = TIES,
     normalizer: str = "topk",
-    memory_budget: int = DEFAULT_BUDGET,
-    permutation_seed: int | None = None,
 ) -> dict[str, Tensor]:
     """AP@K of every query under several rules for ties, from one search; see `mean_average_precision`.
 
@@ -110,40 +87,20 @@ def average_precisions_by_ties(
     """
     for rule in ties:
         _check_options(k, rule, normalizer)
-    for name, codes, labels in (
-        ("query", query_codes, query_labels),
-        ("database", database_codes, database_labels),
-    ):
-        if len(codes) == 0 or len(codes) != len(labels):
-            raise InputError(f"{name} needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
-    check_label_kinds(query_labels, database_labels)
-    require_same_bits(query_codes, database_codes)
-    query_labels, database_labels = query_labels.to(query_codes.device), database_labels.to(database_codes.device)
-    if permutation_seed is not None:
-        generator = torch.Generator().manual_seed(permutation_seed)
-        order = torch.randperm(len(database_codes), generator=generator).to(database_codes.device)
-        database_codes, database_labels = database_codes[order], database_labels[order]
-    if not query_codes.is_cuda:  # once, not for every part of the queries
-        query_codes, database_codes = as_packed(query_codes), as_packed(database_codes)
-    query, database = _Side(query_codes, query_labels), _Side(database_codes, database_labels)
-    total = None if normalizer == "topk" else relevant_totals(query_labels, database_labels)
 
-    def totals(rows: slice | Tensor) -> Tensor | None:
-        return None if total is None else total[rows]
+    def stable(lists: RankedLists, k: int) -> Tensor:
+        return list_average_precision(lists.relevance, k, normalizer, lists.total)
 
-    count, expected = len(query_codes), "expected" in ties
-    values = {rule: torch.empty(count, dtype=torch.float64, device=query_codes.device) for rule in ties}
-    items, relevant = _no_counts(query) if expected else (None, None)
-    for rows, distances, relevance in _ranked(query, database, k, memory_budget, whole_ties=expected):
-        if "stable" in ties:
-            values["stable"][rows] = list_average_precision(relevance[:, :k], k, normalizer, totals(rows))
-        if expected:
-            items[rows], relevant[rows] = _counts_of_lists(distances, relevance, items.shape[1])
-    if expected:  # all queries at once: a sum over one distance takes as long for few
-        for rows in chunks(count, _BYTES_PER_GROUP * items.shape[1], memory_budget):
-            found = expected_average_precision(items[rows], relevant[rows], k, normalizer, totals(rows))
-            values["expected"][rows] = found
-    return values
+    def expected(counts: TieCounts, k: int) -> Tensor:
+        return expected_average_precision(counts.items, counts.relevant, k, normalizer, counts.total)
+
+    functions = RankingFunctions(
+        of_lists={"stable": stable} if "stable" in ties else {},
+        of_ties={"expected": expected} if "expected" in ties else {},
+        need_totals=normalizer != "topk",
+    )
+    values = values_per_query(query_codes, database_codes, query_labels, database_labels, k, functions)
+    return {rule: values[rule] for rule in ties}
 
 
 def mean_average_precision(
@@ -155,8 +112,6 @@ def mean_average_precision(
     *,
     ties: str = "stable",
     normalizer: str = "topk",
-    memory_budget: int = DEFAULT_BUDGET,
-    permutation_seed: int | None = None,
 ) -> Tensor:
     """mAP@K of Hamming ranking: the mean of AP@K over all queries, those without any hit included.
 
@@ -166,70 +121,34 @@ def mean_average_precision(
         query_labels: (Q,) class indices or (Q, C) multi-hot.
         database_labels: (N,) or (N, C), the same kind.
         k: cut of the ranking; the whole database when larger than N.
-        ties: see `average_precision`.
+        ties: see `average_precision`. ``stable`` favours the class that comes first in a database sorted by class; see
+            `permuted_database`.
         normalizer: see `average_precision`.
-        memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
-        permutation_seed: shuffle the database first, so that ``stable`` does not favour the class that comes first
-            in a database sorted by class; as it is when None.
 
     Returns:
         Scalar float64 in [0, 1].
     """
-    options = {
-        "ties": ties,
-        "normalizer": normalizer,
-        "memory_budget": memory_budget,
-        "permutation_seed": permutation_seed,
-    }
-    return average_precisions(query_codes, database_codes, query_labels, database_labels, k, **options).mean()
+    values = average_precisions(
+        query_codes, database_codes, query_labels, database_labels, k, ties=ties, normalizer=normalizer
+    )
+    return values.mean()
 
 
-class _Side(NamedTuple):
-    """Codes and labels of the queries or of the database."""
+def permuted_database(codes: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Shuffles a database, so that equal distances do not favour the class that comes first.
 
-    codes: Tensor
-    labels: Tensor
+    Args:
+        codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        labels: (N,) class indices or (N, C) multi-hot.
+        seed: of the permutation.
 
-    def at(self, rows: slice | Tensor) -> _Side:
-        return _Side(self.codes[rows], self.labels[rows])
-
-
-def _retrieve(query: _Side, database: _Side, k: int) -> tuple[Tensor, Tensor]:
-    """Distances and relevance (Q, K) of the nearest items."""
-    distances, positions = nearest_codes(query.codes, database.codes, k)
-    return distances, relevance_of(query.labels, database.labels, positions)
-
-
-def _ranked(
-    query: _Side, database: _Side, k: int, memory_budget: int, *, whole_ties: bool
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of queries with distances and relevance (rows, depth) of their nearest items, in parts.
-
-    With `whole_ties` a list holds the whole group of equal distances at the K-th place, which may go on beyond it: the
-    search goes twice as deep, and deeper where it must.
+    Returns:
+        Codes and labels in the same new order.
     """
-    unfinished = torch.arange(len(query.codes), device=query.codes.device)
-    cut, depth = min(k, len(database.codes)), 2 * k if whole_ties else k
-    while len(unfinished):
-        depth = min(depth, len(database.codes))
-        open_ended = []
-        for rows in chunks(len(unfinished), _bytes_per_query(database, depth), memory_budget):
-            part = unfinished[rows]
-            distances, relevance = _retrieve(query.at(part), database, depth)
-            if whole_ties and depth < len(database.codes):
-                whole = distances[:, -1] != distances[:, cut - 1]
-                open_ended.append(part[~whole])
-                part, distances, relevance = part[whole], distances[whole], relevance[whole]
-            yield part, distances, relevance
-        unfinished = torch.cat(open_ended) if open_ended else unfinished[:0]
-        depth *= 2
-
-
-def _no_counts(query: _Side) -> tuple[Tensor, Tensor]:
-    """Zeros (Q, G): items and relevant items at each distance 0..b."""
-    bits = query.codes.shape[1] * (8 if query.codes.dtype == torch.uint8 else 1)
-    items = torch.zeros(len(query.codes), bits + 1, dtype=torch.long, device=query.codes.device)
-    return items, items.clone()
+    if len(codes) != len(labels):
+        raise InputError(f"database needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+    return codes[order.to(codes.device)], labels[order.to(labels.device)]
 
 
 def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -238,21 +157,6 @@ def _histograms(group: Tensor, relevance: Tensor, size: int) -> tuple[Tensor, Te
     keys += 2 * size * torch.arange(len(keys), device=keys.device)[:, None]
     counts = keys.flatten().bincount(minlength=2 * size * len(keys)).view(len(keys), 2, size)
     return counts.sum(dim=1), counts[:, 1]
-
-
-def _counts_of_lists(distances: Tensor, relevance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """The same as `_histograms`, several times faster, for distances (Q, D) that ascend."""
-    bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
-    items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
-    hits = torch.nn.functional.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
-    return tuple(torch.diff(sums, dim=1, prepend=torch.zeros_like(sums[:, :1])) for sums in (items, hits))
-
-
-def _bytes_per_query(database: _Side, depth: int) -> int:
-    """Working memory of one ranked list of `depth` places."""
-    width = 1 if database.labels.ndim == 1 else database.labels.shape[1]
-    per_label = width * (database.labels.element_size() + 2)  # gathered, as bool, and compared
-    return min(depth, len(database.labels)) * (64 + per_label)
 
 
 def _check_options(k: int, ties: str, normalizer: str) -> None:

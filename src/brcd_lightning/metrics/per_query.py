@@ -1,0 +1,184 @@
+"""Values of each query under any functions of its ranking, from one search for all of them.
+
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.codes import as_packed, require_same_bits
+from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.metrics.lists import RankedLists, check_label_kinds, chunks, relevance_of, relevant_totals
+from brcd_lightning.search import nearest_codes
+
+MEMORY_BUDGET = 1 << 27
+"""Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
+_BYTES_PER_GROUP = 128  # of the sums over one distance
+
+
+class TieCounts(NamedTuple):
+    """Database items at each Hamming distance 0..b, for functions that average over the order of equal distances.
+
+    Counts are complete for every distance that reaches into the top K; those of larger distances may be too small.
+    """
+
+    items: Tensor
+    """(Q, b + 1) int64."""
+    relevant: Tensor
+    """(Q, b + 1) int64, the relevant ones among them."""
+    total: Tensor | None = None
+    """(Q,) int64, relevant items in the whole database; None where no function asks for it."""
+
+    def at(self, rows: slice) -> TieCounts:
+        """Counts of some queries."""
+        return TieCounts(self.items[rows], self.relevant[rows], _at(self.total, rows))
+
+
+ListFunction = Callable[[RankedLists, int], Tensor]
+"""From ranked lists, equal distances in database order, and K to one value per query (Q,) float64."""
+TieFunction = Callable[[TieCounts, int], Tensor]
+"""The same from counts by distance, independent of the order of equal distances."""
+
+
+@dataclass(frozen=True)
+class RankingFunctions:
+    """Functions to evaluate together.
+
+    Args:
+        of_lists: by name.
+        of_ties: by name; they make the search go on to the end of the group of equal distances at the K-th place.
+        need_totals: count the relevant items in the whole database for them.
+    """
+
+    of_lists: Mapping[str, ListFunction] = field(default_factory=dict)
+    of_ties: Mapping[str, TieFunction] = field(default_factory=dict)
+    need_totals: bool = False
+
+
+def values_per_query(
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    k: int,
+    functions: RankingFunctions,
+) -> dict[str, Tensor]:
+    """Values of all functions for every query; queries are taken in as many parts as `MEMORY_BUDGET` needs.
+
+    Args:
+        query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
+        database_codes: (N, b), the same form.
+        query_labels: (Q,) class indices or (Q, C) multi-hot.
+        database_labels: (N,) or (N, C), the same kind.
+        k: cut of the ranking; the whole database when larger than N.
+        functions: at least one.
+
+    Returns:
+        (Q,) float64 by name of the function.
+    """
+    require_positive_int("k", k)
+    query = _checked_side("query", query_codes, query_labels)
+    database = _checked_side("database", database_codes, database_labels)
+    check_label_kinds(query_labels, database_labels)
+    require_same_bits(query_codes, database_codes)
+    if not query_codes.is_cuda:  # once, not for every part of the queries
+        query, database = query.packed(), database.packed()
+    total = relevant_totals(query.labels, database.labels) if functions.need_totals else None
+    counts = _no_counts(query, total) if functions.of_ties else None
+    names = (*functions.of_lists, *functions.of_ties)
+    values = {name: query.codes.new_empty(len(query.codes), dtype=torch.float64) for name in names}
+    for rows, distances, relevance in _ranked(query, database, k, whole_ties=counts is not None):
+        lists = RankedLists(relevance[:, :k], _at(total, rows))
+        for name, list_function in functions.of_lists.items():
+            values[name][rows] = list_function(lists, k)
+        if counts is not None:
+            counts.items[rows], counts.relevant[rows] = _counts_of_lists(distances, relevance, counts.items.shape[1])
+    if counts is not None:  # all queries at once: a sum over one distance takes as long for few
+        for part in chunks(len(query.codes), _BYTES_PER_GROUP * counts.items.shape[1], MEMORY_BUDGET):
+            for name, tie_function in functions.of_ties.items():
+                values[name][part] = tie_function(counts.at(part), k)
+    return values
+
+
+class _Side(NamedTuple):
+    """Codes and labels of the queries or of the database."""
+
+    codes: Tensor
+    labels: Tensor
+
+    def at(self, rows: slice | Tensor) -> _Side:
+        return _Side(self.codes[rows], self.labels[rows])
+
+    def packed(self) -> _Side:
+        return _Side(as_packed(self.codes), self.labels)
+
+
+def _checked_side(name: str, codes: Tensor, labels: Tensor) -> _Side:
+    if len(codes) == 0 or len(codes) != len(labels):
+        raise InputError(f"{name} needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
+    return _Side(codes, labels.to(codes.device))
+
+
+def _at(total: Tensor | None, rows: slice | Tensor) -> Tensor | None:
+    return None if total is None else total[rows]
+
+
+def _ranked(query: _Side, database: _Side, k: int, *, whole_ties: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of queries with distances and relevance (rows, depth) of their nearest items, in parts.
+
+    With `whole_ties` a list holds the whole group of equal distances at the K-th place, which may go on beyond it: the
+    search goes twice as deep, and deeper where it must.
+    """
+    unfinished = torch.arange(len(query.codes), device=query.codes.device)
+    cut, depth = min(k, len(database.codes)), 2 * k if whole_ties else k
+    while len(unfinished):
+        depth = min(depth, len(database.codes))
+        open_ended = []
+        for rows in chunks(len(unfinished), _bytes_per_query(database, depth), MEMORY_BUDGET):
+            part = unfinished[rows]
+            distances, relevance = _retrieve(query.at(part), database, depth)
+            if whole_ties and depth < len(database.codes):
+                whole = distances[:, -1] != distances[:, cut - 1]
+                open_ended.append(part[~whole])
+                part, distances, relevance = part[whole], distances[whole], relevance[whole]
+            yield part, distances, relevance
+        unfinished = torch.cat(open_ended) if open_ended else unfinished[:0]
+        depth *= 2
+
+
+def _retrieve(query: _Side, database: _Side, k: int) -> tuple[Tensor, Tensor]:
+    """Distances and relevance (Q, K) of the nearest items."""
+    distances, positions = nearest_codes(query.codes, database.codes, k)
+    return distances, relevance_of(query.labels, database.labels, positions)
+
+
+def _bytes_per_query(database: _Side, depth: int) -> int:
+    """Working memory of one ranked list of `depth` places."""
+    width = 1 if database.labels.ndim == 1 else database.labels.shape[1]
+    per_label = width * (database.labels.element_size() + 2)  # gathered, as bool, and compared
+    return min(depth, len(database.labels)) * (64 + per_label)
+
+
+def _no_counts(query: _Side, total: Tensor | None) -> TieCounts:
+    """Zeros for each distance 0..b."""
+    bits = query.codes.shape[1] * (8 if query.codes.dtype == torch.uint8 else 1)
+    items = torch.zeros(len(query.codes), bits + 1, dtype=torch.long, device=query.codes.device)
+    return TieCounts(items, items.clone(), total)
+
+
+def _counts_of_lists(distances: Tensor, relevance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Items and relevant items (Q, G) at each distance 0..G - 1, from distances (Q, D) that ascend."""
+    bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
+    items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
+    hits = torch.nn.functional.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
+    return _differences(items), _differences(hits)
+
+
+def _differences(sums: Tensor) -> Tensor:
+    return torch.diff(sums, dim=1, prepend=torch.zeros_like(sums[:, :1]))
