@@ -81,7 +81,7 @@ def neighbor_relevance_accuracies(
         raise InputError(f"each image needs one label, got {len(student_codes)} images and {len(labels)} labels.")
     require_positive_int("k", k)
     require_choice("ties", ties, ("expected", "stable"))
-    candidates = len(student_codes) - exclude_self
+    candidates = len(student_codes) - int(exclude_self)
     if k > candidates:
         raise InputError(f"k must be at most the {candidates} candidates, got {k}.")
     values = []

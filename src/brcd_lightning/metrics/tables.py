@@ -109,7 +109,7 @@ class AlignmentMetric(_Tables):
     """
 
     def __init__(self, function: Callable[..., Tensor], *, with_labels: bool = False, **options: Any) -> None:
-        super().__init__({"pairs": ("student", "teacher", "labels")[: 2 + with_labels]})
+        super().__init__({"pairs": ("student", "teacher", "labels") if with_labels else ("student", "teacher")})
         self._function, self._options = function, options
 
     def update(self, index: Tensor, *values: Tensor) -> None:

@@ -20,6 +20,7 @@ _TUNING_QUERIES = 512
 _SUBSTRING_BITS = 62  # faiss keeps a substring in one word
 _BOUNDS = {"flips": (0, _SUBSTRING_BITS), "links": (2, 512)}
 _TRAINING_CODES_PER_LIST = 64
+_FLIPS = 2
 
 OPTIONS: dict[str, dict[str, int | None]] = {
     # lists: of the k-means partition, about sqrt(N); probes: lists read per query, tuned when None.
@@ -27,7 +28,7 @@ OPTIONS: dict[str, dict[str, int | None]] = {
     # links per code (M); build_effort (efConstruction) and search_effort (efSearch): candidates kept.
     "hnsw": {"links": 32, "build_effort": 100, "search_effort": 256},
     # tables: substrings of about 16 bits; flips: bits of a substring that may differ.
-    "multi_hash": {"tables": None, "flips": 2},
+    "multi_hash": {"tables": None, "flips": _FLIPS},
 }
 """Options of each kind and their defaults."""
 
@@ -91,14 +92,16 @@ class FaissCodes:
             write(block)
             return len(block)
 
-        faiss.write_index_binary(self.index, faiss.PyCallbackIOWriter(write_all, 1 << 20))
+        writer = faiss.PyCallbackIOWriter(write_all, 1 << 20)  # type: ignore[attr-defined] # absent from faiss's stubs
+        faiss.write_index_binary(self.index, writer)
 
     @staticmethod
     def read(stored: np.ndarray, kind: str, *, in_place: bool) -> FaissCodes:
         """Opens what `write` wrote; in place it goes on reading `stored` and cannot be changed."""
         if not in_place:
             return FaissCodes(faiss.deserialize_index_binary(stored), kind)
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(stored), stored.size)
+        memory = faiss.swig_ptr(stored)
+        reader = faiss.ZeroCopyIOReader(memory, stored.size)  # type: ignore[attr-defined] # absent from faiss's stubs
         return FaissCodes(faiss.read_index_binary(reader), kind, memory=stored)
 
 
@@ -116,24 +119,32 @@ def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, cou
         least, most = _BOUNDS.get(name, (1, 2**31 - 1))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
             raise InputError(f"{name} must be an integer of at least {least} and at most {most}, got {value!r}.")
-    resolved = {name: default if options.get(name) is None else options[name] for name, default in allowed.items()}
+    given = {name: value for name, value in options.items() if value is not None}
     if kind == "ivf":
-        resolved["lists"] = resolved["lists"] or 2 ** int(np.log2(np.sqrt(count)))
-        if resolved["lists"] > count:
-            raise InputError(f"lists must be at most the number of codes, got {resolved['lists']} for {count} codes.")
-        resolved["probes"] = resolved["probes"] and min(resolved["probes"], resolved["lists"])
+        return _ivf_options(given, count)
     if kind == "multi_hash":
-        resolved["tables"] = resolved["tables"] or max(1, round(bits / 16))
-        if resolved["tables"] > bits:
-            raise InputError(f"tables must be at most the {bits} bits, got {resolved['tables']}.")
-        width = min(bits // resolved["tables"], _SUBSTRING_BITS)
-        if (options.get("flips") or 0) > width:
-            raise InputError(f"flips must be at most the {width} bits of a substring, got {options['flips']}.")
-        resolved["flips"] = min(resolved["flips"], width)
-    return resolved
+        return _multi_hash_options(given, bits)
+    return {**allowed, **given}
 
 
-def train(kind: str, codes: np.ndarray, bits: int, options: dict[str, int | None], seed: int) -> FaissCodes:
+def _ivf_options(given: Mapping[str, int], count: int) -> dict[str, int | None]:
+    lists = given.get("lists", 2 ** int(np.log2(np.sqrt(count))))
+    if lists > count:
+        raise InputError(f"lists must be at most the number of codes, got {lists} for {count} codes.")
+    return {"lists": lists, "probes": min(given["probes"], lists) if "probes" in given else None}
+
+
+def _multi_hash_options(given: Mapping[str, int], bits: int) -> dict[str, int | None]:
+    tables = given.get("tables", max(1, round(bits / 16)))
+    if tables > bits:
+        raise InputError(f"tables must be at most the {bits} bits, got {tables}.")
+    width = min(bits // tables, _SUBSTRING_BITS)
+    if given.get("flips", 0) > width:
+        raise InputError(f"flips must be at most the {width} bits of a substring, got {given['flips']}.")
+    return {"tables": tables, "flips": min(given.get("flips", _FLIPS), width)}
+
+
+def train(kind: str, codes: np.ndarray, bits: int, options: Mapping[str, int | None], seed: int) -> FaissCodes:
     """An empty index, ready for `add`.
 
     Args:
@@ -144,21 +155,23 @@ def train(kind: str, codes: np.ndarray, bits: int, options: dict[str, int | None
         seed: of that sample and of k-means.
     """
     width = 8 * codes.shape[1]
+    chosen = {name: value for name, value in options.items() if value is not None}
     if kind == "hnsw":
-        index = faiss.IndexBinaryHNSW(width, options["links"])
-        index.hnsw.efConstruction, index.hnsw.efSearch = options["build_effort"], options["search_effort"]
-    elif kind == "multi_hash":
-        index = faiss.IndexBinaryMultiHash(width, options["tables"], min(bits // options["tables"], _SUBSTRING_BITS))
-        index.nflip = options["flips"]
-    else:
-        quantizer = faiss.IndexBinaryFlat(width)
-        index = faiss.IndexBinaryIVF(quantizer, width, options["lists"])
-        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid = seed % 2**31, 10, 1
-        size = min(len(codes), _TRAINING_CODES_PER_LIST * options["lists"])
-        rows = np.random.default_rng(seed).choice(len(codes), size, replace=False)
-        index.train(codes[np.sort(rows)])
-        index.nprobe = options["probes"] or 1
-    return FaissCodes(index, kind)
+        graph = faiss.IndexBinaryHNSW(width, chosen["links"])
+        graph.hnsw.efConstruction, graph.hnsw.efSearch = chosen["build_effort"], chosen["search_effort"]
+        return FaissCodes(graph, kind)
+    if kind == "multi_hash":
+        substring = min(bits // chosen["tables"], _SUBSTRING_BITS)
+        tables = faiss.IndexBinaryMultiHash(width, chosen["tables"], substring)
+        tables.nflip = chosen["flips"]
+        return FaissCodes(tables, kind)
+    partition = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(width), width, chosen["lists"])
+    partition.cp.seed, partition.cp.niter, partition.cp.min_points_per_centroid = seed % 2**31, 10, 1
+    size = min(len(codes), _TRAINING_CODES_PER_LIST * chosen["lists"])
+    rows = np.random.default_rng(seed).choice(len(codes), size, replace=False)
+    partition.train(codes[np.sort(rows)])
+    partition.nprobe = chosen.get("probes", 1)
+    return FaissCodes(partition, kind)
 
 
 def recall_meter(codes: np.ndarray, queries: np.ndarray | None, k: int, seed: int) -> Callable[[FaissCodes], Recall]:
@@ -193,8 +206,10 @@ def tune_probes(index: FaissCodes, recall: Callable[[FaissCodes], Recall]) -> in
     Returns:
         The probes, as many as there are lists if nothing less will do.
     """
-    faiss_index = index.index
-    faiss_index.nprobe = 1
-    while recall(index).at_least < TARGET_RECALL and faiss_index.nprobe < faiss_index.nlist:
-        faiss_index.nprobe = min(2 * faiss_index.nprobe, faiss_index.nlist)
-    return faiss_index.nprobe
+    partition = index.index
+    if not isinstance(partition, faiss.IndexBinaryIVF):
+        raise TypeError(f"only an ivf index has probes to tune, got {index.kind}.")
+    partition.nprobe = 1
+    while recall(index).at_least < TARGET_RECALL and partition.nprobe < partition.nlist:
+        partition.nprobe = min(2 * partition.nprobe, partition.nlist)
+    return partition.nprobe

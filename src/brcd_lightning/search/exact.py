@@ -126,8 +126,8 @@ def scan_radius(queries: np.ndarray, database: np.ndarray, radius: int) -> Radiu
     """
     found = faiss.RangeSearchResult(len(queries))
     pointers = (faiss.swig_ptr(queries), faiss.swig_ptr(database))
-    # faiss takes an exclusive bound.
-    faiss.hamming_range_search(*pointers, len(queries), len(database), radius + 1, queries.shape[1], found)
+    search_range = faiss.hamming_range_search  # type: ignore[attr-defined] # absent from faiss's stubs
+    search_range(*pointers, len(queries), len(database), radius + 1, queries.shape[1], found)  # its bound is exclusive
     offsets = faiss.rev_swig_ptr(found.lims, len(queries) + 1).astype(np.int64)
     distances = faiss.rev_swig_ptr(found.distances, int(offsets[-1])).astype(np.int32)
     positions = faiss.rev_swig_ptr(found.labels, int(offsets[-1])).copy()

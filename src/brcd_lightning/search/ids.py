@@ -22,14 +22,14 @@ def checked_ids(ids: Tensor, count: int | None = None) -> np.ndarray:
         InputError: for anything else.
     """
     try:
-        values = torch.as_tensor(ids)
+        tensor = torch.as_tensor(ids)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"ids must be a tensor of integers, got {type(ids).__name__} ({error}).") from error
-    wrong_kind = values.is_floating_point() or values.is_complex() or values.dtype == torch.bool
-    if wrong_kind or values.ndim != 1 or count not in (None, len(values)):
+    wrong_kind = tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
+    if wrong_kind or tensor.ndim != 1 or count not in (None, len(tensor)):
         wanted = "integers" if count is None else f"{count} integers"
-        raise InputError(f"ids must be {wanted}, got {values.dtype} of shape {tuple(values.shape)}.")
-    values = values.cpu().numpy().astype(np.int64)
+        raise InputError(f"ids must be {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}.")
+    values: np.ndarray = tensor.cpu().numpy().astype(np.int64)
     outside = values[(values < 0) | (values > _LARGEST)]
     if len(outside):
         raise InputError(f"ids must be at least 0 and at most 2^62, got {few(outside)}.")
