@@ -96,13 +96,20 @@ def values_per_query(
     for rows, distances, relevance in _ranked(query, database, k, whole_ties=counts is not None):
         lists = RankedLists(relevance[:, :k], _at(total, rows))
         for name, list_function in functions.of_lists.items():
-            values[name][rows] = list_function(lists, k)
+            values[name][rows] = _one_each(name, list_function(lists, k), len(rows))
         if counts is not None:
             counts.items[rows], counts.relevant[rows] = _counts_of_lists(distances, relevance, counts.items.shape[1])
     if counts is not None:  # all queries at once: a sum over one distance takes as long for few
         for part in chunks(len(query.codes), _BYTES_PER_GROUP * counts.items.shape[1], MEMORY_BUDGET):
+            some = counts.at(part)
             for name, tie_function in functions.of_ties.items():
-                values[name][part] = tie_function(counts.at(part), k)
+                values[name][part] = _one_each(name, tie_function(some, k), len(some.items))
+    return values
+
+
+def _one_each(name: str, values: Tensor, queries: int) -> Tensor:
+    if values.shape != (queries,):  # a scalar would silently be spread over all queries
+        raise TypeError(f"{name} must return one value per query, got shape {tuple(values.shape)} for {queries}.")
     return values
 
 
