@@ -1,4 +1,4 @@
-"""How well student and teacher agree in Hamming space (paper Eqs. 12, 13 and 28).
+"""Agreement of student and teacher in Hamming space (paper Eqs. 12, 13 and 28).
 
 Shapes: N images, b bits, k clusters.
 """
@@ -120,7 +120,7 @@ def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *
 
 
 def offset_positives(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
-    """Whether each image's view falls in another cluster (N,) bool, see `offset_positive_rate`."""
+    """True for each image whose view falls in another cluster (N,) bool, see `offset_positive_rate`."""
     _check_pairs(codes, view_codes)
     require_choice("distance", distance, ("euclid", "sign"))
     centres = centroids if distance == "euclid" else sign(centroids)

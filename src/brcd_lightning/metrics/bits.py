@@ -1,4 +1,4 @@
-"""What single bits carry.
+"""Statistics of single bits.
 
 Shapes: N codes, b bits.
 """

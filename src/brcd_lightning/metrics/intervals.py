@@ -1,4 +1,4 @@
-"""How sure a mean over queries is."""
+"""Confidence intervals of a mean over queries."""
 
 from __future__ import annotations
 

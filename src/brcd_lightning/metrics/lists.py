@@ -18,7 +18,7 @@ _BLOCK = 1 << 26  # relevance values held at a time
 
 
 class RankedLists(NamedTuple):
-    """What each query retrieved, best first."""
+    """Items that each query retrieved, best first."""
 
     relevance: Tensor
     """(Q, K) bool."""
@@ -56,7 +56,7 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
 
 
 def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tensor) -> Tensor:
-    """Whether each retrieved item is relevant to its query.
+    """Relevance of each retrieved item to its query.
 
     Args:
         query_labels: (Q,) class indices, or (Q, C) multi-hot.

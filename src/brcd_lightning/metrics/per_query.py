@@ -23,15 +23,15 @@ _BYTES_PER_GROUP = 128  # of the sums over one distance
 
 
 class TieCounts(NamedTuple):
-    """Database items at each Hamming distance 0..b, for functions that average over the order of equal distances.
+    """Database items at each Hamming distance, for functions that average over the order of equal distances.
 
     Counts are complete for every distance that reaches into the top K; those of larger distances may be too small.
     """
 
     items: Tensor
-    """(Q, b + 1) int64."""
+    """(Q, G) int64, at distances 0..G - 1; G is at least b + 1, and more where packing has padded the codes."""
     relevant: Tensor
-    """(Q, b + 1) int64, the relevant ones among them."""
+    """(Q, G) int64, the relevant ones among them."""
     total: Tensor | None = None
     """(Q,) int64, relevant items in the whole database; None where no function asks for it."""
 
@@ -108,8 +108,11 @@ def values_per_query(
 
 
 def _one_each(name: str, values: Tensor, queries: int) -> Tensor:
-    if values.shape != (queries,):  # a scalar would silently be spread over all queries
-        raise TypeError(f"{name} must return one value per query, got shape {tuple(values.shape)} for {queries}.")
+    if values.shape != (queries,) or values.dtype != torch.float64:  # a scalar would be spread over all queries
+        raise TypeError(
+            f"{name} must return one value per query, ({queries},) float64, got {values.dtype} of shape "
+            f"{tuple(values.shape)}."
+        )
     return values
 
 

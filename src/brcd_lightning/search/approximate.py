@@ -15,7 +15,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.search.exact import RadiusHits, scan, sorted_hits
 
 TARGET_RECALL = 0.99
-"""What the probes of an IVF index are tuned for, and what `auto` asks of it."""
+"""Recall that the probes of an IVF index are tuned for, and that `auto` asks of it."""
 _TUNING_QUERIES = 512
 _SUBSTRING_BITS = 62  # faiss keeps a substring in one word
 _BOUNDS = {"flips": (0, _SUBSTRING_BITS), "links": (2, 512)}
@@ -79,7 +79,7 @@ class FaissCodes:
         return self.index.search(queries, k)
 
     def search_radius(self, queries: np.ndarray, radius: int) -> RadiusHits:
-        """What is found within the radius (inclusive)."""
+        """Codes found within the radius (inclusive)."""
         if self.kind == "hnsw":
             raise InputError("an hnsw index has no radius search; use flat, sharded, ivf or multi_hash.")
         offsets, distances, positions = self.index.range_search(queries, radius + 1)  # faiss's bound is exclusive

@@ -138,7 +138,7 @@ class HammingIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether results are the true neighbours, in database order among equals."""
+        """True if results are the true neighbours, in database order among equals."""
         return self._engine.exact
 
     def __len__(self) -> int:

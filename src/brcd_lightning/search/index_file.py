@@ -37,7 +37,7 @@ _DTYPES = {"U8": "|u1", "I64": "<i8"}
 
 
 class Codes(Protocol):
-    """What an index searches: its codes, or faiss's index of them."""
+    """Codes that an index searches, or faiss's index of them."""
 
     exact: bool
 

@@ -1,0 +1,42 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.search.stored import IndexDescription, StoredArray, StoredIndex
+
+DESCRIPTION = IndexDescription(bits=12, kind="flat", fingerprint="", options={}, recall=1.0)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    path, content = tmp_path / "x.index", np.array([7, 9], dtype="<i8").tobytes() + bytes(range(6))
+    path.write_bytes(b"header" + content)
+    arrays = {"ids": StoredArray("<i8", (2,), 6), "codes": StoredArray("|u1", (3, 2), 22)}
+    arrays["nothing"] = StoredArray("|u1", (0, 2), 28)
+    return StoredIndex(path, DESCRIPTION, arrays, 6, hashlib.sha256(content).hexdigest())
+
+
+def test_a_description_takes_its_own_fields():
+    values = {"bits": 12, "kind": "flat", "fingerprint": "", "options": {}, "recall": 1.0, "count": 5}
+    assert IndexDescription.from_stored(values) == DESCRIPTION
+    assert DESCRIPTION.code_bytes == 2
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_arrays_are_read_from_their_places(stored, mmap):
+    assert stored.array("ids", mmap=mmap).tolist() == [7, 9]
+    codes = stored.array("codes", mmap=mmap)
+    assert codes.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert codes.flags.writeable != mmap
+    assert stored.array("nothing", mmap=mmap).shape == (0, 2)
+    assert [stored.arrays[name].end for name in ("ids", "codes", "nothing")] == [22, 28, 28]
+
+
+def test_changed_content_is_noticed(stored):
+    stored.check_content()
+    content = stored.path.read_bytes()
+    stored.path.write_bytes(content[:-1] + b"\xff")
+    with pytest.raises(InputError, match="is damaged: its content does not match its checksum"):
+        stored.check_content()
