@@ -161,12 +161,12 @@ class DistillationModule(HashingModule):
     """
 
     _paradigms: ClassVar[dict[str, Pair]] = {
-        "_sshp": Pair(IN_TRAINING, IN_TRAINING),
-        "_ashp": Pair(IN_TRAINING, TEACHER),
+        "sshp": Pair(IN_TRAINING, IN_TRAINING),
+        "ashp": Pair(IN_TRAINING, TEACHER),
     }
     evaluated_pairs: ClassVar[Pairs] = {
         "val": _paradigms,
-        "test": _paradigms | {"_teacher": Pair(TEACHER, TEACHER)},
+        "test": _paradigms | {"teacher": Pair(TEACHER, TEACHER)},
     }
 
     def __init__(

@@ -19,12 +19,14 @@ from brcd_lightning.codes import pack
 from brcd_lightning.component_names import TYPE, named
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path, source_commit, write_text
+from brcd_lightning.metrics.declared import COLUMNS
 
 SCHEMA_VERSION = 3
 _READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
 RESULTS = "results.json"
 DONE = "DONE"
 PRUNED = "PRUNED"
+PARADIGMS = ("sshp", "ashp")
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -159,32 +161,42 @@ def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         runs: records of `make_results`, at least one.
     """
-    first = runs[0]
+    first, several = runs[0], len(runs) > 1
     varying = [key for key in first["row"] if key not in ("kd_method", "paradigm") and _differ(runs, "row", key)]
     options = list(dict.fromkeys(key for run in runs for key in run["method"] if _differ(runs, "method", key)))
-    fixed = ", ".join(
-        text
-        for key, text in (("dataset", first["row"]["dataset"]), ("bits", f"{first['row']['bits']} bits"))
-        if key not in varying
-    )
-    table = Table(title=f"{fixed}, mAP@{first['metric_protocol']['k']} on test queries", title_justify="left")
-    if any(run["uses_labels"] for run in runs):
-        table.caption = "* uses labels of the training images"
-    several = len(runs) > 1
-    for column in ("method", *varying, *options):
-        table.add_column(column)
-    for column in (*["validation"] * several, "SSHP", "ASHP"):
-        table.add_column(column, justify="right")
+    table = _empty_table(runs, [*varying, *options], ["validation"] if several else [])
     teachers = {run["fingerprints"]["teacher"]: run for run in reversed(runs)}
     for run in reversed(teachers.values()):
         cells = [str(run["row"][key]) if key != "student" else "" for key in varying] + [""] * len(options)
-        table.add_row(f"teacher ({run['row']['teacher']})", *cells, *[""] * several, _score(run, "map_teacher"), "")
+        scores = [text for metric in COLUMNS for text in (_score(run, metric.key("teacher")), "")]
+        table.add_row(f"teacher ({run['row']['teacher']})", *cells, *([""] if several else []), *scores)
     for run in runs:
         name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
-        name += " *" if run["uses_labels"] else ""
         cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
-        chosen_by = [_number(run["validation"])] * several
-        table.add_row(name, *cells, *chosen_by, _score(run, "map_sshp"), _score(run, "map_ashp"))
+        chosen_by = [_number(run["validation"])] if several else []
+        scores = [_score(run, metric.key(paradigm)) for metric in COLUMNS for paradigm in PARADIGMS]
+        table.add_row(f"{name} *" if run["uses_labels"] else name, *cells, *chosen_by, *scores)
+    return table
+
+
+def _empty_table(runs: Sequence[Mapping[str, Any]], texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Title, caption and columns: of the method, `texts`, `numbers`, and each reported metric under both paradigms."""
+    first = runs[0]
+    k = first["metric_protocol"]["k"]
+    fixed = {"dataset": first["row"]["dataset"], "bits": f"{first['row']['bits']} bits"}
+    subject = ", ".join(text for key, text in fixed.items() if key not in texts)
+    titles = ", ".join(metric.title_at(k) for metric in COLUMNS)
+    table = Table(title=f"{subject}, {titles} on test queries", title_justify="left")
+    if any(run["uses_labels"] for run in runs):
+        table.caption = "* uses labels of the training images"
+    for column in ("method", *texts):
+        table.add_column(column)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    for metric in COLUMNS:
+        for paradigm in PARADIGMS:
+            heading = paradigm.upper() if len(COLUMNS) == 1 else f"{paradigm.upper()} {metric.title_at(k)}"
+            table.add_column(heading, justify="right")
     return table
 
 

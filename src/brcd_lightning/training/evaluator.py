@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 
 from brcd_lightning.data.datamodule import EvalBatch
-from brcd_lightning.metrics import CodeTable, average_precisions_by_ties
-from brcd_lightning.metrics.ranking import TIES
+from brcd_lightning.metrics import CodeTable
+from brcd_lightning.metrics.declared import REPORTED, VALIDATED, reported_values
 
 SIDES = ("query", "database")
 """Order of the evaluation loaders."""
@@ -42,18 +42,18 @@ class Evaluation(NamedTuple):
 
 
 class RetrievalEvaluator(nn.Module):
-    """Collects codes batch by batch and computes retrieval metrics once, on whole splits and over all processes.
+    """Collects codes batch by batch and computes the reported metrics once, on whole splits and over all processes.
 
     An encoder that is not in training encodes a split once; later evaluations use the same codes.
 
     Args:
-        pairs: by stage (``val``, ``test``) and then by the name behind ``map``, such as ``_sshp``.
-        map_k: K of mAP@K.
+        pairs: by stage (``val``, ``test``) and then by the name that metrics carry, such as ``sshp``.
+        k: cut of the ranking.
     """
 
-    def __init__(self, pairs: Mapping[str, Mapping[str, Pair]], map_k: int) -> None:
+    def __init__(self, pairs: Mapping[str, Mapping[str, Pair]], k: int) -> None:
         super().__init__()
-        self.pairs, self.map_k = pairs, map_k
+        self.pairs, self.k = pairs, k
         places = {place for stage in pairs for place in self._places(stage)}
         self.tables = nn.ModuleDict({_key(*place): CodeTable() for place in sorted(places)})
         self._fixed: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
@@ -73,24 +73,15 @@ class RetrievalEvaluator(nn.Module):
                 self.tables[key].update(batch.index, encoders[encoder].encode(batch.image), batch.label)
 
     def evaluate(self, stage: str) -> Evaluation:
-        """Metrics of all queries of a stage; empties the tables for the next evaluation."""
+        """The metrics of `metrics.declared` for all queries of a stage; empties the tables for the next evaluation."""
         codes = {_key(*place): self._codes(stage, *place) for place in self._places(stage)}
+        metrics = VALIDATED if stage == "val" else REPORTED
         scores: dict[str, Tensor] = {}
         for name, pair in self.pairs[stage].items():
             query_codes, query_labels = codes[_key(pair.query, "query")]
             database_codes, database_labels = codes[_key(pair.database, "database")]
-            by_ties = average_precisions_by_ties(
-                query_codes,
-                database_codes,
-                query_labels,
-                database_labels,
-                self.map_k,
-                ties=TIES if stage == "test" else TIES[:1],
-            )
-            scores[f"{stage}/map{name}"] = by_ties["stable"]
-            if stage == "test":
-                scores[f"{stage}/map{name}_expected"] = by_ties["expected"]
-                scores[f"{stage}/map{name}_zero_hits"] = (by_ties["stable"] == 0).double()
+            values = reported_values(query_codes, database_codes, query_labels, database_labels, self.k, metrics)
+            scores |= {f"{stage}/{metric.key(name)}": values[metric.name] for metric in metrics}
         return Evaluation(scores, codes)
 
     def _places(self, stage: str) -> list[tuple[str, str]]:
