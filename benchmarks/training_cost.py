@@ -29,16 +29,16 @@ from torch.utils.data import DataLoader
 from brcd_lightning.backbones import torchvision_backbone
 from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.features.cache import ViewStore
+from brcd_lightning.data.features.datamodule import StoredDataModule
+from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import ArrayImages, Splits
-from brcd_lightning.data.stored import StoredDataModule
 from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD
-from brcd_lightning.feature_store import FeatureTable
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
 from brcd_lightning.modules import DistillationModule
-from brcd_lightning.view_store import ViewStore
 
 TRAIN, EVALUATED, BATCH, EPOCHS, CELLS = 5_000, 60_000, 64, 400, 20
 STEPS = TRAIN // BATCH * EPOCHS

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from brcd_lightning.checkpoints import read_tensors
+from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
-from brcd_lightning.feature_store import FeatureTable
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""

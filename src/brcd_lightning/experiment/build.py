@@ -16,7 +16,7 @@ from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.stored import StoredDataModule
+from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
 from brcd_lightning.files import sha256_of

@@ -16,7 +16,7 @@ from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.fingerprint import architecture
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.view_store import ViewStore
+from brcd_lightning.data.features.cache import ViewStore
 
 
 @dataclass(frozen=True)

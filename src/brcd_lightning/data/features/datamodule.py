@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from brcd_lightning.data.datamodule import EvalBatch, HashingDataModule, ViewBatch
 from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.features.layout import KINDS, TURNS, first_rows
 from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.store_parts import KINDS, TURNS, first_rows
 
 
 class StoredViews(Dataset[ViewBatch]):

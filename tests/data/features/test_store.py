@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from brcd_lightning import feature_store
+from brcd_lightning.data.features import table
+from brcd_lightning.data.features.layout import BLOCK_ROWS
+from brcd_lightning.data.features.store import FeatureStore, PartWriter
 from brcd_lightning.errors import InputError
-from brcd_lightning.feature_store import FeatureStore, PartWriter
-from brcd_lightning.store_parts import BLOCK_ROWS
 
 IMAGES, TRAIN, WIDTH = 700, 40, 3
 
@@ -38,12 +38,12 @@ def build(store, views):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("views", [0, 1, 5, 8])
 def test_every_row_is_its_image_and_view(tmp_path, dtype, views, in_memory, monkeypatch):
-    monkeypatch.setattr(feature_store, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(table, "IN_MEMORY", in_memory)
     store = make_store(tmp_path, dtype)
     build(store, views)
-    table = store.open({"views": views})
+    opened = store.open({"views": views})
     rows = torch.arange(IMAGES + views * TRAIN)[torch.randperm(IMAGES + views * TRAIN)]
-    found = table(rows)
+    found = opened(rows)
     assert found.dtype == torch.float32
     view = torch.where(rows < IMAGES, -1, (rows - IMAGES) // TRAIN)
     index = torch.where(rows < IMAGES, rows, (rows - IMAGES) % TRAIN)
@@ -162,10 +162,3 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no room for 0.00 GB in .* .No space left on device.; free some"):
         PartWriter(store, store.missing({"views": 0})[0])
     assert not list(store.folder.glob("*.building"))
-
-
-def test_views_that_were_not_opened_are_refused(tmp_path):
-    store = make_store(tmp_path)
-    build(store, 0)
-    with pytest.raises(InputError, match="opened without views"):
-        store.open({"views": 0})(torch.tensor([IMAGES]))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.data.extras import class_positive, quarter_turns
+from brcd_lightning.data.features.layout import TURNS, Part, parts_of
+from brcd_lightning.data.features.store import FeatureStore, PartWriter
 from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.data.workers import serve
 from brcd_lightning.errors import InputError
-from brcd_lightning.feature_store import FeatureStore, PartWriter
-from brcd_lightning.store_parts import TURNS, Part, parts_of
 
 _FORWARD_ROWS = 128  # measured: the fastest on a CPU
 

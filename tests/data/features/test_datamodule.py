@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from brcd_lightning.data.extras import Extras
-from brcd_lightning.data.stored import StoredDataModule, StoredViews
+from brcd_lightning.data.features.datamodule import StoredDataModule, StoredViews
+from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.data.transforms import digit_images
-from brcd_lightning.store_parts import first_rows
 
 NOTHING = Extras()
 

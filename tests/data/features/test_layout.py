@@ -1,4 +1,4 @@
-from brcd_lightning.store_parts import first_rows, parts_of
+from brcd_lightning.data.features.layout import first_rows, parts_of
 
 
 def names(amounts):

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from brcd_lightning.backbones import Backbone
 from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.features.builder import fill
+from brcd_lightning.data.features.layout import TURNS
+from brcd_lightning.data.features.store import DTYPES, MANIFEST, FeatureStore
+from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.store_builder import fill
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import (
     InputError,
@@ -24,8 +27,6 @@ from brcd_lightning.errors import (
     require_positive,
     require_positive_int,
 )
-from brcd_lightning.feature_store import DTYPES, MANIFEST, FeatureStore, FeatureTable
-from brcd_lightning.store_parts import TURNS
 
 MODES = ("auto", "on", "off")
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

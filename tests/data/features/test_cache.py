@@ -13,9 +13,9 @@ import torch
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.features.cache import ViewStore, state_digest
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
-from brcd_lightning.view_store import ViewStore, state_digest
 from conftest import TINY, make_network, network_input, run_command
 
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]

@@ -1,0 +1,1 @@
+"""Features of frozen backbones, stored once and read by row."""
