@@ -31,6 +31,7 @@ from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.cache import ViewStore
 from brcd_lightning.data.features.datamodule import StoredDataModule
+from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import ArrayImages, Splits
 from brcd_lightning.data.transforms import natural_images
@@ -131,12 +132,14 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
     splits = random_splits(2 * TRAIN)
     views = options.views
     images = len(splits.used)
-    for backbone in backbones.values():
+    for network in (teacher, student):
+        backbone = network.backbone
         parts = [
             torch.randn(images, 1, backbone.num_features),
             torch.randn(len(splits.train), views, backbone.num_features),
         ]
-        backbone.features = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
+        table = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
+        network.backbone = StoredBackbone(backbone, table)
     times = StepTimes()
     module = DistillationModule(student, teacher, BRCD(num_clusters=10), "clean", 1e-3, 1000, {})
     trainer = L.Trainer(

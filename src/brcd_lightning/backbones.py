@@ -4,64 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from brcd_lightning.checkpoints import read_tensors
-from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
 
+Images: TypeAlias = Tensor
+"""A batch of images (M, 3, H, W) float32 with values in [0, 1]."""
+Rows: TypeAlias = Tensor
+"""A batch of row numbers (M,) int64 that stand for images, see `data.features.table.FeatureTable`."""
+Normalisation: TypeAlias = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+"""Mean and standard deviation of each channel."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""
-Normalisation = tuple[Sequence[float], Sequence[float]]
 FREEZE_MODES = ("full", "params", "none")
 TAPS = ("penultimate", "logits")
 
 
 class Backbone(nn.Module):
-    """A network that maps images (N, 3, H, W) with values in [0, 1] to features (N, d).
+    """A network that maps images (M, 3, H, W) with values in [0, 1] to features (M, d).
 
     Args:
         network: the feature extractor.
         num_features: d.
-        normalisation: mean and standard deviation of each channel that the weights were trained with; teacher and
+        normalisation: mean and standard deviation (3,) of each channel that the weights were trained with. Teacher and
             student see the same pixels, and each network normalises them for itself.
         freeze: ``full`` keeps the network in eval mode without gradients whatever calls `train`; ``params``
             trains nothing but lets batch norm and dropout follow train mode, as the paper's release does;
             ``none`` trains everything.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, num_features: int, normalisation: Normalisation, freeze: str) -> None:
         require_choice("freeze", freeze, FREEZE_MODES)
         super().__init__()
         for name, values in zip(("mean", "std"), normalisation, strict=True):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32)[:, None, None])
         self.network = network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.num_features = num_features
         self.freeze = freeze
         # Side of the only image size a network takes, for those (ViTs) that take one; None for any size.
         self.image_size: int | None = _fixed_image_size(network)
-        # Stored features of the images of a run, looked up by row where a batch has row numbers instead of images.
-        self.features: FeatureTable | None = None
         network.requires_grad_(freeze == "none")
         self.train()
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Mean and standard deviation (3,) of each channel, as they are now; they share the buffers' memory."""
+        return self.mean.flatten(), self.std.flatten()
+
+    @property
+    def online(self) -> Backbone:
+        """The backbone that computes features of images: this one."""
+        return self
 
     def train(self, mode: bool = True) -> Backbone:
         """Sets train mode, except that a fully frozen network stays in eval mode."""
         return super().train(mode and self.freeze != "full")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns features (N, d) of images (N, 3, H, W), or of rows (N,) int64 of `features`."""
-        if images.ndim == 1:
-            return self.features(images)
+    def forward(self, images: Images) -> Tensor:
+        """Returns features (M, d) of images (M, 3, H, W)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze == "none"):
             return self.network((images - self.mean).div_(self.std))
 
 
 def _fixed_image_size(network: nn.Module) -> int | None:
     """ViTs of torchvision say it themselves, those of timm in their patch embedding."""
-    embedding = getattr(network, "patch_embed", None)
+    embedding: Any = getattr(network, "patch_embed", None)
     if getattr(embedding, "strict_img_size", False) and getattr(embedding, "img_size", None):
         return embedding.img_size[0]
     size = getattr(network, "image_size", None)
@@ -98,7 +112,8 @@ def torchvision_backbone(
         raise InputError(f"torchvision has no model {name!r}.{did_you_mean(name, names)}")
 
     def create(num_classes: int | None = None, weights: str | None = None) -> nn.Module:
-        return models.get_model(name, weights=weights, **({} if num_classes is None else {"num_classes": num_classes}))
+        options = {} if num_classes is None else {"num_classes": num_classes}
+        return models.get_model(name, weights=weights, **options)
 
     require_choice("tap", tap, TAPS)
     known = [entry.name for entry in models.get_model_weights(name)]
@@ -111,8 +126,7 @@ def torchvision_backbone(
     trained = models.get_model_weights(name)
     own = (trained[weights] if weights in known else next(iter(trained))).transforms()
     normalisation = _normalisation(mean, std, own.mean, own.std)
-    layer = _last_linear(network)
-    linear = network.get_submodule(layer)
+    layer, linear = _last_linear(network)
     if tap == "penultimate":
         network.set_submodule(layer, nn.Identity())
         return Backbone(network, linear.in_features, normalisation, freeze)
@@ -147,11 +161,11 @@ def timm_backbone(
         raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
 
     def create(num_classes: int | None = None, pretrained: bool = False) -> nn.Module:
-        return timm.create_model(
-            name, pretrained=pretrained, **({} if num_classes is None else {"num_classes": num_classes})
-        )
+        options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+        return timm.create_model(name, pretrained=pretrained, **options)
 
     require_choice("tap", tap, TAPS)
+    network: Any  # all networks of timm have the attributes below; nn.Module declares none of them
     if weights is None:
         network = create()
     elif weights == "pretrained":
@@ -203,8 +217,9 @@ def _normalisation(
     return own_mean if mean is None else mean, own_std if std is None else std
 
 
-def _last_linear(network: nn.Module) -> str:
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+def _last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier."""
+    linears = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linears:
         raise InputError(f"{type(network).__name__} has no linear classifier to take features from.")
     return linears[-1]
@@ -230,10 +245,10 @@ def _with_local_weights(
         raise InputError(f"weights of {name} must be one of {', '.join(known)} or a file, got {str(path)!r}.")
     state = read_tensors(path)
     network = create(None)
-    classifier = _last_linear(network)
-    width = state.get(f"{classifier}.weight")
-    if width is not None and width.shape[0] != network.get_submodule(classifier).out_features:
-        network = create(width.shape[0])
+    name_of_classifier, classifier = _last_linear(network)
+    weight = state.get(f"{name_of_classifier}.weight")
+    if weight is not None and weight.shape[0] != classifier.out_features:
+        network = create(weight.shape[0])
     try:
         network.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch
+from brcd_lightning.data.features.stored_codes import StoredCodes
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.global_batch import gather
@@ -183,6 +184,7 @@ class DistillationModule(HashingModule):
     ) -> None:
         super().__init__(network, learning_rate, map_k, architecture, optimizer, gathers)
         self._teacher = (teacher.requires_grad_(False).eval(),)
+        self._encoder: tuple[Encoder] = self._teacher  # from fit start on its codes, where features are stored
         self.kd_method = kd_method
         self.anchor_view = anchor_view
         # Clean teacher codes of the training split, filled at fit start; recomputed, hence not saved.
@@ -203,7 +205,7 @@ class DistillationModule(HashingModule):
 
     def on_fit_start(self) -> None:
         """Encodes what is stored once: the teacher does not change any more."""
-        self.teacher.remember_codes(self.device)
+        self._encoder = (StoredCodes.of(self.teacher, self.device) or self.teacher,)
 
     def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Weighted terms of the hashing objective and of the distillation method, by name."""
@@ -244,7 +246,7 @@ class DistillationModule(HashingModule):
         if self.anchor_view == "clean" and len(self.training_codes):
             teacher = self.training_codes[index]
         else:
-            teacher = self._whole(self.teacher.encode(batch.anchor))
+            teacher = self._whole(self._encoder[0].encode(batch.anchor))
         view = None
         if "teacher_view" in self.kd_method.needs:
             view = self._whole(self.teacher.encode(batch.second)).float()
@@ -263,7 +265,7 @@ class DistillationModule(HashingModule):
         """Codes (M, c, b) of images (M, c, ...)."""
         if images is None:
             return None
-        return self._whole(self.teacher.encode(images.flatten(end_dim=1)).unflatten(0, images.shape[:2])).float()
+        return self._whole(self._encoder[0].encode(images.flatten(end_dim=1)).unflatten(0, images.shape[:2])).float()
 
     def _whole(self, rows: Tensor) -> Tensor:
         """Rows of all processes, where the losses see them all."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from brcd_lightning.backbones import Images, Rows
 from brcd_lightning.data.extras import Extras, class_positive, quarter_turns
 from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
 from brcd_lightning.data.splits import Splits
@@ -22,20 +23,21 @@ ANCHOR_VIEWS = ("clean", "aug")
 class ViewBatch(NamedTuple):
     """M training images; it holds no labels.
 
-    Images are `PreparedImages` until a loader worker or the device makes them network input (M, 3, S, S) float32.
+    Images are `PreparedImages` until a loader worker or the device makes them network input (M, 3, S, S) float32. Where
+    features are stored, all of them are rows (M,) instead.
     """
 
     index: Tensor
     """(M,) int64 position in the training split."""
-    anchor: Tensor | PreparedImages | None
+    anchor: Images | Rows | PreparedImages | None
     """The image under the evaluation transform (``clean``), or `first` (``aug``; None before it is on the device)."""
-    first: Tensor | PreparedImages
+    first: Images | Rows | PreparedImages
     """One augmentation."""
-    second: Tensor | PreparedImages
+    second: Images | Rows | PreparedImages
     """Another augmentation; the x' of the paper."""
-    rotations: Tensor | PreparedImages | None = None
+    rotations: Images | Rows | PreparedImages | None = None
     """(M, 4, ...) views turned by 0, 90, 180 and 270 degrees, see `Extras`."""
-    positives: Tensor | MixedImages | None = None
+    positives: Images | Rows | MixedImages | None = None
     """(M, positives, ...) class positives, see `Extras`."""
 
 
@@ -44,8 +46,8 @@ class EvalBatch(NamedTuple):
 
     index: Tensor
     """(M,) int64 position in the split."""
-    image: Tensor | PreparedImages
-    """The images, as in `ViewBatch`."""
+    image: Images | Rows | PreparedImages
+    """The images or their rows, as in `ViewBatch`."""
     label: Tensor
     """(M,) int64 class, or (M, C) multi-hot."""
 

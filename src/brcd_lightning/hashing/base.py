@@ -5,17 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from brcd_lightning.backbones import Backbone, Images, Rows
 from brcd_lightning.codes import sign
 from brcd_lightning.errors import require_choice, require_positive_int
 from brcd_lightning.global_batch import gather
 
 HEADS = ("linear", "mlp")
-_ROWS_AT_ONCE = 1 << 14
 
 
 class HashOutput(NamedTuple):
@@ -90,7 +90,7 @@ class HashingModel(nn.Module, ABC):
         with torch.autocast(logits.device.type, enabled=False) if half else nullcontext():
             logits = logits.float() if half else logits
             if self.batch_dependent:
-                codes = [self.binarize(view) for view in logits.chunk(num_views)]
+                codes = tuple(self.binarize(view) for view in logits.chunk(num_views))
             else:
                 codes = self.binarize(logits).chunk(num_views)
         views = zip(features.chunk(num_views), logits.chunk(num_views), codes, strict=True)
@@ -101,30 +101,36 @@ class HashingModel(nn.Module, ABC):
         return output.code
 
 
+class Encoder(Protocol):
+    """Makes binary codes of images, or of the rows that stand for them where features are stored."""
+
+    def encode(self, inputs: Images | Rows) -> Tensor:
+        """Codes (M, b) int8 in {-1, +1}."""
+
+
 class HashNetwork(nn.Module):
-    """A backbone and a hashing model: images in, codes out.
+    """A backbone and a hashing model: inputs of the backbone in, codes out.
 
     Args:
-        backbone: images to features.
+        backbone: images, or rows of stored features, to features. See `Backbone` and `StoredBackbone`.
         hashing_model: features to codes.
     """
 
-    def __init__(self, backbone: nn.Module, hashing_model: HashingModel) -> None:
+    def __init__(self, backbone: Backbone, hashing_model: HashingModel) -> None:
         super().__init__()
         self.backbone = backbone
         self.hashing_model = hashing_model
-        self._codes_by_row: Tensor | None = None
 
     @property
     def bits(self) -> int:
         """Code length b."""
         return self.hashing_model.bits
 
-    def forward(self, views: Sequence[Tensor], gathers: bool = False) -> list[HashOutput]:
-        """Training pass on several views (M, 3, H, W) of the same images, as one batch through the backbone.
+    def forward(self, views: Sequence[Images | Rows], gathers: bool = False) -> list[HashOutput]:
+        """Training pass on several views of the same M images, as one batch through the backbone.
 
         Args:
-            views: each (M, 3, H, W), or rows (M,) of stored features.
+            views: what the backbone takes: each (M, 3, H, W) pixels, or each (M,) rows of stored features.
             gathers: whether M images are this process's share of a batch, and the hashing model sees all of it.
         """
         features = self.backbone(torch.cat(list(views)))
@@ -133,29 +139,15 @@ class HashNetwork(nn.Module):
         return self.hashing_model(features, len(views))
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes (M, b) int8 in {-1, +1} of images (M, 3, H, W): +1 where the logit is at least 0.
+    def encode(self, inputs: Images | Rows) -> Tensor:
+        """Codes (M, b) int8 in {-1, +1} of what the backbone takes: +1 where the logit is at least 0.
 
-        Rows (M,) of stored features do as well. The answer does not depend on batch mates or on train mode.
+        The answer does not depend on batch mates or on train mode.
         """
-        if images.ndim == 1 and self._codes_by_row is not None:
-            return self._codes_by_row[images]
         training = self.training
         if training:
             self.eval()
-        codes = sign(self.hashing_model.head(self.backbone(images))).to(torch.int8)
+        codes = sign(self.hashing_model.head(self.backbone(inputs))).to(torch.int8)
         if training:
             self.train()
         return codes
-
-    def remember_codes(self, device: torch.device) -> None:
-        """Encodes all stored features of the backbone now, so that `encode` looks rows up; only where there are some.
-
-        For a network that will not train any more: a teacher.
-        """
-        features = self.backbone.features
-        if features is None:
-            return
-        self._codes_by_row = None
-        rows = torch.arange(features.rows, device=device)
-        self._codes_by_row = torch.cat([self.encode(part) for part in rows.split(_ROWS_AT_ONCE)])

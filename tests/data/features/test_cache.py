@@ -16,14 +16,14 @@ from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.features.cache import ViewStore, state_digest
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
-from conftest import TINY, make_network, network_input, run_command
+from conftest import TINY, network_input, run_command
 
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
 
 def attach(store, splits, *, amounts=None, said=None, **backbones):
     about = dict.fromkeys(backbones, "small") | {"transform": "digits"}
-    store.attach(
+    return store.attach(
         backbones,
         splits,
         digit_images(16),
@@ -102,23 +102,20 @@ def test_equal_backbones_share_one_store_and_others_do_not(tmp_path, splits):
 
 def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
     network = backbone()
-    attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)
-    assert network(torch.tensor([0, 1])).shape == (2, network.num_features)
-    assert torch.allclose(network(torch.tensor([0])), network(network_input(splits, [0])), atol=1e-5)
-    assert not network.training
+    stored = attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)["student"]
+    assert stored(torch.tensor([0, 1])).shape == (2, network.num_features)
+    assert torch.allclose(stored(torch.tensor([0])), network(network_input(splits, [0])), atol=1e-5)
+    assert not stored.training
 
 
-def test_a_teacher_remembers_its_codes_by_row(tmp_path, splits):
-    network = make_network(freeze="full")
-    before = network.encode(torch.randn(2, 3, 16, 16))
-    network.remember_codes(torch.device("cpu"))  # nothing is stored: nothing to remember
-    attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, teacher=network.backbone)
-    rows = torch.randint(0, network.backbone.features.rows, (50,))
-    codes = network.encode(rows)
-    network.remember_codes(torch.device("cpu"))
-    network.backbone.features = None  # not asked again
-    assert torch.equal(network.encode(rows), codes)
-    assert network.encode(torch.randn(2, 3, 16, 16)).shape == before.shape
+def test_what_is_stored_already_serves_another_stage(tmp_path, splits):
+    store, said = ViewStore(folder=str(tmp_path), num_workers=0), []
+    first = attach(store, splits, amounts={"views": 1}, student=backbone())["student"]
+    second = attach(store, splits, amounts={"views": 2}, student=first)["student"]
+    assert second.table.rows == first.table.rows + len(splits.train)
+    again = attach(store, splits, amounts={"views": 2}, said=said, student=second)["student"]
+    assert again.table is second.table
+    assert not said
 
 
 def test_a_store_that_would_outgrow_its_cap_is_refused(tmp_path, splits):

@@ -17,6 +17,7 @@ from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.features.builder import fill
 from brcd_lightning.data.features.layout import TURNS
 from brcd_lightning.data.features.store import DTYPES, MANIFEST, FeatureStore
+from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
@@ -120,8 +121,8 @@ class ViewStore:
         precision: str,
         say: Callable[[str], None],
         progress: bool,
-    ) -> None:
-        """Builds what is missing and gives each backbone the table of its features.
+    ) -> dict[str, StoredBackbone]:
+        """Builds what is missing, and opens the features of each backbone.
 
         Args:
             backbones: by role.
@@ -133,6 +134,9 @@ class ViewStore:
             precision: of the trainer; mixed ones run the backbones under autocast.
             say: prints one line.
             progress: show a bar.
+
+        Returns:
+            By role, what takes the backbone's place in a network whose batches hold rows.
 
         Raises:
             InputError: if the store would outgrow `max_gb`, or is damaged.
@@ -173,9 +177,7 @@ class ViewStore:
             ):
                 return [network(inputs).float().cpu() for network in networks]
 
-        modes = {role: backbone.training for role, backbone in backbones.items()}
-        for backbone in backbones.values():
-            backbone.to(device).eval()
+        backbones = {role: backbone.online.to(device).eval() for role, backbone in backbones.items()}
         seconds = fill(
             [(stores[role], backbone) for role, backbone in backbones.items()],
             splits,
@@ -188,13 +190,14 @@ class ViewStore:
         )
         if lacking:
             say(f"View store: ready after {seconds:.0f} s in {self.folder}")
+        stored = {}
         for role, backbone in backbones.items():
-            backbone.train(modes[role])
             key = (stores[role].fingerprint, *amounts.items())
             if key not in self._tables:
                 self._tables[key] = stores[role].open(amounts)
-            backbone.features = self._tables[key]
+            stored[role] = StoredBackbone(backbone, self._tables[key])
             self.manifests[role] = stores[role].folder / MANIFEST
+        return stored
 
     def _announce(
         self, stores: Mapping[str, FeatureStore], amounts: Mapping[str, int], say: Callable[[str], None]

@@ -1,7 +1,6 @@
-"""The DataModule over stored features: the same batches, with row numbers of a feature store where images would be.
+"""The DataModule over stored features: the same batches, with rows of a feature store where images would be.
 
-A fully frozen backbone looks its features up by these rows (`Backbone.features`), so modules, callbacks and methods
-do not know the difference.
+The networks that read them have a `StoredBackbone`, so modules, callbacks and methods do not know the difference.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""A backbone whose features are looked up by row instead of computed from images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from brcd_lightning.backbones import Backbone, Rows
+from brcd_lightning.data.features.table import FeatureTable
+
+
+class StoredBackbone(Backbone):
+    """Stands for a fully frozen backbone in a network whose batches hold rows.
+
+    It shares network, mean and standard deviation with that backbone, so that parameters and the keys of the state
+    dict are the same and checkpoints load both ways.
+
+    Args:
+        backbone: the backbone that the features were computed with, ``freeze`` = ``full``.
+        table: features (M, d) of rows (M,).
+    """
+
+    def __init__(self, backbone: Backbone, table: FeatureTable) -> None:
+        if backbone.freeze != "full":
+            raise ValueError(f"only features of a fully frozen backbone can be stored, got freeze={backbone.freeze!r}.")
+        super().__init__(backbone.network, backbone.num_features, backbone.normalisation, backbone.freeze)
+        self.table = table
+
+    @property
+    def online(self) -> Backbone:
+        """A backbone that computes features of images; it shares the weights."""
+        return Backbone(self.network, self.num_features, self.normalisation, self.freeze)
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Returns features (M, d) of rows (M,)."""
+        return self.table(rows)

@@ -1,0 +1,39 @@
+"""Codes of a network that trains no more, computed once for all rows of its stored features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.backbones import Rows
+from brcd_lightning.data.features.stored_backbone import StoredBackbone
+from brcd_lightning.hashing.base import HashNetwork
+
+_ROWS_AT_ONCE = 1 << 14
+
+
+class StoredCodes:
+    """An `Encoder` of rows that looks its codes up.
+
+    Args:
+        codes: (rows, b) int8 in {-1, +1}, of every row of a `FeatureTable`.
+    """
+
+    def __init__(self, codes: Tensor) -> None:
+        self.codes = codes
+
+    @classmethod
+    def of(cls, network: HashNetwork, device: torch.device) -> StoredCodes | None:
+        """Encodes all stored features of a network, on the device of that network.
+
+        Returns:
+            The codes, or None for a network that computes its features from images.
+        """
+        if not isinstance(network.backbone, StoredBackbone):
+            return None
+        rows = torch.arange(network.backbone.table.rows, device=device)
+        return cls(torch.cat([network.encode(part) for part in rows.split(_ROWS_AT_ONCE)]))
+
+    def encode(self, inputs: Rows) -> Tensor:
+        """Codes (M, b) int8 in {-1, +1} of rows (M,)."""
+        return self.codes[inputs]
