@@ -153,7 +153,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         use_distributed_sampler=False,
         callbacks=[times, TeacherCodesCallback(folder, {})],
     )
-    data = StoredDataModule(amounts={"views": views}, splits=splits, transforms=transforms, batch_size=BATCH)
+    data = StoredDataModule(HashingDataModule(splits, transforms, BATCH), {"views": views})
     trainer.fit(module, datamodule=data)
     return per_image, times.seconds()
 

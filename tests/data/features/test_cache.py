@@ -70,6 +70,7 @@ def test_insisting_on_the_store_needs_a_frozen_backbone(freeze):
         ({"positives": 0}, "view_store.positives must be a positive integer"),
         ({"dtype": "bfloat16"}, "view_store.dtype must be one of float16, float32"),
         ({"max_gb": -1}, "view_store.max_gb must be a positive number"),
+        ({"eval_batch_size": 0}, "view_store.eval_batch_size must be a positive integer"),
         ({"num_workers": -1}, "view_store.num_workers must be an integer"),
     ],
 )

@@ -4,7 +4,8 @@ import torch
 from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.features.datamodule import StoredDataModule, StoredViews
 from brcd_lightning.data.features.layout import first_rows
-from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.errors import InputError
+from conftest import make_datamodule
 
 NOTHING = Extras()
 
@@ -55,9 +56,8 @@ def test_nothing_extra_comes_unasked(splits):
 
 
 def make_stored(splits, views=6, **options):
-    return StoredDataModule(
-        amounts=AMOUNTS | {"views": views}, splits=splits, transforms=digit_images(16), **{"batch_size": 16, **options}
-    )
+    online = make_datamodule(splits, **{"num_workers": 1, **options})
+    return StoredDataModule(online, AMOUNTS | {"views": views}, eval_batch_size=50)
 
 
 def test_training_batches_are_rows(splits):
@@ -71,6 +71,21 @@ def test_training_batches_are_rows(splits):
         for rows in (batch.first, batch.second):
             assert torch.equal((rows - len(used)) % images, batch.index)
         assert (batch.first != batch.second).all()
+
+
+def test_batches_are_those_of_the_online_loaders_but_for_workers_and_evaluation(splits):
+    online = make_datamodule(splits, batch_size=8, num_workers=2, anchor_view="aug", seed=3)
+    data = StoredDataModule(online, AMOUNTS, eval_batch_size=50)
+    assert (data.batch_size, data.anchor_view, data.seed) == (8, "aug", 3)
+    assert data.train_dataloader().num_workers == data.eval_dataloader("query").num_workers == 0
+    assert [len(batch.index) for batch in data.eval_dataloader("train")] == [50, len(splits.train) - 50]
+    stored, pixels = (next(iter(loaders.train_dataloader())) for loaders in (data, make_datamodule(splits, seed=3)))
+    assert torch.equal(stored.index, pixels.index[:8])
+
+
+def test_an_evaluation_batch_of_nothing_is_refused(splits):
+    with pytest.raises(InputError, match="view_store.eval_batch_size must be a positive integer, got 0"):
+        StoredDataModule(make_datamodule(splits), AMOUNTS, eval_batch_size=0)
 
 
 def test_augmented_anchor_is_the_first_view(splits):

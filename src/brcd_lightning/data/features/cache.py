@@ -45,6 +45,9 @@ class ViewStore:
         dtype: ``float16`` or ``float32``.
         max_gb: refuse to let `folder` grow beyond this.
         num_workers: processes that decode and transform while building; one per processor, at most 16, when None.
+            Reading needs none.
+        eval_batch_size: rows per evaluation batch and device where features are stored, in place of
+            ``data.eval_batch_size``, which counts images.
         seed: of the views; not the seed of a run, so that all runs share them.
         folder: of all stores.
     """
@@ -58,6 +61,7 @@ class ViewStore:
         dtype: str = "float16",
         max_gb: float = 50.0,
         num_workers: int | None = None,
+        eval_batch_size: int = 4096,
         seed: int = 0,
         folder: str = "outputs/features",
     ) -> None:
@@ -67,9 +71,11 @@ class ViewStore:
         require_choice("view_store.dtype", dtype, DTYPES)
         require_positive("view_store.max_gb", max_gb)
         require_non_negative_int("view_store.seed", seed)
+        require_positive_int("view_store.eval_batch_size", eval_batch_size)
         if num_workers is not None:
             require_non_negative_int("view_store.num_workers", num_workers)
         self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed
+        self.eval_batch_size = eval_batch_size
         self.rotations, self.positives = min(rotations, views), positives
         self.num_workers = min(os.cpu_count() or 1, 16) if num_workers is None else num_workers
         self.folder = Path(folder).resolve()

@@ -16,6 +16,7 @@ from brcd_lightning.data.extras import Extras
 from brcd_lightning.data.features.layout import KINDS, TURNS, first_rows
 from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.errors import require_positive_int
 
 
 class StoredViews(Dataset[ViewBatch]):
@@ -97,18 +98,29 @@ class StoredImages(Dataset[EvalBatch]):
 
 
 class StoredDataModule(HashingDataModule):
-    """Loaders over stored features; no decoding and no worker processes.
+    """Loaders over stored features.
+
+    They have no worker processes, whatever ``data.num_workers`` says: there is nothing to decode, and a look-up takes
+    less time than passing its result between processes.
 
     Args:
+        online: the loaders of images that these replace. Splits, batch size, anchors, seed and extras are theirs.
         amounts: stored rows per training image, by kind.
-        **options: of `HashingDataModule`.
+        eval_batch_size: rows per evaluation batch and device.
     """
 
-    def __init__(self, *, amounts: Mapping[str, int], **options: object) -> None:
-        super().__init__(**options)
+    def __init__(self, online: HashingDataModule, amounts: Mapping[str, int], eval_batch_size: int = 4096) -> None:
+        require_positive_int("view_store.eval_batch_size", eval_batch_size)
+        super().__init__(
+            online.splits,
+            online.transforms,
+            batch_size=online.batch_size,
+            eval_batch_size=eval_batch_size,
+            anchor_view=online.anchor_view,
+            seed=online.seed,
+            extras=online.extras,
+        )
         self.amounts = amounts
-        self.num_workers = 0
-        self.eval_batch_size = 4096  # rows are small
 
     def train_dataset(self) -> StoredViews:
         """See `StoredViews`."""
@@ -118,9 +130,9 @@ class StoredDataModule(HashingDataModule):
         """See `StoredImages`."""
         return StoredImages(self.splits, role)
 
-    def collate(self, batch: ViewBatch | EvalBatch) -> ViewBatch | EvalBatch:
-        """The datasets give whole batches."""
-        return batch
+    def collate(self, items: ViewBatch | EvalBatch | list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
+        """Returns the whole batch that a dataset gives as it is."""
+        return items if isinstance(items, ViewBatch | EvalBatch) else super().collate(items)
 
 
 def evaluation_rows(splits: Splits, positions: Tensor) -> Tensor:
