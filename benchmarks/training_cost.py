@@ -29,8 +29,10 @@ from torch.utils.data import DataLoader
 from brcd_lightning.backbones import torchvision_backbone
 from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.data.datamodule import HashingDataModule
-from brcd_lightning.data.features.cache import ViewStore
+from brcd_lightning.data.features.builder import TransformedSplits
+from brcd_lightning.data.features.cache import Display, ViewStore
 from brcd_lightning.data.features.datamodule import StoredDataModule
+from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import ArrayImages, Splits
@@ -114,16 +116,13 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
     about = {"teacher": options.teacher, "student": options.student, "transform": options.size}
     backbones = {"teacher": teacher.backbone, "student": student.backbone}
     started = time.perf_counter()
-    store.attach(
+    store.open(
         backbones,
-        few,
-        transforms,
         about,
+        TransformedSplits(few, transforms),
         amounts={"views": 1},
-        device=torch.device("cpu"),
-        precision="32-true",
-        say=print,
-        progress=False,
+        inference=Inference(torch.device("cpu"), "32-true"),
+        display=Display(print, progress=False),
     )
     rows = len(few.used) + len(few.train)
     per_image = (time.perf_counter() - started) / rows

@@ -4,7 +4,7 @@ from torch.utils.data import default_collate
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.extras import class_positive, quarter_turns
-from brcd_lightning.data.features.builder import fill, stored_view
+from brcd_lightning.data.features.builder import TransformedSplits, fill, stored_view
 from brcd_lightning.data.features.datamodule import evaluation_rows
 from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.data.features.store import FeatureStore
@@ -32,7 +32,7 @@ def forward(backbones, images):
 
 def build(targets, splits, amounts=None, num_workers=0, forward=forward):
     options = {"amounts": amounts or AMOUNTS, "seed": 3, "num_workers": num_workers, "progress": False}
-    return fill(targets, splits, digit_images(16), forward=forward, **options)
+    return fill(targets, TransformedSplits(splits, digit_images(16)), forward=forward, **options)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

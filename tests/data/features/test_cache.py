@@ -13,7 +13,10 @@ import torch
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.extras import Extras
-from brcd_lightning.data.features.cache import ViewStore, state_digest
+from brcd_lightning.data.features.builder import TransformedSplits
+from brcd_lightning.data.features.cache import Display, ViewStore, state_digest
+from brcd_lightning.data.features.inference import Inference
+from brcd_lightning.data.features.store import FeatureStore
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
 from conftest import TINY, network_input, run_command
@@ -21,18 +24,14 @@ from conftest import TINY, network_input, run_command
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
 
-def attach(store, splits, *, amounts=None, said=None, **backbones):
-    about = dict.fromkeys(backbones, "small") | {"transform": "digits"}
-    return store.attach(
+def open_store(store, splits, *, amounts=None, said=None, **backbones):
+    return store.open(
         backbones,
-        splits,
-        digit_images(16),
-        about,
+        dict.fromkeys(backbones, "small") | {"transform": "digits"},
+        TransformedSplits(splits, digit_images(16)),
         amounts=amounts or {"views": 2},
-        device=torch.device("cpu"),
-        precision="32-true",
-        say=(said if said is not None else []).append,
-        progress=False,
+        inference=Inference(torch.device("cpu"), "32-true"),
+        display=Display((said if said is not None else []).append, progress=False),
     )
 
 
@@ -91,19 +90,21 @@ def test_a_job_reads_what_its_method_asks_for():
 def test_equal_backbones_share_one_store_and_others_do_not(tmp_path, splits):
     said = []
     store = ViewStore(folder=str(tmp_path), num_workers=0)
-    attach(store, splits, said=said, teacher=backbone(0), student=backbone(0))
+    open_store(store, splits, said=said, teacher=backbone(0), student=backbone(0))
     assert len(list(tmp_path.iterdir())) == 1
-    attach(store, splits, said=said, teacher=backbone(1))
+    open_store(store, splits, said=said, teacher=backbone(1))
     assert len(list(tmp_path.iterdir())) == 2
     before = len(said)
-    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, said=said, teacher=backbone(0))
+    open_store(ViewStore(folder=str(tmp_path), num_workers=0), splits, said=said, teacher=backbone(0))
     assert len(said) == before  # nothing was computed
     assert "through the backbone of teacher and student, once" in said[0]
 
 
 def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
     network = backbone()
-    stored = attach(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)["student"]
+    stored = open_store(ViewStore(folder=str(tmp_path), dtype="float32", num_workers=0), splits, student=network)[
+        "student"
+    ]
     assert stored(torch.tensor([0, 1])).shape == (2, network.num_features)
     assert torch.allclose(stored(torch.tensor([0])), network(network_input(splits, [0])), atol=1e-5)
     assert not stored.training
@@ -111,17 +112,30 @@ def test_a_backbone_reads_its_features_by_row(tmp_path, splits):
 
 def test_what_is_stored_already_serves_another_stage(tmp_path, splits):
     store, said = ViewStore(folder=str(tmp_path), num_workers=0), []
-    first = attach(store, splits, amounts={"views": 1}, student=backbone())["student"]
-    second = attach(store, splits, amounts={"views": 2}, student=first)["student"]
+    first = open_store(store, splits, amounts={"views": 1}, student=backbone())["student"]
+    second = open_store(store, splits, amounts={"views": 2}, student=first)["student"]
     assert second.table.rows == first.table.rows + len(splits.train)
-    again = attach(store, splits, amounts={"views": 2}, said=said, student=second)["student"]
+    again = open_store(store, splits, amounts={"views": 2}, said=said, student=second)["student"]
     assert again.table is second.table
     assert not said
 
 
+def test_stores_on_disk_are_found_again(tmp_path, splits):
+    """The name is a digest of what describes the features, which no import path of the store is part of."""
+    about = {"network": "small", "weights": "w", "split": splits.fingerprint, "order": "o", "transform": {"size": 16}}
+    about |= {"precision": "float32", "seed": 0}
+    store = FeatureStore(tmp_path, about | {"split": "s"}, images=7, train=4, num_features=3, dtype="float16")
+    assert store.fingerprint == "f854f4c0a5eda0af"
+    open_store(ViewStore(folder=str(tmp_path), num_workers=0), splits, student=backbone())
+    (folder,) = tmp_path.iterdir()
+    described = json.loads((folder / "manifest.json").read_text())["about"]
+    assert described.keys() == about.keys() | {"version", "images", "train", "num_features", "dtype"}
+    assert "brcd_lightning" not in json.dumps(described)
+
+
 def test_a_store_that_would_outgrow_its_cap_is_refused(tmp_path, splits):
     with pytest.raises(InputError, match=r"more than view_store.max_gb=1e-06; raise it, lower view_store.views"):
-        attach(ViewStore(folder=str(tmp_path), max_gb=1e-6), splits, student=backbone())
+        open_store(ViewStore(folder=str(tmp_path), max_gb=1e-6), splits, student=backbone())
     assert not list(tmp_path.iterdir())
 
 
@@ -212,14 +226,14 @@ def test_insisting_in_a_run_is_refused_before_training(tmp_path):
 
 def test_a_killed_build_is_resumed_under_the_same_cap(tmp_path, splits):
     network = backbone()
-    attach(ViewStore(folder=str(tmp_path), num_workers=0), splits, amounts={"views": 8}, student=network)
+    open_store(ViewStore(folder=str(tmp_path), num_workers=0), splits, amounts={"views": 8}, student=network)
     (folder,) = tmp_path.iterdir()
     size = sum(file.stat().st_size for file in folder.glob("[ev]*"))
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["parts"]["views_4_8"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "views_4_8").rename(folder / "views_4_8.building")
-    attach(
+    open_store(
         ViewStore(folder=str(tmp_path), num_workers=0, max_gb=1.1 * size / 1e9),
         splits,
         amounts={"views": 8},
@@ -232,7 +246,7 @@ def test_what_another_job_is_building_counts_under_the_cap(tmp_path, splits):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "evaluation.building").write_bytes(bytes(1 << 20))
     with pytest.raises(InputError, match="the view store would take"):
-        attach(ViewStore(folder=str(tmp_path), max_gb=1e-3), splits, student=backbone())
+        open_store(ViewStore(folder=str(tmp_path), max_gb=1e-3), splits, student=backbone())
 
 
 @pytest.mark.slow

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from brcd_lightning.backbones import Backbone
 from brcd_lightning.data.extras import class_positive, quarter_turns
 from brcd_lightning.data.features.layout import TURNS, Part, parts_of
 from brcd_lightning.data.features.store import FeatureStore, PartWriter
@@ -20,7 +23,19 @@ from brcd_lightning.data.transforms import ImageTransforms, MixedImages, Prepare
 from brcd_lightning.data.workers import serve
 from brcd_lightning.errors import InputError
 
+ForwardPass: TypeAlias = Callable[[Sequence[Backbone], PreparedImages | MixedImages], list[Tensor]]
+"""Features (M, d) of each backbone for M images."""
 _FORWARD_ROWS = 128  # measured: the fastest on a CPU
+
+
+@dataclass(frozen=True)
+class TransformedSplits:
+    """The images whose features are stored."""
+
+    splits: Splits
+    """The data set."""
+    transforms: ImageTransforms
+    """Evaluation and view transform."""
 
 
 def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> PreparedImages:
@@ -32,12 +47,10 @@ def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: i
 class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]]):
     """Images of a part, block by block: (number of the block, its images * rows)."""
 
-    def __init__(
-        self, splits: Splits, transforms: ImageTransforms, seed: int, part: Part, blocks: Sequence[range]
-    ) -> None:
-        self._splits = splits
-        self._positions = splits.used if part.kind == "evaluation" else splits.train
-        self._transforms, self._seed, self._part, self._blocks = transforms, seed, part, blocks
+    def __init__(self, images: TransformedSplits, seed: int, part: Part, blocks: Sequence[range]) -> None:
+        self._splits, self._transforms = images.splits, images.transforms
+        self._positions = self._splits.used if part.kind == "evaluation" else self._splits.train
+        self._seed, self._part, self._blocks = seed, part, blocks
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -48,7 +61,7 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
         except InputError as error:
             return number, error  # raised in the main process: a worker's would arrive wrapped in tracebacks
 
-    def _rows(self, item: int) -> list[PreparedImages] | list[MixedImages]:
+    def _rows(self, item: int) -> list[PreparedImages | MixedImages]:
         pixels = self._splits.source.load(int(self._positions[item]))
         numbers = range(self._part.first, self._part.first + self._part.rows)
         return [self._row(item, number, pixels) for number in numbers]
@@ -65,72 +78,112 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
             case "positives":
                 with random_stream(self._seed, item, number, 1):
                     return class_positive(self._splits, self._transforms, item, pixels)
+            case kind:
+                raise ValueError(f"no part of a store is of kind {kind!r}.")
 
 
 def fill(
-    targets: Sequence[tuple[FeatureStore, nn.Module]],
-    splits: Splits,
-    transforms: ImageTransforms,
+    targets: Sequence[tuple[FeatureStore, Backbone]],
+    images: TransformedSplits,
     *,
     amounts: Mapping[str, int],
     seed: int,
     num_workers: int,
-    forward: Callable[[Sequence[nn.Module], PreparedImages | MixedImages], list[Tensor]],
+    forward: ForwardPass,
     progress: bool = True,
 ) -> float:
     """Computes what the stores of a job still lack.
 
-    Other jobs that want to build the same wait; a killed build is completed by the next.
+    Other jobs that want to build the same wait. A killed build is completed by the next.
 
     Args:
         targets: stores and their backbones.
-        splits: the data set.
-        transforms: evaluation and view transform.
+        images: data set and transforms.
         amounts: rows per training image, by kind.
         seed: of the views.
         num_workers: processes that decode and transform.
-        forward: features (M, d) of each backbone for M images, on the device and in the precision wanted.
+        forward: features of each backbone, on the device and in the precision wanted.
         progress: show a bar.
 
     Returns:
         Seconds it took, waiting included.
     """
     started = time.perf_counter()
-    targets = list({store.fingerprint: (store, backbone) for store, backbone in targets}.values())
-    with ExitStack() as held:
-        for store, _ in sorted(targets, key=lambda target: target[0].fingerprint):  # one order: no deadlock
-            if store.missing(amounts):  # a complete store may be read-only
-                held.enter_context(store.lock())
-        parts = {part for store, _ in targets for part in store.missing(amounts)}
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        bar = held.enter_context(Progress(*columns, transient=True, disable=not progress or not parts))
-        task = bar.add_task("Features", total=sum(part.items * part.rows for part in parts))
-        for part in (part for part in parts_of(store.images, store.train, amounts) if part in parts):
-            writers = [
-                (PartWriter(store, part), backbone) for store, backbone in targets if part in store.missing(amounts)
-            ]
-            lacks = [set(writer.todo()) for writer, _ in writers]
-            todo = [block for block in part.blocks if any(block in blocks for blocks in lacks)]
-            bar.advance(task, (part.items - sum(map(len, todo))) * part.rows)
-            images = PartImages(splits, transforms, seed, part, todo)
-            loader = DataLoader(
-                images,
-                batch_size=None,
-                num_workers=min(num_workers, len(todo)),
-                worker_init_fn=serve,
-                pin_memory=torch.cuda.is_available(),
-            )
-            for number, inputs in loader:
-                if isinstance(inputs, InputError):
-                    raise inputs
-                block = todo[number]
-                wanting = [pair for pair, blocks in zip(writers, lacks, strict=True) if block in blocks]
-                backbones = [backbone for _, backbone in wanting]
-                pieces = zip(*(tensor.split(_FORWARD_ROWS) for tensor in inputs), strict=True)
-                features = zip(*(forward(backbones, type(inputs)(*piece)) for piece in pieces), strict=True)
-                for (writer, _), found in zip(wanting, features, strict=True):
-                    writer.write(block, torch.cat(found).view(len(block), part.rows, -1))
-                bar.advance(task, len(block) * part.rows)
-            for writer, _ in writers:
-                writer.finish()
+    distinct = {store.fingerprint: (store, backbone) for store, backbone in targets}
+    with _locked([store for store, _ in distinct.values()], amounts):
+        parts = _missing_parts([store for store, _ in distinct.values()], amounts)
+        with _progress_bar(sum(part.items * part.rows for part in parts), progress) as advance:
+            for part in parts:
+                outputs = [_Output.of(*pair, part) for pair in distinct.values() if part in pair[0].missing(amounts)]
+                todo = [block for block in part.blocks if any(block in output.todo for output in outputs)]
+                advance((part.items - sum(map(len, todo))) * part.rows)  # what a killed build has finished
+                loader = _loader(PartImages(images, seed, part, todo), num_workers)
+                for number, inputs in loader:
+                    if isinstance(inputs, InputError):
+                        raise inputs
+                    _write_block(todo[number], inputs, outputs, forward)
+                    advance(len(todo[number]) * part.rows)
+                for output in outputs:
+                    output.writer.finish()
     return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One store that lacks blocks of a part."""
+
+    writer: PartWriter
+    backbone: Backbone
+    todo: frozenset[range]
+
+    @classmethod
+    def of(cls, store: FeatureStore, backbone: Backbone, part: Part) -> _Output:
+        writer = PartWriter(store, part)
+        return cls(writer, backbone, frozenset(writer.todo()))
+
+
+@contextmanager
+def _locked(stores: Sequence[FeatureStore], amounts: Mapping[str, int]) -> Iterator[None]:
+    """Holds the locks of all stores that lack something; a complete store may be read-only."""
+    with ExitStack() as held:
+        for store in sorted(stores, key=lambda store: store.fingerprint):  # one order: no deadlock
+            if store.missing(amounts):
+                held.enter_context(store.lock())
+        yield
+
+
+def _missing_parts(stores: Sequence[FeatureStore], amounts: Mapping[str, int]) -> list[Part]:
+    """Parts that any of the stores, which are of the same images, lacks; in order."""
+    missing = {part for store in stores for part in store.missing(amounts)}
+    return [part for part in parts_of(stores[0].images, stores[0].train, amounts) if part in missing]
+
+
+@contextmanager
+def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Gives the function that moves the bar by some rows of `total`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not shown or not total) as bar:
+        task = bar.add_task("Features", total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+def _loader(images: PartImages, num_workers: int) -> DataLoader:
+    return DataLoader(
+        images,
+        batch_size=None,
+        num_workers=min(num_workers, len(images)),
+        worker_init_fn=serve,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _write_block(
+    block: range, inputs: PreparedImages | MixedImages, outputs: Sequence[_Output], forward: ForwardPass
+) -> None:
+    """Computes the features of a block of images and writes them to the stores that lack it."""
+    lacking = [output for output in outputs if block in output.todo]
+    backbones = [output.backbone for output in lacking]
+    pieces = zip(*(tensor.split(_FORWARD_ROWS) for tensor in inputs), strict=True)
+    features = zip(*(forward(backbones, type(inputs)(*piece)) for piece in pieces), strict=True)
+    for output, found in zip(lacking, features, strict=True):
+        output.writer.write(block, torch.cat(found).view(len(block), output.writer.part.rows, -1))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from brcd_lightning.backbones import Backbone
 from brcd_lightning.data.extras import Extras
-from brcd_lightning.data.features.builder import fill
+from brcd_lightning.data.features.builder import TransformedSplits, fill
+from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.layout import TURNS
 from brcd_lightning.data.features.store import DTYPES, MANIFEST, FeatureStore
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.errors import (
     InputError,
     require_choice,
@@ -30,11 +32,20 @@ from brcd_lightning.errors import (
 )
 
 MODES = ("auto", "on", "off")
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class Display:
+    """How the user learns what is built."""
+
+    say: Callable[[str], None]
+    """Prints one line."""
+    progress: bool
+    """Whether a bar shows how far it is."""
 
 
 class ViewStore:
-    """Decides what is read from stored features, builds what is missing, and gives backbones their tables.
+    """Decides which backbones read stored features, builds what is missing, and opens it.
 
     Args:
         mode: ``auto`` stores the features of fully frozen backbones and trains all others online; ``on`` refuses
@@ -115,31 +126,26 @@ class ViewStore:
             )
         return frozen and self.mode != "off"
 
-    def attach(
+    def open(
         self,
         backbones: Mapping[str, Backbone],
-        splits: Splits,
-        transforms: ImageTransforms,
         about: Mapping[str, Any],
+        images: TransformedSplits,
         *,
         amounts: Mapping[str, int],
-        device: torch.device,
-        precision: str,
-        say: Callable[[str], None],
-        progress: bool,
+        inference: Inference,
+        display: Display,
     ) -> dict[str, StoredBackbone]:
         """Builds what is missing, and opens the features of each backbone.
 
         Args:
             backbones: by role.
-            splits: the data set.
-            transforms: evaluation and view transform.
-            about: what, beside weights and data, shapes features: transform by name, and ``<role>`` networks.
+            about: plain descriptions of what, beside weights and data, shapes features: of the backbone of each role,
+                and of the ``transform``.
+            images: data set and transforms.
             amounts: rows per training image, by kind, see `amounts`; none for evaluation alone.
-            device: where the backbones run.
-            precision: of the trainer; mixed ones run the backbones under autocast.
-            say: prints one line.
-            progress: show a bar.
+            inference: device and precision of the backbones.
+            display: tells the user what is built.
 
         Returns:
             By role, what takes the backbone's place in a network whose batches hold rows.
@@ -147,10 +153,32 @@ class ViewStore:
         Raises:
             InputError: if the store would outgrow `max_gb`, or is damaged.
         """
-        positions = splits.used.tolist()
-        images = len(positions)
-        order = hashlib.sha256("\n".join(splits.source.ids[p] for p in positions).encode()).hexdigest()
-        stores = {
+        online = {role: backbone.online for role, backbone in backbones.items()}
+        stores = self._stores(online, about, images.splits, inference)
+        lacking = {role: store for role, store in stores.items() if store.missing(amounts)}
+        if lacking:
+            self._announce(lacking, amounts, display.say)
+        seconds = fill(
+            [(stores[role], backbone.to(inference.device).eval()) for role, backbone in online.items()],
+            images,
+            amounts=amounts,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            forward=partial(inference.features, images.transforms),
+            progress=display.progress,
+        )
+        if lacking:
+            display.say(f"View store: ready after {seconds:.0f} s in {self.folder}")
+        self.manifests |= {role: store.folder / MANIFEST for role, store in stores.items()}
+        return {role: StoredBackbone(online[role], self._table(store, amounts)) for role, store in stores.items()}
+
+    def _stores(
+        self, backbones: Mapping[str, Backbone], about: Mapping[str, Any], splits: Splits, inference: Inference
+    ) -> dict[str, FeatureStore]:
+        """The stores by role, named by everything that shapes the features of a backbone."""
+        used = splits.used.tolist()
+        order = hashlib.sha256("\n".join(splits.source.ids[position] for position in used).encode()).hexdigest()
+        return {
             role: FeatureStore(
                 self.folder,
                 {
@@ -159,51 +187,23 @@ class ViewStore:
                     "split": splits.fingerprint,
                     "order": order,  # evaluation features lie in the order of the source
                     "transform": about["transform"],
-                    "precision": precision if precision in AUTOCAST else "float32",
+                    "precision": inference.numerics,
                     "seed": self.seed,
                 },
-                images=images,
+                images=len(used),
                 train=len(splits.train),
                 num_features=backbone.num_features,
                 dtype=self.dtype,
             )
             for role, backbone in backbones.items()
         }
-        lacking = {role: store for role, store in stores.items() if store.missing(amounts)}
-        if lacking:
-            self._announce(lacking, amounts, say)
 
-        def forward(networks: Sequence[nn.Module], images: PreparedImages | MixedImages) -> list[Tensor]:
-            images = type(images)(*(tensor.to(device, non_blocking=True) for tensor in images))
-            enabled = precision in AUTOCAST
-            inputs = transforms.finish(images)  # once for all networks: they see the same pixels
-            with (
-                torch.inference_mode(),
-                torch.autocast(device.type, AUTOCAST.get(precision, torch.bfloat16), enabled=enabled),
-            ):
-                return [network(inputs).float().cpu() for network in networks]
-
-        backbones = {role: backbone.online.to(device).eval() for role, backbone in backbones.items()}
-        seconds = fill(
-            [(stores[role], backbone) for role, backbone in backbones.items()],
-            splits,
-            transforms,
-            amounts=amounts,
-            seed=self.seed,
-            num_workers=self.num_workers,
-            forward=forward,
-            progress=progress,
-        )
-        if lacking:
-            say(f"View store: ready after {seconds:.0f} s in {self.folder}")
-        stored = {}
-        for role, backbone in backbones.items():
-            key = (stores[role].fingerprint, *amounts.items())
-            if key not in self._tables:
-                self._tables[key] = stores[role].open(amounts)
-            stored[role] = StoredBackbone(backbone, self._tables[key])
-            self.manifests[role] = stores[role].folder / MANIFEST
-        return stored
+    def _table(self, store: FeatureStore, amounts: Mapping[str, int]) -> FeatureTable:
+        """The features of a store, checked and opened once."""
+        key = (store.fingerprint, *amounts.items())
+        if key not in self._tables:
+            self._tables[key] = store.open(amounts)
+        return self._tables[key]
 
     def _announce(
         self, stores: Mapping[str, FeatureStore], amounts: Mapping[str, int], say: Callable[[str], None]

@@ -65,7 +65,8 @@ def parts_of(images: int, train: int, amounts: Mapping[str, int]) -> list[Part]:
 
 def first_rows(images: int, train: int, amounts: Mapping[str, int]) -> dict[str, int]:
     """Row of each kind's number 0 of image 0; number v of image i lies ``v * train + i`` rows further."""
-    rows, place = {}, images
+    rows: dict[str, int] = {}
+    place = images
     for part in parts_of(images, train, amounts)[1:]:
         rows.setdefault(part.kind, place)
         place += part.rows * part.items

@@ -27,7 +27,7 @@ from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
 
-DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"
 VERSION = 1
 
@@ -197,4 +197,4 @@ class PartWriter:
 
 
 def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

@@ -49,8 +49,9 @@ class FeatureTable:
         if self._places.device != rows.device:
             self._places = self._places.to(rows.device)
         places = self._places.index_select(0, rows)
-        if self._fits(rows.device):
-            return self._whole.index_select(0, places).float()
+        whole = self._in_one_piece(rows.device)
+        if whole is not None:
+            return whole.index_select(0, places).float()
         places = places.cpu()
         part_of = torch.searchsorted(self._offsets, places, right=True) - 1
         found = torch.empty(len(rows), self._parts[0].shape[1])
@@ -64,12 +65,12 @@ class FeatureTable:
         """Number of rows."""
         return len(self._places)
 
-    def _fits(self, device: torch.device) -> bool:
-        """Whether all features are on the device in one piece; they are brought there once if there is room."""
+    def _in_one_piece(self, device: torch.device) -> Tensor | None:
+        """All features (rows, d) on the device, copied there once; None if there is no room."""
         if self._whole is None or self._whole.device != device:
             size = sum(part.nbytes for part in self._parts)
             room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
             if size > room:
-                return False
+                return None
             self._whole = torch.cat(self._parts).to(device)
-        return True
+        return self._whole
