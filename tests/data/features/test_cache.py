@@ -175,6 +175,14 @@ def test_a_student_of_the_store_is_tested_online_to_the_same_codes(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_teacher_that_read_stored_features_sees_images_beside_a_student_in_training(tmp_path):
+    done = run_command(*STORED, "student.backbone.freeze=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Features: teacher stored, student online" in done.stdout
+    assert len(list((tmp_path / "outputs" / "runs").glob("*/DONE"))) == 1
+
+
+@pytest.mark.slow
 def test_two_jobs_that_start_together_build_one_store(tmp_path):
     command = [sys.executable, "-m", "brcd_lightning.train", *STORED]
     jobs = [
