@@ -24,6 +24,7 @@ PASSING = frozenset(
         "trainer.enable_model_summary",
         "trainer.enable_progress_bar",
         "trainer.log_every_n_steps",
+        "view_store.eval_batch_size",
         "view_store.folder",
         "view_store.max_gb",
         "view_store.num_workers",

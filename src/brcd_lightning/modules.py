@@ -16,8 +16,8 @@ from brcd_lightning.data.features.stored_codes import StoredCodes
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.errors import require_positive, require_positive_int
 from brcd_lightning.global_batch import gather
-from brcd_lightning.hashing.base import HashNetwork, HashOutput
-from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Encoder, Evaluation, Pair, RetrievalEvaluator
+from brcd_lightning.hashing.base import Encoder, HashNetwork, HashOutput
+from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Evaluation, Pair, RetrievalEvaluator
 
 Pairs = Mapping[str, Mapping[str, Pair]]
 TEACHER = "teacher"
@@ -201,7 +201,12 @@ class DistillationModule(HashingModule):
 
     def encoders(self) -> dict[str, Encoder]:
         """Student and teacher."""
-        return {IN_TRAINING: self.network, TEACHER: self.teacher}
+        return {IN_TRAINING: self.network, TEACHER: self.teacher_encoder}
+
+    @property
+    def teacher_encoder(self) -> Encoder:
+        """What encodes as the teacher: the network itself or, from fit start on, its codes of stored features."""
+        return self._encoder[0]
 
     def on_fit_start(self) -> None:
         """Encodes what is stored once: the teacher does not change any more."""
@@ -246,10 +251,10 @@ class DistillationModule(HashingModule):
         if self.anchor_view == "clean" and len(self.training_codes):
             teacher = self.training_codes[index]
         else:
-            teacher = self._whole(self._encoder[0].encode(batch.anchor))
+            teacher = self._whole(self.teacher_encoder.encode(batch.anchor))
         view = None
         if "teacher_view" in self.kd_method.needs:
-            view = self._whole(self.teacher.encode(batch.second)).float()
+            view = self._whole(self.teacher_encoder.encode(batch.second)).float()
         return KDInput(
             student=codes["anchor"] if "anchor" in codes else codes["first"],
             teacher=teacher.float(),
@@ -265,7 +270,9 @@ class DistillationModule(HashingModule):
         """Codes (M, c, b) of images (M, c, ...)."""
         if images is None:
             return None
-        return self._whole(self._encoder[0].encode(images.flatten(end_dim=1)).unflatten(0, images.shape[:2])).float()
+        return self._whole(
+            self.teacher_encoder.encode(images.flatten(end_dim=1)).unflatten(0, images.shape[:2])
+        ).float()
 
     def _whole(self, rows: Tensor) -> Tensor:
         """Rows of all processes, where the losses see them all."""

@@ -17,6 +17,10 @@ from brcd_lightning.callbacks import TeacherCodesCallback, TrialReport
 from brcd_lightning.checkpoints import load_network, save_network
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.features.builder import TransformedSplits
+from brcd_lightning.data.features.cache import Display
+from brcd_lightning.data.features.inference import Inference
+from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.experiment.build import build_datamodule
 from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.experiment.trainers import Trainers
@@ -81,7 +85,7 @@ def _train_teacher(context: RunContext, trainers: Trainers) -> None:
 
 
 def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:
-    """Loaders of a stage; where the view store serves it, builds what is missing there.
+    """Loaders of a stage; where the view store serves it, builds what is missing and puts stored backbones in place.
 
     Args:
         context: of the run.
@@ -89,21 +93,21 @@ def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDa
         stage: ``teacher`` or ``student``.
     """
     roles = context.stored_roles(stage)
+    stored: dict[str, StoredBackbone] = {}
     if roles:
         about = {role: stored_network(context.config, role) for role in roles}
         # A test alone needs no views; its teacher may still have to be trained.
         only_test = (context.cfg.stage, stage) == ("test", "student")
-        context.view_store.attach(
+        stored = context.view_store.open(
             {role: context.networks[role].backbone for role in roles},
-            context.splits,
-            context.transforms,
             about | {"transform": transform(context.config)},
+            TransformedSplits(context.splits, context.transforms),
             amounts={} if only_test else context.view_store.amounts(context.extras(stage)),
-            device=trainer.strategy.root_device,
-            precision=trainer.precision,
-            say=print_rank_zero,
-            progress=context.cfg.trainer.get("enable_progress_bar", True),
+            inference=Inference(trainer.strategy.root_device, trainer.precision),
+            display=Display(print_rank_zero, context.cfg.trainer.get("enable_progress_bar", True)),
         )
+    for role, network in context.networks.items():  # online again where an earlier stage read stored features
+        network.backbone = stored.get(role, network.backbone.online)
     return build_datamodule(context, stage, stored=bool(roles))
 
 

@@ -15,8 +15,8 @@ from torch import nn
 from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
-from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.features.datamodule import StoredDataModule
+from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
 from brcd_lightning.files import sha256_of
@@ -71,18 +71,18 @@ def build_datamodule(context: RunContext, stage: str, *, stored: bool = False) -
         stage: ``teacher`` or ``student``.
         stored: whether batches hold rows of the view store instead of images.
     """
-    extras = context.extras(stage)
     parts = {
         "splits": context.splits,
         "transforms": context.transforms,
         "anchor_view": context.cfg.anchor_view,
         "seed": context.cfg[stage].seed,
-        "extras": extras,
+        "extras": context.extras(stage),
     }
+    online: HashingDataModule = build(context.cfg.data, **parts)
     if not stored:
-        return build(context.cfg.data, **parts)
-    options = {key: value for key, value in context.config["data"].items() if key != "_target_"}
-    return StoredDataModule(amounts=context.view_store.amounts(extras), **options, **parts)
+        return online
+    store = context.view_store
+    return StoredDataModule(online, store.amounts(online.extras), store.eval_batch_size)
 
 
 def _check_checkpoints(cfg: DictConfig) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from brcd_lightning.data.datamodule import EvalBatch
+from brcd_lightning.hashing.base import Encoder
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.metrics.declared import REPORTED, VALIDATED, reported_values
 
@@ -15,14 +16,6 @@ SIDES = ("query", "database")
 """Order of the evaluation loaders."""
 IN_TRAINING = "student"
 """Name of the one encoder whose codes change between evaluations."""
-
-
-class Encoder(Protocol):
-    """Maps network input to codes."""
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes (M, b) int8 in {-1, +1} of M images."""
-        ...
 
 
 class Pair(NamedTuple):
