@@ -2,11 +2,10 @@ import json
 import re
 
 import pytest
-import torch
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Side, mean_and_deviation, memberships, run_folders
+from brcd_lightning.report.runs import mean_and_deviation, run_folders
 from recorded import write_run
 
 
@@ -18,29 +17,9 @@ def test_jobs_come_in_their_order_and_once(tmp_path):
         run_folders([tmp_path / "absent"])
 
 
-def test_damaged_codes_are_named(tmp_path):
-    write_run(tmp_path / "a")
-    (tmp_path / "a" / "codes.safetensors").write_bytes(b"12345678901234567890")
-    (run,) = Records([tmp_path]).runs
-    with pytest.raises(InputError, match="codes.safetensors cannot be read"):
-        run.codes("student", "query")
-
-
-def test_a_sample_holds_all_classes_of_an_ordered_data_set():
-    labels = torch.arange(10).repeat_interleave(100)
-    side = Side(torch.zeros(1000, 2, dtype=torch.uint8), labels)
-    sample = side.sample(200)
-    assert len(sample.packed) == len(sample.labels) == 200
-    assert sample.labels.bincount().min() > 5
-    assert torch.equal(side.sample(200).labels, sample.labels)
-    assert torch.equal(side.sample(5000).labels, labels)
-
-
 def test_small_pieces():
     assert mean_and_deviation([0.5]) == (0.5, None)
     assert mean_and_deviation([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
-    assert memberships(torch.tensor([0, 2])).tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert memberships(torch.tensor([[1, 1]])).tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize(

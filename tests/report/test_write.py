@@ -6,6 +6,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.report import write
 from brcd_lightning.report.write import DRAWINGS, write_report
 from recorded import LATENCY, write_grid, write_run
 
@@ -54,6 +55,16 @@ def test_one_damaged_run_costs_its_figures_and_not_the_report(tmp_path):
     save_file({name: tensor for name, tensor in tensors.items() if name != "query_labels"}, run / "codes.safetensors")
     page = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
     assert "codes.safetensors has no query_labels" in page
+
+
+def test_a_bug_in_a_figure_is_not_taken_for_missing_data(tmp_path, monkeypatch):
+    def broken(records):
+        return 1 / len(records.problems)
+
+    write_run(tmp_path / "runs" / "0", codes=False)
+    monkeypatch.setattr(write, "DRAWINGS", (write.Drawing("broken", "Scores", "A bug", broken),))
+    with pytest.raises(ZeroDivisionError):
+        write.write_report([tmp_path / "runs"], tmp_path / "report")
 
 
 def test_codes_of_any_length_and_collapsed_codes_are_drawn(tmp_path):

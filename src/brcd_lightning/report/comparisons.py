@@ -110,7 +110,7 @@ def runs_table(records: Records) -> Table:
     for run in records.runs:
         cells: list[Value] = [_shown(run.row[key]) for key in keys]
         cells += [_shown(run.options.get(key)) for key in options]
-        validation = run.results["validation"]
+        validation = run.results.get("validation")
         cells.append(None if validation is None else Number(validation))
         for metric in ("map_sshp", "map_ashp", "map_teacher"):
             value = run.metric(metric)

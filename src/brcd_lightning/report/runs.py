@@ -8,38 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.identity import cell_options
+from brcd_lightning.report.saved_codes import CODES, TEACHER_CODES, Side, TensorFile, read_teacher_codes
 from brcd_lightning.results import DONE, PRUNED, RESULTS, read_results
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
 PARADIGMS = ("sshp", "ashp")
-CODES, TEACHER_CODES = "codes.safetensors", "teacher_codes.safetensors"
 
 
 class UnfilledError(Exception):
     """A table or figure for which the given runs hold too little; the message says what is missing."""
-
-
-class Side(NamedTuple):
-    """Codes of queries or of the database."""
-
-    packed: Tensor
-    """(n, bits / 8) uint8."""
-    labels: Tensor
-    """(n,) class indices or (n, C) multi-hot."""
-
-    def sample(self, count: int) -> Side:
-        """At most so many rows, drawn once and for all: data sets may be ordered by class."""
-        rows = drawn(len(self.packed), count)
-        return Side(self.packed[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -120,20 +105,16 @@ class Run:
         Raises:
             InputError: if the file is missing or damaged.
         """
-        found = Side(self._tensors[f"{encoder}_{side}_packed"], self._tensors[f"{side}_labels"])
-        if len(found.packed) != len(found.labels) or not len(found.labels) or int(found.labels.min()) < 0:
-            raise InputError(f"{self.folder / CODES} has no codes and labels that belong together.")
-        return found
+        return self._codes.side(encoder, side)
 
     @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
-        return _read(self.folder / CODES)
+    def _codes(self) -> TensorFile:
+        return TensorFile(self.folder / CODES)
 
     @cached_property
-    def teacher_codes(self) -> dict[str, Tensor]:
-        """Teacher codes of the training images, with clusters and masks where the method makes them; may be empty."""
-        path = self.folder / TEACHER_CODES
-        return _read(path) if path.exists() else {}
+    def teacher_codes(self) -> Mapping[str, Tensor]:
+        """The teacher's codes of the training images, see `saved_codes.read_teacher_codes`; may be empty."""
+        return read_teacher_codes(self.folder / TEACHER_CODES)
 
 
 @dataclass
@@ -211,38 +192,9 @@ def _problem(results: Mapping[str, Any]) -> str:
     return "" if isinstance(results["fingerprints"].get("teacher"), str) else "has no fingerprint of its teacher"
 
 
-def drawn(length: int, count: int) -> Tensor:
-    """Positions (min(count, length),) int64, ascending, the same for the same length."""
-    return torch.randperm(length, generator=torch.Generator().manual_seed(0))[:count].sort().values
-
-
-def memberships(labels: Tensor) -> Tensor:
-    """Labels as (n, C) of 0 and 1, whether they are class indices (n,) or multi-hot already."""
-    return labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels)
-
-
 def job_order(job: Path) -> tuple[Any, ...]:
     """Sorts ``2`` before ``10``."""
     return tuple((int(part), "") if part.isdigit() else (1 << 30, part) for part in job.parts)
-
-
-class _Tensors(dict[str, Tensor]):
-    """Tensors of a file; one that is missing is a user's mistake."""
-
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(tensors)
-        self.path = path
-
-    def __missing__(self, name: str) -> Tensor:
-        raise InputError(f"{self.path} has no {name}.")
-
-
-def _read(path: Path) -> _Tensors:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _Tensors(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
 
 
 def _is_number(value: Any) -> bool:

@@ -132,7 +132,12 @@ def _drawings(latencies: Sequence[cost.Latency]) -> list[Drawing]:
 def _draw(
     records: Records, drawings: Sequence[Drawing], folder: Path
 ) -> tuple[dict[str, list[tuple[str, Path]]], list[str]]:
-    """Saved figures by section, and what the others lack."""
+    """Draws and saves figures.
+
+    Returns:
+        Caption and PNG of the figures of each section, and a remark for each figure that the data cannot fill: too few
+        runs (`UnfilledError`) or a damaged file (`InputError`). Any other exception is a bug and is not caught.
+    """
     figures: dict[str, list[tuple[str, Path]]] = {}
     unfilled = []
     for drawing in track(drawings, "Drawing", transient=True):
@@ -142,9 +147,6 @@ def _draw(
                 figure = drawing.draw(records)
         except (UnfilledError, InputError) as error:
             unfilled.append(f"{drawing.name} ({drawing.caption}): {error}")
-            continue
-        except Exception as error:
-            unfilled.append(f"{drawing.name} ({drawing.caption}): {type(error).__name__}: {error}")
             continue
         figures.setdefault(drawing.section, []).append((drawing.caption, save_figure(figure, folder, drawing.name)))
     return figures, unfilled

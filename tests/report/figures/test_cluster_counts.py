@@ -39,3 +39,11 @@ def test_runs_of_older_versions_have_no_views(tmp_path):
     assert number_of_clusters(Records([tmp_path])).axes
     with pytest.raises(UnfilledError, match="asks anything of the teacher"):
         number_of_clusters(Records([]))
+
+
+def test_views_of_too_few_images_are_said(tmp_path):
+    path = write_run(tmp_path / "a") / "teacher_codes.safetensors"
+    kept = load_file(path)
+    save_file(kept | {"view_codes": kept["view_codes"][:2], "view_index": kept["view_index"][:2]}, path)
+    with pytest.raises(UnfilledError, match="more than 2 distinct teacher codes"):
+        offset_positives(Records([tmp_path]))

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from brcd_lightning.report.figures.redundancy import bit_frequencies, bit_masks, draw_masks, masked_run
 from brcd_lightning.report.records import Records
@@ -37,3 +37,16 @@ def test_masks_that_drop_nothing_are_no_masks(tmp_path):
     write_run(tmp_path / "a", kd_method="none")
     with pytest.raises(UnfilledError, match="needs a run of a method with bit masks"):
         masked_run(Records([tmp_path]))
+
+
+def test_a_cluster_without_images_has_size_zero(tmp_path):
+    kept = load_file(write_run(tmp_path / "a") / "teacher_codes.safetensors")
+    sizes = draw_masks(kept | {"assignments": kept["assignments"].clamp_max(2)}, "t").axes[2]
+    assert [patch.get_width() for patch in sizes.patches][3] == 0
+
+
+def test_images_without_labels_are_said(tmp_path):
+    path = write_run(tmp_path / "a") / "codes.safetensors"
+    save_file(load_file(path) | {"database_labels": torch.zeros(80, 4).long()}, path)
+    with pytest.raises(UnfilledError, match="needs database images with labels"):
+        bit_frequencies(Records([tmp_path]))

@@ -9,7 +9,8 @@ from torch import Tensor
 from brcd_lightning.clusters import kmeans_codes
 from brcd_lightning.metrics import offset_positive_rate
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run, UnfilledError, drawn
+from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.saved_codes import drawn
 from brcd_lightning.report.style import line_look, new_figure, panels, styled
 
 _COUNTS = (2, 5, 10, 20, 30, 50, 70)
@@ -22,15 +23,16 @@ def offset_positives(records: Records) -> Figure:
     runs = [run for run in _teachers(records) if "view_codes" in run.teacher_codes]
     if not runs:
         raise UnfilledError("needs a run of a method that compares images with their augmentations")
+    runs = [run for run in runs if _counts(_viewed(run)[0])]
+    if not runs:
+        raise UnfilledError(f"needs augmentations of images with more than {min(_COUNTS)} distinct teacher codes")
     figure = new_figure(
         f"Offset positives, {_REPEATS} repetitions of k-means: {_datasets(runs)}",
         width=1.2 + 3.4 * len(runs),
         height=3.5,
     )
     for panel, run in zip(panels(figure, columns=len(runs), sharey=True), runs, strict=True):
-        kept = run.teacher_codes
-        rows = drawn(len(kept["view_codes"]), _IMAGES)
-        codes, views = kept["codes"][kept["view_index"]][rows], kept["view_codes"][rows]
+        codes, views = _viewed(run)
         counts = _counts(codes)
         rates = [
             [
@@ -76,6 +78,13 @@ def _teachers(records: Records) -> list[Run]:
         if key not in found or run.row["bits"] > found[key].row["bits"]:
             found[key] = run
     return list(found.values())[:3]
+
+
+def _viewed(run: Run) -> tuple[Tensor, Tensor]:
+    """Teacher codes of at most 5,000 images and of one augmentation of each, both (m, b)."""
+    kept = run.teacher_codes
+    rows = drawn(len(kept["view_codes"]), _IMAGES)
+    return kept["codes"][kept["view_index"]][rows], kept["view_codes"][rows]
 
 
 def _counts(codes: Tensor) -> list[int]:

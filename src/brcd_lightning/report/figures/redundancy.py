@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from brcd_lightning.codes import as_signs
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run, UnfilledError, memberships
+from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.saved_codes import memberships
 from brcd_lightning.report.style import bar_look, legend_below, new_figure, panels, styled
 
 _BITS = 8
@@ -22,6 +25,8 @@ def bit_frequencies(records: Records) -> Figure:
     side = run.codes("teacher", "database")
     classes = memberships(side.labels)
     label = int(classes.sum(dim=0).argmax())
+    if not bool((classes[:, label] > 0).any()):
+        raise UnfilledError("needs database images with labels")
     kept = run.teacher_codes
     in_class = as_signs(side.packed[classes[:, label] > 0])[:, : kept["codes"].shape[1]]  # no padding
     cluster = int(kept["assignments"].bincount().argmax())
@@ -45,15 +50,16 @@ def bit_masks(records: Records) -> Figure:
 
 
 @styled
-def draw_masks(kept: dict[str, Tensor], title: str) -> Figure:
+def draw_masks(kept: Mapping[str, Tensor], title: str) -> Figure:
     """Draws masks over expectations, kept bits and sizes of the clusters.
 
     Args:
         kept: ``expectations`` and ``masks`` (k, b), ``assignments`` (n,).
         title: above the figure.
     """
-    expectations, masks, sizes = kept["expectations"], kept["masks"], kept["assignments"].bincount()
+    expectations, masks = kept["expectations"], kept["masks"]
     clusters, bits = masks.shape
+    sizes = kept["assignments"].bincount(minlength=clusters)  # the last ones may be empty
     figure = new_figure(title, width=9.5, height=1.9 + 0.16 * clusters)
     heat, counts, members = panels(figure, columns=3, width_ratios=(5, 1.2, 1.2), sharey=True)
     image = heat.imshow(expectations.float().numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=1)
