@@ -20,11 +20,13 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_ships_every_yaml(wheel):
+def test_the_wheel_ships_every_yaml_and_template(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"brcd_lightning/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
     assert "brcd_lightning/py.typed" in names
+    for path in (ROOT / "src" / "brcd_lightning" / "report" / "templates").iterdir():
+        assert f"brcd_lightning/report/templates/{path.name}" in names
 
 
 @pytest.mark.slow

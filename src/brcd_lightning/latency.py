@@ -32,6 +32,7 @@ from brcd_lightning.errors import (
 from brcd_lightning.files import source_commit, write_text
 from brcd_lightning.process import end_process
 from brcd_lightning.report.latencies import KIND, SCHEMA_VERSION, latency_table
+from brcd_lightning.report.render import markdown
 from brcd_lightning.search import HammingIndex
 
 _WARM_UP, _FEWEST = 3, 2
@@ -125,7 +126,7 @@ def measure(cfg: DictConfig) -> None:
     }
     write_text(settings.file, json.dumps(record, indent=1) + "\n")
     console = Console(soft_wrap=True, highlight=False)
-    console.print(latency_table(record).markdown(), markup=False)
+    console.print(markdown(latency_table(record)), markup=False)
     console.print(f"Results: {Path(settings.file).resolve()}")
 
 

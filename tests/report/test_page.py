@@ -53,7 +53,7 @@ def test_it_is_one_file_with_everything_inside(tmp_path):
     assert "Scores &lt;x&gt;" in text
     assert 'src="data:image/png;base64,' in text
     assert not re.search(r'(src|href)="?(http|/|\.)', text)
-    assert "prefers-color-scheme:dark" in text
+    assert "prefers-color-scheme: dark" in text
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from brcd_lightning.report.figures import cluster_counts, cost, redundancy, retr
 from brcd_lightning.report.latencies import find_latencies, latency_table
 from brcd_lightning.report.page import Section, page
 from brcd_lightning.report.records import Records
+from brcd_lightning.report.render import RENDERINGS
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 
@@ -95,9 +96,9 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
     figures[_FOUND] = [*figures.get(_FOUND, []), *_galleries(records, target / "figures")]
     written = [path for each in figures.values() for _, png in each for path in (png, png.with_suffix(".svg"))]
     for table in [table for each in tables.values() for table in each]:
-        for kind, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
-            written.append(target / "tables" / f"{table.name}.{kind}")
-            write_text(written[-1], text)
+        for suffix, rendered in RENDERINGS.items():
+            written.append(target / "tables" / f"{table.name}.{suffix}")
+            write_text(written[-1], rendered(table))
     sections = [
         Section(name, tables.get(name, []), figures.get(name, []))
         for name in (_SCORES, _SPACES, _FOUND, _CLUSTERS, _COST, _RUNS)
