@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report import write
-from brcd_lightning.report.write import DRAWINGS, write_report
+from brcd_lightning.report.catalog import SCORES, figure, find_figures
+from brcd_lightning.report.write import write_report
 from recorded import LATENCY, write_grid, write_run
 
 
@@ -17,7 +18,7 @@ def test_a_full_grid_fills_everything(tmp_path):
     Image.new("RGB", (30, 20)).save(grid / "2" / "gallery.png")
     page = write_report([grid], tmp_path / "report").read_text()
     names = {path.stem for path in (tmp_path / "report" / "figures").glob("*.svg")}
-    assert names == {drawing.name for drawing in DRAWINGS} | {"cost_of_queries", "latency"}
+    assert names == {each.name for each in find_figures()}
     assert page.count("<figure>") >= len(names)
     assert "Everything is shown." in page
     assert "http" not in page.replace("http://www.w3.org", "")  # nothing is fetched
@@ -58,13 +59,26 @@ def test_one_damaged_run_costs_its_figures_and_not_the_report(tmp_path):
 
 
 def test_a_bug_in_a_figure_is_not_taken_for_missing_data(tmp_path, monkeypatch):
+    @figure("broken", section=SCORES, order=1, caption="A bug")
     def broken(records):
         return 1 / len(records.problems)
 
     write_run(tmp_path / "runs" / "0", codes=False)
-    monkeypatch.setattr(write, "DRAWINGS", (write.Drawing("broken", "Scores", "A bug", broken),))
+    monkeypatch.setattr(write, "find_figures", lambda: [broken])
     with pytest.raises(ZeroDivisionError):
-        write.write_report([tmp_path / "runs"], tmp_path / "report")
+        write_report([tmp_path / "runs"], tmp_path / "report")
+
+
+def test_every_latency_has_its_table_and_figure(tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for name in ("a", "b"):
+        (runs / f"latency_{name}.json").write_text(json.dumps(LATENCY))
+    (runs / "latency_c.json").write_text("{")
+    page = write_report([runs], tmp_path / "report").read_text()
+    assert "latency_c.json cannot be read" in page
+    for path in ("tables/table3_1.md", "tables/table3_2.md", "figures/latency_1.png", "figures/latency_2.png"):
+        assert (tmp_path / "report" / path).exists()
 
 
 def test_codes_of_any_length_and_collapsed_codes_are_drawn(tmp_path):

@@ -1,4 +1,4 @@
-"""All runs of a report: who is who, and which runs are the same cell of a table."""
+"""All runs and latencies of a report, and which runs are the same cell of a table."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.report.latencies import find_latencies
 from brcd_lightning.report.runs import SETTING, Cell, Run, UnfilledError, read_run, run_folders
 
 
 class Records:
-    """All finished runs below some folders, and why the others are left out.
+    """All finished runs and all latencies below some folders, and why other folders and files are left out.
 
     Args:
-        folders: of runs or sweeps, at any depth.
+        folders: of runs, sweeps or latencies, at any depth.
 
     Raises:
         InputError: if a folder does not exist.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
+        folders = list(folders)
         self.runs: list[Run] = []
         self.problems: list[str] = []
         seen: dict[tuple[Any, ...], Path] = {}
@@ -40,6 +42,8 @@ class Records:
             seen[key] = folder
             self.runs.append(run)
         self.runs = _named_by_split(self.runs)
+        self.latencies, damaged = find_latencies(folders)
+        self.problems += damaged
 
     @staticmethod
     def _cell_key(run: Run) -> tuple[Any, ...]:
@@ -63,7 +67,7 @@ class Records:
         for key, value in run.variant.items():
             if key in self._telling.get((run.row["kd_method"], run.row["profile"]), ()):
                 parts.append(f"{key} {value}")
-        return f"{name} ({', '.join(parts)})" * bool(parts) or name
+        return f"{name} ({', '.join(parts)})" if parts else name
 
     @cached_property
     def _telling(self) -> dict[tuple[str, str], set[str]]:
@@ -122,7 +126,7 @@ class Records:
         if not self.runs:
             raise UnfilledError("needs a finished run")
         setting = self.settings()[0]
-        counts = defaultdict(int)
+        counts: dict[int, int] = defaultdict(int)
         for run in self.runs:
             counts[run.row["bits"]] += run.setting == setting
         bits = max(counts, key=lambda length: (counts[length], length))

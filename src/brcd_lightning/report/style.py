@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,13 +15,14 @@ from matplotlib.text import Text
 from brcd_lightning.files import atomic_path
 
 P = ParamSpec("P")
+F = TypeVar("F", Figure, list[Figure])
 
 # Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, which is pale on white.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "ooo")
-_STYLE = {
+_STYLE: Any = {  # matplotlib's annotation lists every key as a literal
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -37,17 +38,18 @@ _STYLE = {
 }
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Makes a function draw in this style."""
+def styled(draw: Callable[P, F]) -> Callable[P, F]:
+    """Makes a function that returns a figure, or a list of figures, draw in this style."""
 
     @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> F:
         with mpl.rc_context(_STYLE):
-            figure = draw(*args, **kwargs)
-        for text in figure.findobj(Text):
-            if "$" in text.get_text() and "mathdefault" not in text.get_text():
-                text.set_parse_math(False)  # names are no formulas, but ticks may be
-        return figure
+            result = draw(*args, **kwargs)
+        for figure in result if isinstance(result, list) else [result]:
+            for text in figure.findobj(Text):
+                if "$" in text.get_text() and "mathdefault" not in text.get_text():
+                    text.set_parse_math(False)  # names are no formulas, but ticks may be
+        return result
 
     return drawn
 
@@ -85,7 +87,7 @@ def bar_look(number: int) -> dict[str, Any]:
     }
 
 
-def bars(axes: Axes, names: Sequence[str], series: dict[str, Sequence[float | None]], errors: bool = False) -> None:
+def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float | None]], errors: bool = False) -> None:
     """Horizontal bars in groups, one group for each name, the first on top.
 
     Args:

@@ -5,66 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.progress import track
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import atomic_path, source_commit, write_text
+from brcd_lightning.report.catalog import COST, FOUND, RUNS, SCORES, SECTIONS, AnyFigure, find_figures
 from brcd_lightning.report.comparisons import comparison_tables, runs_table
-from brcd_lightning.report.figures import cluster_counts, cost, redundancy, retrieval, scores, spaces
-from brcd_lightning.report.latencies import find_latencies, latency_table
+from brcd_lightning.report.latencies import latency_table
 from brcd_lightning.report.page import Section, page
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.render import RENDERINGS
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
+from brcd_lightning.report.table import Table
 
 PAGE, FILES = "report.html", "files.txt"
 _SHORT = 12  # of a commit
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the report.
-
-    Args:
-        name: of its files.
-        section: where it stands.
-        caption: below it.
-        draw: makes it from the records.
-    """
-
-    name: str
-    section: str
-    caption: str
-    draw: Callable[[Records], Figure]
-
-
-_SCORES, _SPACES, _FOUND, _CLUSTERS = "Scores", "Teacher and student", "What is found", "Bits and clusters"
-DRAWINGS = (
-    Drawing("map_by_bits", _SCORES, "mAP against code length", scores.map_by_bits),
-    Drawing("map_by_backbones", _SCORES, "mAP with other backbones (Fig. 4 of the paper)", scores.map_by_backbones),
-    Drawing("map_by_options", _SCORES, "mAP against tuned options (Fig. 5b)", scores.map_by_options),
-    Drawing("alignment", _SPACES, "ISD and NRA of every method (Fig. 5a)", spaces.alignment),
-    Drawing("shared_space", _SPACES, "Teacher's and student's codes in one space (Fig. 7)", spaces.shared_space),
-    Drawing("precision_recall", _FOUND, "Precision and recall within every Hamming radius", retrieval.precision_recall),
-    Drawing("classes", _FOUND, "mAP of each class", retrieval.classes),
-    Drawing("confusion", _FOUND, "Classes of the results by the class of the query", retrieval.confusion),
-    Drawing("bit_frequencies", _CLUSTERS, "Bits inside a class and a cluster (Fig. 3)", redundancy.bit_frequencies),
-    Drawing("bit_masks", _CLUSTERS, "Expectations and masks of all clusters, Eqs. (8) and (9)", redundancy.bit_masks),
-    Drawing(
-        "offset_positives",
-        _CLUSTERS,
-        "Offset positives by the number of clusters (Fig. 6)",
-        cluster_counts.offset_positives,
-    ),
-    Drawing("number_of_clusters", _CLUSTERS, "Elbow and silhouette", cluster_counts.number_of_clusters),
-)
-_COST, _RUNS = "Cost", "Runs"
 
 
 def write_report(folders: Sequence[Path], target: Path) -> Path:
@@ -81,19 +40,14 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
         InputError: if a folder does not exist or nothing below the folders can be shown.
     """
     records = Records(folders)
-    latencies, problems = find_latencies(folders)
-    if not records.runs and not latencies:
-        reasons = "".join(f"\n  {reason}" for reason in [*records.problems, *problems])
+    if not records.runs and not records.latencies:
+        reasons = "".join(f"\n  {reason}" for reason in records.problems)
         raise InputError(f"no finished run and no latency below {', '.join(map(str, folders))}.{reasons}")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; the report needs a folder.")
-    tables = {_SCORES: comparison_tables(records), _RUNS: [runs_table(records)] if records.runs else []}
-    tables[_COST] = [
-        latency_table(record, f"table3_{number + 1}" if len(latencies) > 1 else "table3")
-        for number, record in enumerate(latencies)
-    ]
-    figures, unfilled = _draw(records, _drawings(latencies), target / "figures")
-    figures[_FOUND] = [*figures.get(_FOUND, []), *_galleries(records, target / "figures")]
+    tables = _tables(records)
+    figures, unfilled = _draw(records, find_figures(), target / "figures")
+    figures[FOUND] = [*figures.get(FOUND, []), *_galleries(records, target / "figures")]
     written = [path for each in figures.values() for _, png in each for path in (png, png.with_suffix(".svg"))]
     for table in [table for each in tables.values() for table in each]:
         for suffix, rendered in RENDERINGS.items():
@@ -101,14 +55,27 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
             write_text(written[-1], rendered(table))
     sections = [
         Section(name, tables.get(name, []), figures.get(name, []))
-        for name in (_SCORES, _SPACES, _FOUND, _CLUSTERS, _COST, _RUNS)
+        for name in SECTIONS
         if tables.get(name) or figures.get(name)
     ]
-    left_out = [*records.problems, *problems]
-    sections.append(Section("Not shown", remarks=[*left_out, *unfilled] or ["Everything is shown."]))
+    remarks = [*records.problems, *unfilled] or ["Everything is shown."]
+    sections.append(Section("Not shown", remarks=remarks))
     write_text(target / PAGE, page("Report", _summary(records, folders), sections))
     _forget_earlier(target, {path.relative_to(target).as_posix() for path in written})
     return target / PAGE
+
+
+def _tables(records: Records) -> dict[str, list[Table]]:
+    """Tables by section."""
+    latencies = records.latencies
+    return {
+        SCORES: comparison_tables(records),
+        COST: [
+            latency_table(record, f"table3_{number}" if len(latencies) > 1 else "table3")
+            for number, record in enumerate(latencies, 1)
+        ],
+        RUNS: [runs_table(records)] if records.runs else [],
+    }
 
 
 def _forget_earlier(target: Path, written: Set[str]) -> None:
@@ -120,18 +87,8 @@ def _forget_earlier(target: Path, written: Set[str]) -> None:
     write_text(target / FILES, "\n".join(sorted(written)) + "\n")
 
 
-def _drawings(latencies: Sequence[cost.Latency]) -> list[Drawing]:
-    caption = "Cost of a query against mAP, and what each student saves and loses"
-    extra = [Drawing("cost_of_queries", _COST, caption, lambda records: cost.cost_of_queries(records, latencies))]
-    for number, latency in enumerate(latencies):
-        name = f"latency_{number + 1}" if len(latencies) > 1 else "latency"
-        caption = "Encoding and searching by batch size (Table 3)"
-        extra.append(Drawing(name, _COST, caption, lambda _, latency=latency: cost.latency_curves(latency)))
-    return [*DRAWINGS, *extra]
-
-
 def _draw(
-    records: Records, drawings: Sequence[Drawing], folder: Path
+    records: Records, declared: Sequence[AnyFigure], folder: Path
 ) -> tuple[dict[str, list[tuple[str, Path]]], list[str]]:
     """Draws and saves figures.
 
@@ -141,15 +98,16 @@ def _draw(
     """
     figures: dict[str, list[tuple[str, Path]]] = {}
     unfilled = []
-    for drawing in track(drawings, "Drawing", transient=True):
+    for each in track(declared, "Drawing", transient=True):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Number of distinct clusters")  # of tiny data
-                figure = drawing.draw(records)
+                drawn = each.named(records)
         except (UnfilledError, InputError) as error:
-            unfilled.append(f"{drawing.name} ({drawing.caption}): {error}")
+            unfilled.append(f"{each.name} ({each.caption}): {error}")
             continue
-        figures.setdefault(drawing.section, []).append((drawing.caption, save_figure(figure, folder, drawing.name)))
+        for name, figure in drawn.items():
+            figures.setdefault(each.section, []).append((each.caption, save_figure(figure, folder, name)))
     return figures, unfilled
 
 

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from brcd_lightning.clusters import kmeans_codes
 from brcd_lightning.metrics import offset_positive_rate
+from brcd_lightning.report.catalog import CLUSTERS, figure
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import Run, UnfilledError
 from brcd_lightning.report.saved_codes import drawn
-from brcd_lightning.report.style import line_look, new_figure, panels, styled
+from brcd_lightning.report.style import line_look, new_figure, panels
 
 _COUNTS = (2, 5, 10, 20, 30, 50, 70)
 _REPEATS, _IMAGES, _SILHOUETTE_IMAGES = 5, 5000, 2000
 
 
-@styled
+@figure("offset_positives", section=CLUSTERS, order=3, caption="Offset positives by the number of clusters (Fig. 6)")
 def offset_positives(records: Records) -> Figure:
     """Fig. 6: share of training images whose augmentation falls in another cluster (OPR), repeated k-means."""
     runs = [run for run in _teachers(records) if "view_codes" in run.teacher_codes]
@@ -26,12 +27,12 @@ def offset_positives(records: Records) -> Figure:
     runs = [run for run in runs if _counts(_viewed(run)[0])]
     if not runs:
         raise UnfilledError(f"needs augmentations of images with more than {min(_COUNTS)} distinct teacher codes")
-    figure = new_figure(
+    drawing = new_figure(
         f"Offset positives, {_REPEATS} repetitions of k-means: {_datasets(runs)}",
         width=1.2 + 3.4 * len(runs),
         height=3.5,
     )
-    for panel, run in zip(panels(figure, columns=len(runs), sharey=True), runs, strict=True):
+    for panel, run in zip(panels(drawing, columns=len(runs), sharey=True), runs, strict=True):
         codes, views = _viewed(run)
         counts = _counts(codes)
         rates = [
@@ -43,17 +44,17 @@ def offset_positives(records: Records) -> Figure:
         ]
         panel.boxplot(rates, tick_labels=[str(count) for count in counts], medianprops={"color": "#d55e00"})
         panel.set(title=_named(run), xlabel="clusters k", ylabel="OPR")
-    return figure
+    return drawing
 
 
-@styled
+@figure("number_of_clusters", section=CLUSTERS, order=4, caption="Elbow and silhouette")
 def number_of_clusters(records: Records) -> Figure:
     """Elbow (inertia) and silhouette of the teacher's training codes against the number of clusters."""
     runs = _teachers(records)
     if not runs:
         raise UnfilledError("needs a run of a method that asks anything of the teacher")
-    figure = new_figure(f"How many clusters the teacher's training codes have: {_datasets(runs)}", height=3.5)
-    elbow, silhouette = panels(figure, columns=2)
+    drawing = new_figure(f"How many clusters the teacher's training codes have: {_datasets(runs)}", height=3.5)
+    elbow, silhouette = panels(drawing, columns=2)
     for number, run in enumerate(runs):
         codes = run.teacher_codes["codes"]
         codes = codes[drawn(len(codes), _IMAGES)]
@@ -65,7 +66,7 @@ def number_of_clusters(records: Records) -> Figure:
     elbow.set(title="elbow", xlabel="clusters k", ylabel="squared distance to own centroid")
     silhouette.set(title="silhouette, higher is better", xlabel="clusters k", ylabel="mean silhouette")
     silhouette.legend()
-    return figure
+    return drawing
 
 
 def _teachers(records: Records) -> list[Run]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from brcd_lightning.codes import as_signs
+from brcd_lightning.report.catalog import CLUSTERS, figure
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import Run, UnfilledError
 from brcd_lightning.report.saved_codes import memberships
@@ -18,7 +19,7 @@ from brcd_lightning.report.style import bar_look, legend_below, new_figure, pane
 _BITS = 8
 
 
-@styled
+@figure("bit_frequencies", section=CLUSTERS, order=1, caption="Bits inside a class and a cluster (Fig. 3)")
 def bit_frequencies(records: Records) -> Figure:
     """Fig. 3: how often eight bits of the teacher are +1, in the largest class and in the largest cluster."""
     run = masked_run(records)
@@ -32,17 +33,20 @@ def bit_frequencies(records: Records) -> Figure:
     cluster = int(kept["assignments"].bincount().argmax())
     in_cluster = kept["codes"][kept["assignments"] == cluster]
     bits = torch.randperm(in_class.shape[1], generator=torch.Generator().manual_seed(0))[:_BITS].sort().values
-    figure = new_figure(f"Frequency of +1 in {len(bits)} bits of the teacher's codes: {run.row['dataset']}", height=3.4)
-    left, right = panels(figure, columns=2, sharey=True)
+    drawing = new_figure(
+        f"Frequency of +1 in {len(bits)} bits of the teacher's codes: {run.row['dataset']}", height=3.4
+    )
+    left, right = panels(drawing, columns=2, sharey=True)
     _draw_frequencies(left, in_class, bits, torch.ones(in_class.shape[1]))
     left.set(title=f"class {label} ({len(in_class):,} database images)", ylabel="share of codes")
     _draw_frequencies(right, in_cluster, bits, kept["masks"][cluster])
     right.set_title(f"cluster {cluster} ({len(in_cluster):,} training images)")
     left.set_ylim(0, 1.1)
-    legend_below(figure, right)
-    return figure
+    legend_below(drawing, right)
+    return drawing
 
 
+@figure("bit_masks", section=CLUSTERS, order=2, caption="Expectations and masks of all clusters, Eqs. (8) and (9)")
 def bit_masks(records: Records) -> Figure:
     """The expectation of every bit in every cluster, Eq. (8), and the bits that its mask keeps, Eq. (9)."""
     run = masked_run(records)
@@ -55,13 +59,13 @@ def draw_masks(kept: Mapping[str, Tensor], title: str) -> Figure:
 
     Args:
         kept: ``expectations`` and ``masks`` (k, b), ``assignments`` (n,).
-        title: above the figure.
+        title: above the drawing.
     """
     expectations, masks = kept["expectations"], kept["masks"]
     clusters, bits = masks.shape
     sizes = kept["assignments"].bincount(minlength=clusters)  # the last ones may be empty
-    figure = new_figure(title, width=9.5, height=1.9 + 0.16 * clusters)
-    heat, counts, members = panels(figure, columns=3, width_ratios=(5, 1.2, 1.2), sharey=True)
+    drawing = new_figure(title, width=9.5, height=1.9 + 0.16 * clusters)
+    heat, counts, members = panels(drawing, columns=3, width_ratios=(5, 1.2, 1.2), sharey=True)
     image = heat.imshow(expectations.float().numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=1)
     dropped = (masks == 0).nonzero()
     heat.scatter(dropped[:, 1], dropped[:, 0], marker="x", s=12, linewidths=0.8, color="white")
@@ -70,12 +74,12 @@ def draw_masks(kept: Mapping[str, Tensor], title: str) -> Figure:
     )
     heat.grid(visible=False)
     heat.set_yticks(range(0, clusters, max(1, clusters // 10)))
-    figure.colorbar(image, ax=heat, pad=0.01)
+    drawing.colorbar(image, ax=heat, pad=0.01)
     counts.barh(range(clusters), masks.sum(dim=1).tolist(), **bar_look(0))
     counts.set(title=f"kept of {bits} bits", xlabel="bits")
     members.barh(range(clusters), sizes.tolist(), **bar_look(1))
     members.set(title="size", xlabel="images")
-    return figure
+    return drawing
 
 
 def masked_run(records: Records) -> Run:

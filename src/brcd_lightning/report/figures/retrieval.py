@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
+from brcd_lightning.report.catalog import FOUND, figure
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import PARADIGMS, Run
 from brcd_lightning.report.saved_codes import Side, memberships
-from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels, styled
+from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
 from brcd_lightning.search import nearest_codes
 
 _QUERIES = 500
@@ -17,13 +18,13 @@ _SHOWN_CLASSES, _RETRIEVED = 20, 100
 _DATABASES = {"sshp": "student", "ashp": "teacher"}
 
 
-@styled
+@figure("precision_recall", section=FOUND, order=1, caption="Precision and recall within every Hamming radius")
 def precision_recall(records: Records) -> Figure:
     """Precision and recall within every Hamming radius, for every method."""
     cells = records.reference()
     first = next(iter(cells.values())).first
-    figure = new_figure(f"Precision and recall by Hamming radius: {_named(first)}", height=3.5)
-    axes = panels(figure, columns=2, sharey=True)
+    drawing = new_figure(f"Precision and recall by Hamming radius: {_named(first)}", height=3.5)
+    axes = panels(drawing, columns=2, sharey=True)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         for number, (label, cell) in enumerate(cells.items()):
             queries, database = _sides(cell.first, paradigm)
@@ -32,11 +33,11 @@ def precision_recall(records: Records) -> Figure:
             )
             panel.plot(curve.recall, curve.precision, label=label, markevery=0.15, **line_look(number))
         panel.set(title=paradigm.upper(), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    legend_below(figure, axes[0])
-    return figure
+    legend_below(drawing, axes[0])
+    return drawing
 
 
-@styled
+@figure("classes", section=FOUND, order=2, caption="mAP of each class")
 def classes(records: Records) -> Figure:
     """Scores of the queries of each class, for the best student and its teacher."""
     run = best_run(records)
@@ -53,20 +54,20 @@ def classes(records: Records) -> Figure:
         members = memberships(queries.labels)[:, :_SHOWN_CLASSES]
         scores[name] = [each[rows > 0].mean().item() if bool(rows.any()) else None for rows in members.T]
     names = [str(label) for label in range(len(scores["teacher"]))]
-    figure = new_figure(f"Classes by themselves, {records.label(run)}: {_named(run)}", height=1.3 + 0.36 * len(names))
-    (panel,) = panels(figure)
+    drawing = new_figure(f"Classes by themselves, {records.label(run)}: {_named(run)}", height=1.3 + 0.36 * len(names))
+    (panel,) = panels(drawing)
     bars(panel, names, scores)
     panel.set(xlabel=f"mAP@{run.results['metric_protocol']['k']}", ylabel=f"class of the query{_cut(queries.labels)}")
-    legend_below(figure, panel)
-    return figure
+    legend_below(drawing, panel)
+    return drawing
 
 
-@styled
+@figure("confusion", section=FOUND, order=3, caption="Classes of the results by the class of the query")
 def confusion(records: Records) -> Figure:
     """Which classes the nearest images have, by the class of the query, for the best student."""
     run = best_run(records)
-    figure = new_figure(f"Classes of the nearest images, {records.label(run)}: {_named(run)}", width=8.5, height=4.2)
-    axes = panels(figure, columns=2)
+    drawing = new_figure(f"Classes of the nearest images, {records.label(run)}: {_named(run)}", width=8.5, height=4.2)
+    axes = panels(drawing, columns=2)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         queries, database = _sides(run, paradigm)
         k = min(_RETRIEVED, len(database.packed))
@@ -89,8 +90,8 @@ def confusion(records: Records) -> Figure:
                 for column, value in enumerate(line):
                     shade = "black" if value > 0.5 else "white"
                     panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=shade)
-    figure.colorbar(image, ax=axes, label="share of results", shrink=0.8)
-    return figure
+    drawing.colorbar(image, ax=axes, label="share of results", shrink=0.8)
+    return drawing
 
 
 def best_run(records: Records) -> Run:

@@ -10,15 +10,16 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from brcd_lightning.report.catalog import SCORES, figure
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, UnfilledError
-from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels, styled
+from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
 
 _COLUMNS = 3
 
 
-@styled
+@figure("map_by_bits", section=SCORES, order=1, caption="mAP against code length")
 def map_by_bits(records: Records) -> Figure:
     """Each method against the code length, with the spread over seeds."""
     setting = _main_setting(records)
@@ -26,8 +27,8 @@ def map_by_bits(records: Records) -> Figure:
     lengths = sorted({cell.first.row["bits"] for cell in cells})
     if len(lengths) < 2:
         raise UnfilledError("needs runs with two code lengths or more")
-    figure = new_figure(f"mAP against code length: {cells[0].first.title}", height=3.5)
-    axes = panels(figure, columns=2, sharex=True)
+    drawing = new_figure(f"mAP against code length: {cells[0].first.title}", height=3.5)
+    axes = panels(drawing, columns=2, sharex=True)
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         for number, label in enumerate(labels):
@@ -43,11 +44,11 @@ def map_by_bits(records: Records) -> Figure:
         panel.set_xscale("log", base=2)
         panel.set_xticks(lengths, [str(bits) for bits in lengths])
         panel.minorticks_off()
-    legend_below(figure, axes[0])
-    return figure
+    legend_below(drawing, axes[0])
+    return drawing
 
 
-@styled
+@figure("map_by_backbones", section=SCORES, order=2, caption="mAP with other backbones (Fig. 4 of the paper)")
 def map_by_backbones(records: Records) -> Figure:
     """Fig. 4: mAP of every method with each pair of backbones."""
     setting = _main_setting(records)
@@ -59,8 +60,8 @@ def map_by_backbones(records: Records) -> Figure:
     inside = [cell for cell in inside if cell.first.row["bits"] == bits]
     labels = list(dict.fromkeys(records.label(cell.first) for cell in inside))
     height = 1.2 + 0.16 * len(pairs) * len(labels)
-    figure = new_figure(f"Backbones: {setting['dataset']}, {setting['hashing_model']}, {bits} bits", height=height)
-    axes = panels(figure, columns=2, sharey=True)
+    drawing = new_figure(f"Backbones: {setting['dataset']}, {setting['hashing_model']}, {bits} bits", height=height)
+    axes = panels(drawing, columns=2, sharey=True)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         chosen = {
             pair: records.chosen([cell for cell in inside if cell.first.pair == pair], paradigm) for pair in pairs
@@ -72,11 +73,11 @@ def map_by_backbones(records: Records) -> Figure:
             series[f"{label} sd"] = [value and value.deviation for value in values]
         bars(panel, [pair.replace(" → ", " →\n") for pair in pairs], series, errors=True)
         panel.set(title=paradigm.upper(), xlabel=_map_name(inside))
-    legend_below(figure, axes[0])
-    return figure
+    legend_below(drawing, axes[0])
+    return drawing
 
 
-@styled
+@figure("map_by_options", section=SCORES, order=3, caption="mAP against tuned options (Fig. 5b)")
 def map_by_options(records: Records) -> Figure:
     """Fig. 5b: mAP against each tuned option of the method with the largest grid, the other ones held.
 
@@ -92,15 +93,15 @@ def map_by_options(records: Records) -> Figure:
     rows = -(-count // columns)
     run = cells[0].first
     title = f"Options of {records.label(run)}, {run.row['bits']} bits: {run.title}"
-    figure = new_figure(title, width=max(3.4 * columns, 6.0), height=0.4 + 3.0 * rows)
-    axes = panels(figure, rows, columns)
+    drawing = new_figure(title, width=max(3.4 * columns, 6.0), height=0.4 + 3.0 * rows)
+    axes = panels(drawing, rows, columns)
     for panel, (name, line) in zip(axes, lines.items(), strict=False):
         _draw_line(panel, name, line, {key: held[key] for key in lines if key != name})
     if grid:
-        _draw_heat_map(figure, axes[count - 1], grid, pair)
+        _draw_heat_map(drawing, axes[count - 1], grid, pair)
     for panel in axes[count:]:
         panel.set_axis_off()
-    return figure
+    return drawing
 
 
 def _draw_line(panel: Axes, name: str, line: Sequence[Cell], held: Mapping[str, float]) -> None:
@@ -160,7 +161,7 @@ def _complete(grid: Mapping[tuple[float, float], float], side: int) -> dict[tupl
     return {place: value for place, value in grid.items() if found[place[side]] == len(others)}
 
 
-def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
+def _draw_heat_map(drawing: Figure, panel: Axes, grid: dict[tuple[float, float], float], names: Sequence[str]) -> None:
     rows, columns = (sorted({place[side] for place in grid}) for side in (0, 1))
     values = [[grid[row, column] for column in columns] for row in rows]
     image = panel.imshow(values, aspect="auto", cmap="cividis", origin="lower")
@@ -173,7 +174,7 @@ def _draw_heat_map(figure: Figure, panel: Axes, grid: dict[tuple[float, float], 
     panel.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
     panel.set(title="SSHP", xlabel=_short(names[1]), ylabel=_short(names[0]))
     panel.grid(visible=False)
-    figure.colorbar(image, ax=panel)
+    drawing.colorbar(image, ax=panel)
 
 
 def _largest_grid(records: Records) -> list[Cell]:

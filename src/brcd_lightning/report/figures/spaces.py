@@ -13,26 +13,27 @@ from torch import Tensor
 
 from brcd_lightning.codes import as_signs
 from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy
+from brcd_lightning.report.catalog import SPACES, figure
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import Run, UnfilledError
-from brcd_lightning.report.style import bar_look, new_figure, panels, styled
+from brcd_lightning.report.style import bar_look, new_figure, panels
 
 _IMAGES, _NEIGHBORS = 2000, 100
 _POINTS, _CLASSES, _FEWEST = 300, 10, 4
 
 
-@styled
+@figure("alignment", section=SPACES, order=1, caption="ISD and NRA of every method (Fig. 5a)")
 def alignment(records: Records) -> Figure:
     """Fig. 5a: ISD, Eq. (12), and NRA@100, Eq. (13), of test queries for every method, mean over seeds."""
     cells = records.reference()
     first = next(iter(cells.values())).first
     measured = {label: [_agreement(run) for run in cell.runs] for label, cell in cells.items()}
     order = sorted(measured, key=lambda label: -statistics.fmean(isd for isd, _ in measured[label]))
-    figure = new_figure(
+    drawing = new_figure(
         f"Agreement of student and teacher: {first.row['dataset']}, {first.row['bits']} bits",
         height=1.5 + 0.25 * len(order),
     )
-    distance, relevance = panels(figure, columns=2, sharey=True)
+    distance, relevance = panels(drawing, columns=2, sharey=True)
     for panel, place in ((distance, 0), (relevance, 1)):
         values = [[pair[place] for pair in measured[label]] for label in order]
         spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
@@ -45,10 +46,10 @@ def alignment(records: Records) -> Figure:
     distance.set(title="ISD (lower is better)", xlabel=f"mean Hamming distance\n(dotted: {chance:g}, unrelated)")
     neighbors = min(_NEIGHBORS, len(first.codes("student", "query").packed))
     relevance.set(title=f"NRA@{neighbors} (higher is better)", xlabel="share of relevant neighbours")
-    return figure
+    return drawing
 
 
-@styled
+@figure("shared_space", section=SPACES, order=2, caption="Teacher's and student's codes in one space (Fig. 7)")
 def shared_space(records: Records) -> Figure:
     """Fig. 7: t-SNE of teacher and student codes of the same queries, embedded together.
 
@@ -59,8 +60,8 @@ def shared_space(records: Records) -> Figure:
     shown = list(dict.fromkeys((order[0], order[len(order) // 2], order[-1])))
     first = cells[shown[0]].first
     title = f"t-SNE of codes: {first.row['dataset']}, {first.row['bits']} bits (digit: class)"
-    figure = new_figure(title, width=3.6 * len(shown), height=4.2)
-    for panel, label in zip(panels(figure, columns=len(shown)), shown, strict=True):
+    drawing = new_figure(title, width=3.6 * len(shown), height=4.2)
+    for panel, label in zip(panels(drawing, columns=len(shown)), shown, strict=True):
         student, teacher = (cells[label].first.codes(encoder, "query") for encoder in ("student", "teacher"))
         rows, classes = _some_of_each_class(student.labels)
         codes = torch.cat([as_signs(teacher.packed[rows]), as_signs(student.packed[rows])])
@@ -77,8 +78,8 @@ def shared_space(records: Records) -> Figure:
         Line2D([], [], linestyle="", marker="$1$", color=color, label=name)
         for color, name in (("#0072b2", "teacher (darker)"), ("#d55e00", "student (lighter)"))
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return figure
+    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return drawing
 
 
 def _agreement(run: Run) -> tuple[float, float]:
