@@ -1,1 +1,1 @@
-"""What runs have found, together: tables over many run folders."""
+"""Tables and figures over many runs."""

@@ -25,7 +25,7 @@ TRIALS = "study.csv"
 
 
 def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
-    """The finished jobs of a sweep in order, and why the others have no results."""
+    """Returns the finished jobs of a sweep in order, and a reason for each job without results."""
     runs, missing = [], []
     for folder in run_folders([sweep_dir]):
         try:
@@ -36,7 +36,7 @@ def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
 
 
 def summarise(sweep_dir: Path) -> None:
-    """Prints the table of a sweep, writes it to ``summary.csv``, names jobs without results; of a search, the best."""
+    """Prints the table of a sweep and the best trial of a search, and writes the table to ``summary.csv``."""
     console = Console(soft_wrap=True)
     runs, missing = collect(sweep_dir)
     if runs:
@@ -50,7 +50,7 @@ def summarise(sweep_dir: Path) -> None:
 
 
 def _best_trial(path: Path) -> str:
-    """The best trial of a search so far, and the command that repeats it."""
+    """Describes the best trial of a search so far, with the command that repeats it."""
     with path.open(encoding="utf-8", newline="") as file:
         trials = list(csv.DictReader(file))
     states = Counter(trial["state"] for trial in trials)

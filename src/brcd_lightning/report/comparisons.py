@@ -13,7 +13,7 @@ _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
 
 
 def comparison_tables(records: Records) -> list[Table]:
-    """Table 1 for each hashing model and pair of backbones; Table 2 where several hashing models are at hand."""
+    """Returns Table 1 for each hashing model and pair of backbones, and Table 2 for several hashing models."""
     return [
         *_pivots(records, "table1", "Distillation methods", across="dataset", least=1),
         *_pivots(records, "table2", "Hashing models", across="hashing_model", least=2),
@@ -21,7 +21,7 @@ def comparison_tables(records: Records) -> list[Table]:
 
 
 def _pivots(records: Records, name: str, title: str, across: str, least: int) -> list[Table]:
-    """One table for each combination of what is not in the columns, if there are enough columns to compare."""
+    """Returns one table for each setting without `across`, if it has at least `least` values of `across`."""
     fixed = [key for key in SETTING if key != across]
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in records.cells:
@@ -40,7 +40,7 @@ def _pivots(records: Records, name: str, title: str, across: str, least: int) ->
 
 
 def _fixed(cell: Cell, across: str) -> str:
-    """What all columns of a table share."""
+    """Names the parts of the setting that all columns of a table share."""
     run = cell.first
     return f"{run.row['hashing_model' if across == 'dataset' else 'dataset']}, {run.pair}"
 
@@ -50,13 +50,15 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
     cut = sorted({column[2] for column in columns})
-    heads, body, missing = ["method"], {label: [] for label in labels}, 0
+    body: dict[str, list[Value]] = {label: [] for label in labels}
     teachers: list[Value] = []
+    heads, missing = ["method"], 0
     for column in columns:
         inside = [cell for cell in cells if _column(cell, across) == column]
         for paradigm in PARADIGMS:
             value, bits, k = column
-            heads.append(f"{value} {bits} bits {paradigm.upper()}" + f" mAP@{k}" * (len(cut) > 1))
+            head = f"{value} {bits} bits {paradigm.upper()}"
+            heads.append(f"{head} mAP@{k}" if len(cut) > 1 else head)
             chosen = records.chosen(inside, paradigm)
             scores = [score(chosen[label], f"map_{paradigm}") if label in chosen else None for label in labels]
             missing += scores.count(None)
@@ -66,26 +68,29 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
     order = sorted(labels, key=lambda label: (label in competing, *_strength(body[label])))
     uses_labels = {records.label(cell.first) for cell in cells if cell.first.results.get("uses_labels")}
     rows: list[list[Value]] = [["teacher, both sides", *teachers]]
-    rows += [[label + " *" * (label in uses_labels), *body[label]] for label in order]
+    rows += [[f"{label} *" if label in uses_labels else label, *body[label]] for label in order]
     note = f"mAP@{'/'.join(map(str, cut))} on test queries; mean ± standard deviation over seeds. Options chosen on "
     note += "validation queries. Bold: best, underlined: second, among distilled students."
-    note += " * uses labels of training images." * bool(uses_labels) + f" {missing} cells missing." * bool(missing)
+    if uses_labels:
+        note += " * uses labels of training images."
+    if missing:
+        note += f" {missing} cells missing."
     return Table(name, title, heads, rows, note)
 
 
 def _column(cell: Cell, across: str) -> tuple[str, int, int]:
-    """Where a cell stands: mAP at another K is no rival."""
+    """The column of a cell. mAP at different K is not comparable and gets different columns."""
     return cell.first.row[across], cell.first.row["bits"], cell.first.results["metric_protocol"]["k"]
 
 
 def score(cell: Cell, metric: str) -> Number | None:
-    """Mean and spread over the seeds of a cell; None where nothing was measured."""
+    """Mean and standard deviation over the seeds of a cell; None without measurements."""
     values = cell.values(metric)
     return Number(*mean_and_deviation(values), len(values)) if values else None
 
 
 def _teacher(cells: Sequence[Cell]) -> Number | None:
-    """The teachers of some students, each once: one of the same seed and score is the same one."""
+    """Mean mAP of the teachers of some students. Teachers of the same seed and mAP are counted once."""
     teachers = {
         (run.row["seed"], value): value
         for cell in cells
@@ -101,7 +106,7 @@ def _strength(cells: Sequence[Value]) -> tuple[float, ...]:
 
 
 def runs_table(records: Records) -> Table:
-    """Every run, with the coordinates in which runs differ, and the options that tell those of one method apart."""
+    """Lists every run with the coordinates and the options in which runs differ."""
     rows = [run.row for run in records.runs]
     keys = [key for key in (rows[0] if rows else []) if len({str(row[key]) for row in rows}) > 1]
     options = [key for key in records.tuned if key not in keys]

@@ -1,4 +1,4 @@
-"""Recorded latencies: reading them, and the paper's Table 3."""
+"""Reads latency files and tabulates them: Table 3 of the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.report.table import Number, Table, Value
 
 SCHEMA_VERSION, KIND = 1, "latency"
-_ENTRY = {
+_ENTRY: Mapping[str, Mapping[str, Any]] = {
     "encode": {"backbone": str, "batch": int, "parameters": int | float, "gmacs": int | float},
     "search": {"n": int, "k": int, "batch": int},
 }
@@ -20,7 +20,7 @@ _HEAD = {"device": str, "processor": str, "threads": dict, "options": dict}
 
 
 def find_latencies(folders: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Records of the command ``latency`` below some folders, and what is wrong with the others."""
+    """Reads the latency files below some folders; returns the records and the errors of damaged files."""
     records, problems = [], []
     for path in dict.fromkeys(path.resolve() for folder in folders for path in sorted(folder.rglob("latency*.json"))):
         try:
@@ -47,7 +47,7 @@ def read_latency(path: Path) -> dict[str, Any]:
 
 
 def _is_sound(record: Mapping[str, Any]) -> bool:
-    """Whether everything that tables and figures read is there and of its kind."""
+    """Whether all values that tables and figures read are present and have the right type."""
     if not all(isinstance(record.get(key), kind) for key, kind in _HEAD.items()):
         return False
     for part, fields in _ENTRY.items():
@@ -62,7 +62,7 @@ def _is_sound(record: Mapping[str, Any]) -> bool:
 
 
 def latency_table(record: Mapping[str, Any], name: str = "table3") -> Table:
-    """Milliseconds for each batch size: networks first, then searches."""
+    """Tabulates milliseconds for each batch size: networks first, then searches."""
     batches = sorted({row["batch"] for part in ("encode", "search") for row in record[part]})
     rows: list[list[Value]] = []
     for backbone in dict.fromkeys(row["backbone"] for row in record["encode"]):

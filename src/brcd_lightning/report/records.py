@@ -1,4 +1,4 @@
-"""All runs and latencies of a report, and which runs are the same cell of a table."""
+"""All runs and latencies of a report, and the grouping of runs into cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brcd_lightning.report.runs import SETTING, Cell, Run, UnfilledError, read_r
 
 
 class Records:
-    """All finished runs and all latencies below some folders, and why other folders and files are left out.
+    """All finished runs and latencies below some folders, and the reason for each folder or file left out.
 
     Args:
         folders: of runs, sweeps or latencies, at any depth.
@@ -52,14 +52,14 @@ class Records:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Runs joined over seeds."""
+        """Runs grouped over seeds."""
         cells: dict[tuple[Any, ...], Cell] = defaultdict(Cell)
         for run in self.runs:
             cells[self._cell_key(run)].runs.append(run)
         return list(cells.values())
 
     def label(self, run: Run) -> str:
-        """The method's name in a table: with its profile, and with what sets it apart from others of the same name."""
+        """The method's name in tables, with its profile and the options in which methods of the same name differ."""
         name = {"none": "NO KD"}.get(
             run.row["kd_method"], run.row["kd_method"].upper().replace("_WO_", " w/o ").replace("_", " ")
         )
@@ -71,7 +71,7 @@ class Records:
 
     @cached_property
     def _telling(self) -> dict[tuple[str, str], set[str]]:
-        """Options that are not numbers and differ between runs of the same method and profile."""
+        """Non-numeric options that differ between runs of the same method and profile."""
         found: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for run in self.runs:
             for key, value in run.variant.items():
@@ -92,7 +92,7 @@ class Records:
         return list(differing)
 
     def chosen(self, cells: Iterable[Cell], paradigm: str) -> dict[str, Cell]:
-        """One cell for each method: the options with the best validation, among the runs that watched a paradigm.
+        """Selects one cell for each method: of those that watched a paradigm, most seeds, then best validation.
 
         Where no run of a method watched this paradigm, those that watched the other one stand for it: every run
         tests both.
@@ -107,7 +107,7 @@ class Records:
         return best
 
     def settings(self) -> list[tuple[Any, ...]]:
-        """The settings that occur, the one with most runs first."""
+        """All settings, by descending number of runs."""
         counts: dict[tuple[Any, ...], int] = defaultdict(int)
         for run in self.runs:
             counts[run.setting] += 1
@@ -118,7 +118,7 @@ class Records:
         return [cell for cell in self.cells if all(cell.first.row[key] == value for key, value in coordinates.items())]
 
     def reference(self) -> dict[str, Cell]:
-        """One cell for each method in the setting and at the code length with most runs: what single figures show.
+        """Selects one cell for each method, in the setting and at the code length with most runs.
 
         Raises:
             UnfilledError: if there are no runs.
@@ -134,7 +134,7 @@ class Records:
 
 
 def _named_by_split(runs: Sequence[Run]) -> list[Run]:
-    """Runs whose data set's name says which split it is where there are several: other queries are another test."""
+    """Appends the split to the name of each data set with several splits, because their scores do not compare."""
     splits: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         splits[run.row["dataset"]].add(run.split)

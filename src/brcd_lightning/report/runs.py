@@ -1,4 +1,4 @@
-"""Recorded runs: reading what a folder holds."""
+"""Reads the results and codes of a run folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARADIGMS = ("sshp", "ashp")
 
 
 class UnfilledError(Exception):
-    """A table or figure for which the given runs hold too little; the message says what is missing."""
+    """Raised by a figure if the given runs do not suffice for it; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Run:
     """A finished run.
 
     Args:
-        folder: where it is.
+        folder: its folder.
         results: its ``results.json``.
     """
 
@@ -66,29 +66,29 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What a figure of this run is about."""
+        """Data set, hashing model and backbones, for the title of a figure."""
         return f"{self.row['dataset']}, {self.row['hashing_model']}, {self.pair}"
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """The options that decide what the run computes, but for seeds and for where files are."""
+        """The options that determine the results, without seeds and file locations."""
         return cell_options(self.results["config"])
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What another run would have to share to be the same one: all options, seeds too, split and teacher."""
+        """All options with seeds, split and teacher. Two runs with the same identity are duplicates."""
         told = sorted((key, str(value)) for key, value in cell_options(self.results["config"], seeds=True).items())
         row = sorted((key, str(value)) for key, value in self.row.items())
         return (*row, *told, *sorted((key, str(value)) for key, value in self.results["fingerprints"].items()))
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The numeric options: what is tuned."""
+        """The numeric options, which can be tuned."""
         return {key: value for key, value in self.options.items() if _is_number(value)}
 
     @property
     def variant(self) -> dict[str, Any]:
-        """The distillation method's other options: what makes it another method."""
+        """The non-numeric options of the distillation method, which define a variant of it."""
         return {key: value for key, value in self.results["method"].items() if not _is_number(value)}
 
     def metric(self, name: str) -> float | None:
@@ -119,7 +119,7 @@ class Run:
 
 @dataclass
 class Cell:
-    """Runs that differ in nothing but their seeds."""
+    """Runs that differ only in their seeds."""
 
     runs: list[Run] = field(default_factory=list)
 
@@ -134,13 +134,13 @@ class Cell:
 
     @property
     def validation(self) -> float:
-        """Mean of what options are chosen by; minus infinity where nothing was validated."""
+        """Mean validation score, by which options are chosen; minus infinity without one."""
         known = [value for run in self.runs if (value := run.results.get("validation")) is not None]
         return statistics.fmean(known) if known else float("-inf")
 
 
 def run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Folders of runs below some folders, finished or not, without doubles, in a stable order.
+    """Finds the folders of runs below some folders, finished or not, without duplicates and in a stable order.
 
     Raises:
         InputError: if a folder does not exist.
@@ -172,7 +172,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _problem(results: Mapping[str, Any]) -> str:
-    """What a table or figure could not do with; empty if all is well."""
+    """The first value that tables or figures cannot use; empty if all are valid."""
     for part in ("row", "method", "metrics", "fingerprints", "metric_protocol", "config", "sizes"):
         if not isinstance(results.get(part), dict):
             return f"has no {part!r}"
@@ -193,7 +193,7 @@ def _problem(results: Mapping[str, Any]) -> str:
 
 
 def job_order(job: Path) -> tuple[Any, ...]:
-    """Sorts ``2`` before ``10``."""
+    """Sort key of a job folder, which puts ``2`` before ``10``."""
     return tuple((int(part), "") if part.isdigit() else (1 << 30, part) for part in job.parts)
 
 

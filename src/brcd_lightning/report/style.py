@@ -1,4 +1,4 @@
-"""How all figures look: colours that survive grayscale by marker, line and hatch, and how they are saved."""
+"""The style of all figures, which can be read without colours, and the saving of figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STYLE: Any = {  # matplotlib's annotation lists every key as a literal
 
 
 def styled(draw: Callable[P, F]) -> Callable[P, F]:
-    """Makes a function that returns a figure, or a list of figures, draw in this style."""
+    """Decorates a function that returns one figure or a list of figures to draw in the style of the report."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> F:
@@ -55,19 +55,19 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
 
 
 def new_figure(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
-    """An empty figure, in inches, that lays out its own text."""
+    """Returns an empty figure of a size in inches, with constrained layout."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=11)
     return figure
 
 
 def panels(figure: Figure, rows: int = 1, columns: int = 1, **options: Any) -> list[Axes]:
-    """Axes of a figure, row by row."""
+    """Adds axes to a figure and returns them row by row."""
     return list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def line_look(number: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the n-th line."""
+    """Colour, marker and dashes of line `number`."""
     return {
         "color": _COLORS[number % len(_COLORS)],
         "marker": _MARKERS[number % len(_MARKERS)],
@@ -78,7 +78,7 @@ def line_look(number: int) -> dict[str, Any]:
 
 
 def bar_look(number: int) -> dict[str, Any]:
-    """Colour and hatch of the n-th series of bars."""
+    """Colour and hatch of bar series `number`."""
     return {
         "color": _COLORS[number % len(_COLORS)],
         "hatch": _HATCHES[number % len(_HATCHES)],
@@ -88,10 +88,10 @@ def bar_look(number: int) -> dict[str, Any]:
 
 
 def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float | None]], errors: bool = False) -> None:
-    """Horizontal bars in groups, one group for each name, the first on top.
+    """Draws horizontal bars in groups, one group for each name, the first on top.
 
     Args:
-        axes: where to draw.
+        axes: the axes to draw in.
         names: of the groups.
         series: values by name of the series; None leaves a gap.
         errors: whether every second series, named as the one before with `` sd``, holds its error bars.
@@ -109,7 +109,7 @@ def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float |
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """One legend for the whole figure, outside of the axes, so that it hides nothing; the figure grows by it."""
+    """Adds one legend below all axes of a figure and enlarges the figure by its height."""
     handles, labels = axes.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     entry = 0.5 + 0.065 * max(map(len, labels))  # inches, at this size of text

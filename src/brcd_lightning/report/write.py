@@ -1,4 +1,4 @@
-"""A folder with all tables and figures that some runs can fill, and the page that shows them."""
+"""Writes all tables and figures for which there are enough runs, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHORT = 12  # of a commit
 
 
 def write_report(folders: Sequence[Path], target: Path) -> Path:
-    """Reads runs and latencies below some folders and writes everything that they fill.
+    """Reads runs and latencies below some folders and writes their report.
 
     Args:
         folders: of runs, sweeps and latencies, at any depth.
@@ -79,7 +79,7 @@ def _tables(records: Records) -> dict[str, list[Table]]:
 
 
 def _forget_earlier(target: Path, written: Set[str]) -> None:
-    """Removes what an earlier report wrote here and this one did not, and nothing else: runs may lie here too."""
+    """Removes the files of an earlier report that this one did not write. The folder may hold other files too."""
     earlier = (target / FILES).read_text(encoding="utf-8").splitlines() if (target / FILES).is_file() else []
     for name in earlier:
         if name not in written and re.fullmatch(r"(figures|tables)/\w+\.(png|svg|md|csv|tex)", name):
@@ -112,7 +112,7 @@ def _draw(
 
 
 def _galleries(records: Records, folder: Path) -> list[tuple[str, Path]]:
-    """Copies of the galleries of the best student and of the weakest, by validation."""
+    """Copies the galleries of the best and of the weakest student by validation."""
     if not records.runs:
         return []
     cells = sorted(records.reference().items(), key=lambda item: item[1].validation)

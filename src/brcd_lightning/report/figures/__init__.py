@@ -1,1 +1,1 @@
-"""Figures of a report: each takes the records and returns a figure, or says what the runs lack."""
+"""The figures of a report. Every module is searched for functions declared by `catalog.figure`."""

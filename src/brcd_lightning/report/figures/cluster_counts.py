@@ -1,4 +1,4 @@
-"""How many clusters: offset positives (Fig. 6 of the paper), elbow and silhouette."""
+"""Choice of the number of clusters: offset positives (Fig. 6 of the paper), elbow and silhouette."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REPEATS, _IMAGES, _SILHOUETTE_IMAGES = 5, 5000, 2000
 
 @figure("offset_positives", section=CLUSTERS, order=3, caption="Offset positives by the number of clusters (Fig. 6)")
 def offset_positives(records: Records) -> Figure:
-    """Fig. 6: share of training images whose augmentation falls in another cluster (OPR), repeated k-means."""
+    """Fig. 6: offset positive rate (OPR) against the number of clusters, over repeated k-means."""
     runs = [run for run in _teachers(records) if "view_codes" in run.teacher_codes]
     if not runs:
         raise UnfilledError("needs a run of a method that compares images with their augmentations")
@@ -70,7 +70,7 @@ def number_of_clusters(records: Records) -> Figure:
 
 
 def _teachers(records: Records) -> list[Run]:
-    """A run for each setting, at its largest code length, that kept the teacher's training codes."""
+    """The run with the longest codes for each teacher, among runs that kept the teacher's training codes."""
     found: dict[tuple[object, ...], Run] = {}
     for run in sorted(records.runs, key=lambda run: (run.row["seed"], "view_codes" not in run.teacher_codes)):
         if "codes" not in run.teacher_codes or not _counts(run.teacher_codes["codes"]):
@@ -89,7 +89,7 @@ def _viewed(run: Run) -> tuple[Tensor, Tensor]:
 
 
 def _counts(codes: Tensor) -> list[int]:
-    """Numbers of clusters that the codes are enough for."""
+    """Numbers of clusters below the number of distinct codes."""
     distinct = len(codes.unique(dim=0))
     return [count for count in _COUNTS if count < distinct]
 

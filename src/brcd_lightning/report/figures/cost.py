@@ -1,4 +1,4 @@
-"""What queries cost and what that buys: Table 3 of the paper as curves, and mAP against latency."""
+"""Query cost: latency curves (Table 3 of the paper) and mAP against latency."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Places = dict[tuple[str, str, str], tuple[float, float]]
     caption="Cost of a query against mAP, and what each student saves and loses",
 )
 def cost_of_queries(records: Records) -> Figure:
-    """The Pareto front of students, and the query cost that each saves against the mAP that it loses."""
+    """Draws the Pareto front of mAP and latency, and the mAP that each student loses against the time it saves."""
     reference = next(iter(records.reference().values())).first
     latency, timed = _timed(records, reference)
     times = _times(latency)
@@ -57,12 +57,12 @@ def cost_of_queries(records: Records) -> Figure:
 
 @figure("latency", section=COST, order=2, caption="Encoding and searching by batch size (Table 3)")
 def latency_curves(records: Records) -> list[Figure]:
-    """Encoding and searching time against the batch size, a figure for each machine."""
+    """Draws encoding and search time against the batch size, one figure for each latency file."""
     return [draw_latency(latency) for latency in records.latencies]
 
 
 def draw_latency(latency: Latency) -> Figure:
-    """Encoding and searching time against the batch size."""
+    """Draws encoding and search time of one machine against the batch size."""
     drawing = new_figure(f"Latency: encoding on {latency['device']}, searching on {latency['processor']}", height=4.4)
     encoding, searching = panels(drawing, columns=2)
     groups: list[tuple[Axes, str, dict[str, list[Latency]]]] = [
@@ -153,7 +153,7 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _look(label: str, paradigm: str, labels: Sequence[str]) -> dict[str, Any]:
-    """The look of a method: filled and with a name in the legend for SSHP, open for ASHP."""
+    """Marker of a method: filled and in the legend for SSHP, open for ASHP."""
     look = line_look(labels.index(label)) | {"linestyle": "", "markersize": 6, "label": label}
     return look | ({} if paradigm == "sshp" else {"markerfacecolor": "white", "label": "_nolegend_"})
 

@@ -1,4 +1,4 @@
-"""What single bits carry inside a class and inside a cluster, and what the masks drop: Fig. 3 of the paper."""
+"""Redundant bits within a class and a cluster, and the bit masks: Fig. 3 of the paper."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def draw_masks(kept: Mapping[str, Tensor], title: str) -> Figure:
 
 
 def masked_run(records: Records) -> Run:
-    """The first run of the reference whose method made masks that drop anything.
+    """The first run whose bit masks drop at least one bit; runs of the reference come first.
 
     Raises:
         UnfilledError: if there is none.

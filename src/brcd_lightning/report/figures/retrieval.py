@@ -1,4 +1,4 @@
-"""What is found: precision against recall, each class by itself, and which classes are confused."""
+"""Retrieval quality: precision and recall, mAP by class, and the confusion of classes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def precision_recall(records: Records) -> Figure:
 
 @figure("classes", section=FOUND, order=2, caption="mAP of each class")
 def classes(records: Records) -> Figure:
-    """Scores of the queries of each class, for the best student and its teacher."""
+    """Draws mAP of the queries of each class, for the best student and its teacher."""
     run = best_run(records)
     scores: dict[str, list[float | None]] = {}
     for name, (encoder, database) in {
@@ -64,7 +64,7 @@ def classes(records: Records) -> Figure:
 
 @figure("confusion", section=FOUND, order=3, caption="Classes of the results by the class of the query")
 def confusion(records: Records) -> Figure:
-    """Which classes the nearest images have, by the class of the query, for the best student."""
+    """Classes of the nearest images by the class of the query, for the best student."""
     run = best_run(records)
     drawing = new_figure(f"Classes of the nearest images, {records.label(run)}: {_named(run)}", width=8.5, height=4.2)
     axes = panels(drawing, columns=2)

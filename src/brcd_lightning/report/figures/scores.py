@@ -21,7 +21,7 @@ _COLUMNS = 3
 
 @figure("map_by_bits", section=SCORES, order=1, caption="mAP against code length")
 def map_by_bits(records: Records) -> Figure:
-    """Each method against the code length, with the spread over seeds."""
+    """Draws mAP of each method against the code length, with the standard deviation over seeds."""
     setting = _main_setting(records)
     cells = records.of(**setting)
     lengths = sorted({cell.first.row["bits"] for cell in cells})
@@ -69,8 +69,8 @@ def map_by_backbones(records: Records) -> Figure:
         series: dict[str, list[float | None]] = {}
         for label in labels:
             values = [score(chosen[p][label], f"map_{paradigm}") if label in chosen[p] else None for p in pairs]
-            series[label] = [value and value.mean for value in values]
-            series[f"{label} sd"] = [value and value.deviation for value in values]
+            series[label] = [value.mean if value else None for value in values]
+            series[f"{label} sd"] = [value.deviation if value else None for value in values]
         bars(panel, [pair.replace(" → ", " →\n") for pair in pairs], series, errors=True)
         panel.set(title=paradigm.upper(), xlabel=_map_name(inside))
     legend_below(drawing, axes[0])
@@ -79,9 +79,9 @@ def map_by_backbones(records: Records) -> Figure:
 
 @figure("map_by_options", section=SCORES, order=3, caption="mAP against tuned options (Fig. 5b)")
 def map_by_options(records: Records) -> Figure:
-    """Fig. 5b: mAP against each tuned option of the method with the largest grid, the other ones held.
+    """Fig. 5b: mAP against each tuned option of the method with the largest grid, with the others fixed.
 
-    They are held where most options have a line, and of such places where validation is best.
+    The fixed values are those at which most options have a line. Among these the best validation decides.
     """
     cells = _largest_grid(records)
     held = max(cells, key=lambda cell: (len(_neighbours(cell, cells)), cell.validation)).first.numbers
@@ -124,14 +124,14 @@ def _draw_line(panel: Axes, name: str, line: Sequence[Cell], held: Mapping[str, 
 
 
 def _line(cells: Sequence[Cell], held: Mapping[str, float], *free: str) -> list[Cell]:
-    """Cells that differ from `held` in the free options only, by the first of these."""
+    """Cells that differ from `held` in the free options only, sorted by the first of these."""
     fixed = {key: value for key, value in held.items() if key not in free}
     line = [cell for cell in cells if all(cell.first.numbers[key] == value for key, value in fixed.items())]
     return sorted(line, key=lambda cell: cell.first.numbers[free[0]])
 
 
 def _neighbours(cell: Cell, cells: Sequence[Cell]) -> set[str]:
-    """Options in which alone another cell differs from this one."""
+    """Options that are the only difference between this cell and some other one."""
     own = cell.first.numbers
     differing = [[key for key in own if other.first.numbers[key] != own[key]] for other in cells]
     return {keys[0] for keys in differing if len(keys) == 1}
@@ -140,7 +140,7 @@ def _neighbours(cell: Cell, cells: Sequence[Cell]) -> set[str]:
 def _heat_map(
     cells: Sequence[Cell], held: Mapping[str, float], names: Sequence[str]
 ) -> tuple[dict[tuple[float, float], float], tuple[str, ...]]:
-    """SSHP by the values of two options, the others held: of all pairs the largest complete grid; empty without one."""
+    """SSHP mAP over the largest complete grid of two options, with the others fixed; empty without one."""
     best: tuple[dict[tuple[float, float], float], tuple[str, ...]] = ({}, ())
     for pair in combinations(names, 2):
         grid = {}
@@ -155,7 +155,7 @@ def _heat_map(
 
 
 def _complete(grid: Mapping[tuple[float, float], float], side: int) -> dict[tuple[float, float], float]:
-    """The part of a grid whose values of one option were all combined with every value of the other one."""
+    """The part of a grid in which each value of one option occurs with every value of the other."""
     others = {place[1 - side] for place in grid}
     found = Counter(place[side] for place in grid)
     return {place: value for place, value in grid.items() if found[place[side]] == len(others)}
@@ -178,7 +178,7 @@ def _draw_heat_map(drawing: Figure, panel: Axes, grid: dict[tuple[float, float],
 
 
 def _largest_grid(records: Records) -> list[Cell]:
-    """Cells of one method in one setting that differ in numeric options only, as many as there are."""
+    """The largest set of cells of one method and setting that differ in numeric options only."""
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in records.cells:
         run = cell.first

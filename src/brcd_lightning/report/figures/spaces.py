@@ -1,4 +1,4 @@
-"""How well student and teacher agree in Hamming space: Figs. 5a and 7 of the paper."""
+"""Agreement of student and teacher in Hamming space: Figs. 5a and 7 of the paper."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def shared_space(records: Records) -> Figure:
 
 
 def _agreement(run: Run) -> tuple[float, float]:
-    """ISD and NRA@100 over test queries, at most 2,000, drawn once and for all."""
+    """ISD and NRA@100 over at most 2,000 test queries, drawn with a fixed seed."""
     student, teacher = (run.codes(encoder, "query").sample(_IMAGES) for encoder in ("student", "teacher"))
-    codes = [as_signs(side.packed) for side in (student, teacher)]
-    nra = neighbor_relevance_accuracy(*codes, student.labels, min(_NEIGHBORS, len(codes[0])))
-    return individual_sample_distance(*codes).item(), nra.item()
+    own, other = as_signs(student.packed), as_signs(teacher.packed)
+    nra = neighbor_relevance_accuracy(own, other, student.labels, min(_NEIGHBORS, len(own)))
+    return individual_sample_distance(own, other).item(), nra.item()
 
 
 def _some_of_each_class(labels: Tensor) -> tuple[Tensor, Tensor]:
