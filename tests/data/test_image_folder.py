@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 
 import numpy as np
@@ -9,6 +11,7 @@ from brcd_lightning.data import files
 from brcd_lightning.data.cifar10 import cifar10
 from brcd_lightning.data.image_folder import image_folder
 from brcd_lightning.errors import InputError
+from data import stand_ins
 
 COUNTS = {"train_per_class": 3, "val_query_per_class": 1}
 
@@ -180,6 +183,7 @@ def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_
     for again in (len(names), 1):  # all of them, then only the unreadable one
         tried.clear()
         digests, unreadable = files.scan_files(tree, names, skip_corrupt=True)
+        assert [name for name, digest in zip(names, digests, strict=True) if digest is None] == [names[0]]
         assert list(unreadable) == [names[0]]
         assert len(tried) == again
     broken.write_bytes(whole)
@@ -187,14 +191,79 @@ def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_
     tried.clear()
     digests, unreadable = files.scan_files(tree, names, skip_corrupt=False)
     assert not unreadable
-    assert sorted(digests) == sorted(names)
+    assert len(digests) == len(names)
+    assert None not in digests
     assert len(tried) == 1
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}'])
+def fail_once(root, name, way, monkeypatch, build):
+    """Builds a data set while one image cannot be read, and again after that has been mended."""
+    path = root / name
+    whole, before = path.read_bytes(), path.stat()
+    if way == "permission":
+        decode = files._decode
+
+        def refuse(content):
+            if content == whole:
+                raise PermissionError("no permission")
+            return decode(content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_decode", refuse)
+            first = build()
+    else:
+        path.write_bytes(b"x" * len(whole))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        first = build()
+        path.write_bytes(whole)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert list(first.skipped) == [name]
+    return build()
+
+
+def assert_same_images(splits, root, expected):
+    """Names, digests and labels are those of a scan without memory, and the digests those of the files."""
+    assert splits.skipped == expected.skipped == {}
+    assert splits.source.ids == expected.source.ids
+    assert splits.source.digests == expected.source.digests
+    assert torch.equal(splits.source.labels, expected.source.labels)
+    for name, digest in zip(splits.source.ids, splits.source.digests, strict=True):
+        assert digest == hashlib.sha256((root / name).read_bytes()).digest()
+    assert splits.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize("way", ["permission", "restored with its size and time"])
+def test_an_image_that_can_be_read_again_keeps_its_place_and_label(tmp_path, monkeypatch, way):
+    for number, name in enumerate(("cat", "dog", "emu")):
+        for image in range(8):
+            stand_ins.write_image(tmp_path / name / f"{image}.png", 10 * number + image)
+
+    def build():
+        return image_folder(str(tmp_path), query_per_class=2, **COUNTS, skip_corrupt=True)
+
+    splits = fail_once(tmp_path, "cat/2.png", way, monkeypatch, build)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("empty_cache")))
+    assert_same_images(splits, tmp_path, build())
+    for position, name in enumerate(splits.source.ids):
+        assert ("cat", "dog", "emu")[splits.source.labels[position]] == name.split("/")[0]
+
+
+def test_the_memory_of_an_older_version_is_ignored(tree):
+    names, _ = files.list_class_images(tree, "", files.class_folders(tree))
+    expected = files.scan_files(tree, names, skip_corrupt=False)
+    memory = files._digest_file(tree, names)
+    for old in (dict.fromkeys(names, "00" * 32), {"version": 1, "digests": dict.fromkeys(names, "00" * 32)}):
+        memory.write_text(json.dumps(old))
+        assert files.scan_files(tree, names, skip_corrupt=False) == expected
+        assert json.loads(memory.read_text())["version"] == files.MEMORY_VERSION
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}', '{"version": 2, "digests": {"a": "xy"}}']
+)
 def test_a_damaged_memory_of_the_scan_is_forgotten(tree, content):
     names, _ = files.list_class_images(tree, "", files.class_folders(tree))
-    digests, _ = files.scan_files(tree, names, skip_corrupt=False)
+    expected = files.scan_files(tree, names, skip_corrupt=False)
     memory = files._digest_file(tree, names)
     memory.write_text(content)
-    assert files.scan_files(tree, names, skip_corrupt=False) == (digests, {})
+    assert files.scan_files(tree, names, skip_corrupt=False) == expected

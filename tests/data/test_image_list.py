@@ -4,6 +4,7 @@ from brcd_lightning.data.image_list import image_list
 from brcd_lightning.errors import InputError
 from data import stand_ins
 from data.stand_ins import write_lines
+from data.test_image_folder import assert_same_images, fail_once
 
 
 def test_one_list_is_drawn_from(tmp_path):
@@ -75,3 +76,18 @@ def test_wrong_options_are_refused(tmp_path, options, message):
         return
     with pytest.raises(InputError, match=message):
         image_list(**given)
+
+
+@pytest.mark.parametrize("way", ["permission", "restored with its size and time"])
+@pytest.mark.parametrize("kind", ["one list", "a list for each role"])
+def test_an_image_that_can_be_read_again_keeps_its_place_and_label(tmp_path, monkeypatch, kind, way):
+    options = stand_ins.image_list(tmp_path) if kind == "one list" else roles(tmp_path)
+
+    def build():
+        return image_list(**options, skip_corrupt=True)
+
+    splits = fail_once(tmp_path, "pictures/7.png", way, monkeypatch, build)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("empty_cache")))
+    assert_same_images(splits, tmp_path, build())
+    for position, name in enumerate(splits.source.ids):
+        assert splits.source.labels[position] == int(name.removeprefix("pictures/").removesuffix(".png")) % 3

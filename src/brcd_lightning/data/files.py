@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.files import cache_folder, write_text
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+MEMORY_VERSION = 2
+"""Form of a remembered scan; files of another version are ignored."""
 
 
 def read_image(path: Path) -> Tensor:
@@ -84,7 +87,40 @@ class FileImages(ImageSource):
         return self.digests[position]
 
 
-def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[dict[str, bytes], dict[str, str]]:
+class FileScan(NamedTuple):
+    """Result of decoding every file of a list once."""
+
+    digests: list[bytes | None]
+    """SHA-256 of each file, in the order of the list; None for an unreadable file."""
+    unreadable: dict[str, str]
+    """Reason of each unreadable file, by name."""
+
+
+def readable_images(
+    root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool
+) -> tuple[FileImages, dict[str, str]]:
+    """Images that can be read, in the order of `names`, and the reasons of those that cannot.
+
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths, each once.
+        labels: one row for each name, see `ImageSource`.
+        skip_corrupt: see `scan_files`.
+    """
+    scan = scan_files(root, names, skip_corrupt)
+    # One list of rows for names, labels and digests: none of the three has an order of its own.
+    kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
+    rows = [row for row, _ in kept]
+    images = FileImages(
+        root,
+        [names[row] for row in rows],
+        labels[torch.tensor(rows, dtype=torch.long)],
+        [digest for _, digest in kept],
+    )
+    return images, scan.unreadable
+
+
+def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan:
     """Decodes every file once, in parallel and with a progress bar; again only after one of them has changed.
 
     Args:
@@ -92,26 +128,24 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
         names: relative paths.
         skip_corrupt: report unreadable files instead of refusing them.
 
-    Returns:
-        SHA-256 of each readable file, and the reason of each unreadable one, by name.
-
     Raises:
         InputError: naming the unreadable files, unless `skip_corrupt`.
     """
     require_bool("dataset.skip_corrupt", skip_corrupt)
 
     memory = _digest_file(root, names)
-    digests = _remembered(memory)
+    found = _remembered(memory)
     # Only what could be read is remembered: a file may become readable without changing, by its permissions.
-    unknown = [name for name in names if name not in digests]
+    unknown = [name for name in names if name not in found]
     unreadable = {}
     for name, (digest, reason) in zip(unknown, _decode_all(root, unknown), strict=True):
         if digest:
-            digests[name] = bytes.fromhex(digest)
+            found[name] = bytes.fromhex(digest)
         else:
             unreadable[name] = reason
+    digests = [found.get(name) for name in names]
     if len(unreadable) < len(unknown):
-        write_text(memory, json.dumps({name: digest.hex() for name, digest in digests.items()}))
+        _remember(memory, names, digests)
     if unreadable and not skip_corrupt:
         shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
@@ -119,15 +153,23 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> tuple[di
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
             "dataset.skip_corrupt=true to leave them out."
         )
-    return digests, unreadable
+    return FileScan(digests, unreadable)
+
+
+def _remember(path: Path, names: Sequence[str], digests: Sequence[bytes | None]) -> None:
+    """Writes the digests of the readable files."""
+    known = {name: digest.hex() for name, digest in zip(names, digests, strict=True) if digest is not None}
+    write_text(path, json.dumps({"version": MEMORY_VERSION, "digests": known}))
 
 
 def _remembered(path: Path) -> dict[str, bytes]:
-    """Digests of an earlier scan; none if the file is missing, damaged or of another form."""
+    """Digests of an earlier scan, by name; none if the file is missing, damaged, or of another version."""
     try:
-        digests = json.loads(path.read_text(encoding="utf-8"))
-        return {name: bytes.fromhex(digest) for name, digest in digests.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        memory = json.loads(path.read_text(encoding="utf-8"))
+        if memory["version"] != MEMORY_VERSION:
+            return {}
+        return {name: bytes.fromhex(digest) for name, digest in memory["digests"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from brcd_lightning.data.files import FileImages, class_folders, list_class_images, require_folder, scan_files
+from brcd_lightning.data.files import FileImages, class_folders, list_class_images, readable_images, require_folder
 from brcd_lightning.data.splits import Splits, draw_splits
 from brcd_lightning.errors import InputError
 
@@ -84,7 +84,5 @@ def folder_images(
         raise InputError(f"dataset.root {str(folder)!r} holds no class folders.")
     listed = [list_class_images(folder, part, classes) for part in parts]
     names = [name for part_names, _ in listed for name in part_names]
-    digests, skipped = scan_files(folder, names, skip_corrupt)
     labels = torch.cat([part_labels for _, part_labels in listed])
-    readable = torch.tensor([name not in skipped for name in names])
-    return FileImages(folder, list(digests), labels[readable], list(digests.values())), skipped
+    return readable_images(folder, names, labels, skip_corrupt)

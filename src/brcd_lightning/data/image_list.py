@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brcd_lightning.data.files import FileImages, require_folder, scan_files
+from brcd_lightning.data.files import FileImages, readable_images, require_folder
 from brcd_lightning.data.list_files import LabelledNames, below, check_names, read_list
 from brcd_lightning.data.splits import Splits, draw_at_random, split_database
 from brcd_lightning.errors import InputError, require_bool
@@ -108,10 +108,7 @@ def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> tupl
     if listed.labels.ndim == 2 and not bool(listed.labels.any(dim=0).all()):
         empty = int((~listed.labels.any(dim=0)).nonzero()[0])
         raise InputError(f"no image of {folder} has label {empty} of 0 to {listed.labels.shape[1] - 1}; leave it out.")
-    digests, skipped = scan_files(folder, listed.names, skip_corrupt)
-    readable = torch.tensor([name not in skipped for name in listed.names])
-    names = [name for name in listed.names if name not in skipped]
-    return FileImages(folder, names, listed.labels[readable], [digests[name] for name in names]), skipped
+    return readable_images(folder, listed.names, listed.labels, skip_corrupt)
 
 
 def _find(folder: Path, path: str) -> Path:
