@@ -29,8 +29,9 @@ from torchvision import transforms as v1
 from brcd_lightning.backbones import IMAGENET
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.image_folder import image_folder
-from brcd_lightning.data.list_files import read_list
-from brcd_lightning.data.splits import ArrayImages, draw_at_random
+from brcd_lightning.data.label_lists import read_list
+from brcd_lightning.data.sources import ArrayImages
+from brcd_lightning.data.splitting import draw_at_random
 from brcd_lightning.data.transforms import natural_images
 
 IMAGES, BATCH, SIZE, WORKERS = 512, 64, 224, os.cpu_count() or 1

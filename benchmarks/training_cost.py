@@ -35,7 +35,8 @@ from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
-from brcd_lightning.data.splits import ArrayImages, Splits
+from brcd_lightning.data.sources import ArrayImages
+from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD

@@ -15,6 +15,7 @@ ALLOWED = {
     "errors": set(),
     "process": set(),
     "files": set(),
+    "seeding": set(),
     "search": {"faiss"},
     "metrics": set(),
     "clusters": {"faiss", "sklearn"},
@@ -130,7 +131,6 @@ def test_tests_mirror_the_source():
         "job": "test_train",
         "run": "test_train",
         "data/fake": "test_splits",
-        "data/files": "test_image_folder",
     }
     elsewhere["distillation/base"] = "test_none"
     for path in FILES:

@@ -7,7 +7,7 @@ import torch.multiprocessing as mp
 
 from brcd_lightning.config import build
 from brcd_lightning.data.datamodule import ViewBatch
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.global_batch import gather
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.modules import DistillationModule

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brcd_lightning.config import CONFIG_DIR, build, check
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.modules import DistillationModule
 from conftest import make_datamodule

@@ -5,7 +5,7 @@ import torch
 
 from brcd_lightning.data import cifar10 as module
 from brcd_lightning.data.cifar10 import PROTOCOLS, cifar10
-from brcd_lightning.data.splits import ArrayImages
+from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.errors import InputError
 
 

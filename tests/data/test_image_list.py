@@ -4,7 +4,7 @@ from brcd_lightning.data.image_list import image_list
 from brcd_lightning.errors import InputError
 from data import stand_ins
 from data.stand_ins import write_lines
-from data.test_image_folder import assert_same_images, fail_once
+from data.test_sources import assert_same_images, fail_once
 
 
 def test_one_list_is_drawn_from(tmp_path):

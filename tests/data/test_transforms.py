@@ -1,9 +1,9 @@
 import torch
 from torch.utils.data import default_collate
 
-from brcd_lightning.data.colours import FIELDS
-from brcd_lightning.data.sampling import random_stream
+from brcd_lightning.data.color_jitter import FIELDS
 from brcd_lightning.data.transforms import digit_images, natural_images
+from brcd_lightning.seeding import random_stream
 
 
 def views(transforms, pixels, count=1):
@@ -29,15 +29,15 @@ def test_shapes_and_types(generator):
             assert images.dtype == torch.float32
 
 
-def test_only_views_of_photographs_change_colours(generator):
+def test_only_views_of_photographs_change_colors(generator):
     pixels = torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8)
-    assert natural_images(32).prepare_view(pixels).colours.shape == (len(FIELDS),)
+    assert natural_images(32).prepare_view(pixels).colors.shape == (len(FIELDS),)
     for prepared in (
         natural_images(32).prepare(pixels),
         digit_images(16).prepare_view(pixels),
         digit_images(16).prepare(pixels),
     ):
-        assert prepared.colours.shape == (0,)
+        assert prepared.colors.shape == (0,)
 
 
 def test_evaluation_is_fixed_and_views_are_random(generator):

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from brcd_lightning.data.workers import serve
+from brcd_lightning.data.workers import block_worker_signals
 
 
 def worker(ready):
-    serve(0)
+    block_worker_signals(0)
     ready.set()
     time.sleep(60)
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD
 from brcd_lightning.distillation.brcd_release import ReleasedBRCD

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from brcd_lightning.config import build, command
 from brcd_lightning.data.manifest import manifest, write_manifest
-from brcd_lightning.data.splits import ROLES
+from brcd_lightning.data.splits import SPLITS
 from brcd_lightning.errors import InputError
 from brcd_lightning.process import end_process
 
@@ -33,7 +33,7 @@ def check_data(cfg: DictConfig) -> None:
         raise InputError(f"{len(splits.train)} training images are fewer than data.batch_size={cfg.data.batch_size}.")
     found = manifest(splits)
     table = Table("role", "images", "without a label")
-    for role in ROLES:
+    for role in SPLITS:
         table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
     console.print(table)
     console.print(f"{found['classes']} classes; {found['train_in_database']:,} training images are in the database.")

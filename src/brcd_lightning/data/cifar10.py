@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.data.image_folder import folder_images
-from brcd_lightning.data.splits import ArrayImages, ImageSource, Splits, draw_splits
+from brcd_lightning.data.sources import ArrayImages, ImageSource
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_splits
 from brcd_lightning.errors import InputError, require_bool, require_choice
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.backbones import Images, Rows
-from brcd_lightning.data.extras import Extras, class_positive, quarter_turns
-from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream
+from brcd_lightning.data.extra_views import Extras, class_positive, quarter_turns
+from brcd_lightning.data.samplers import EpochSampler, ShardSampler
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
-from brcd_lightning.data.workers import serve
+from brcd_lightning.data.workers import block_worker_signals
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.seeding import random_stream
 
 ANCHOR_VIEWS = ("clean", "aug")
 
@@ -197,7 +198,7 @@ class HashingDataModule(L.LightningDataModule):
         return self.on_after_batch_transfer(batch) if on_cpu else batch
 
     def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
-        """Colours what the loader workers prepared, on the device; nothing of a finished batch."""
+        """Colors what the loader workers prepared, on the device; nothing of a finished batch."""
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()
@@ -222,7 +223,7 @@ class HashingDataModule(L.LightningDataModule):
             sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, self._epoch, seen),
             drop_last=True,
             num_workers=self.num_workers,
-            worker_init_fn=serve,
+            worker_init_fn=block_worker_signals,
             generator=torch.Generator(),  # or every pass would draw from the stream that objectives draw from
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -237,7 +238,7 @@ class HashingDataModule(L.LightningDataModule):
             batch_size=self.eval_batch_size,
             sampler=ShardSampler(len(dataset), *self._place()),
             num_workers=self.num_workers,
-            worker_init_fn=serve,
+            worker_init_fn=block_worker_signals,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )

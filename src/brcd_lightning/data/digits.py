@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
+from brcd_lightning.data.sources import ArrayImages
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_splits
 from brcd_lightning.errors import require_positive_int
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from brcd_lightning.data.splits import ArrayImages, Splits, draw_splits
+from brcd_lightning.data.sources import ArrayImages
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_splits
 from brcd_lightning.errors import require_non_negative_int, require_positive_int
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.data.files import to_pixels
-from brcd_lightning.data.splits import ImageSource, Splits, draw_splits, split_database
+from brcd_lightning.data.image_scan import to_pixels
+from brcd_lightning.data.sources import ImageSource
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_splits, split_database
 from brcd_lightning.errors import InputError, did_you_mean, require_positive_int
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from brcd_lightning.data.files import FileImages, class_folders, list_class_images, readable_images, require_folder
-from brcd_lightning.data.splits import Splits, draw_splits
+from brcd_lightning.data.sources import FileImages, readable_images, require_folder
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_splits
 from brcd_lightning.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 
 def image_folder(
@@ -86,3 +91,36 @@ def folder_images(
     names = [name for part_names, _ in listed for name in part_names]
     labels = torch.cat([part_labels for _, part_labels in listed])
     return readable_images(folder, names, labels, skip_corrupt)
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the sub-folders of `root`, sorted."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Lists images below ``root/part/<class>``.
+
+    Args:
+        root: data set folder.
+        part: sub-folder that holds the class folders, ``""`` for `root` itself.
+        classes: class folder names; the label is the place in this list.
+
+    Returns:
+        Names relative to `root`, sorted inside each class, and labels (n,) int64.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = []
+        for folder, _, files in os.walk(root / part / name):
+            images = [file for file in files if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
+            if images:
+                relative = Path(folder).relative_to(root).as_posix()
+                found += [f"{relative}/{file}" for file in images]
+        found.sort()
+        if not found:
+            raise InputError(f"class folder {root / part / name} holds no images.")
+        names += found
+        labels += [label] * len(found)
+    return names, torch.tensor(labels)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brcd_lightning.data.files import FileImages, readable_images, require_folder
-from brcd_lightning.data.list_files import LabelledNames, below, check_names, read_list
-from brcd_lightning.data.splits import Splits, draw_at_random, split_database
+from brcd_lightning.data.label_lists import LabelledNames, below, check_names, read_list
+from brcd_lightning.data.sources import FileImages, readable_images, require_folder
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_at_random, split_database
 from brcd_lightning.errors import InputError, require_bool
 
-ROLES = ("train", "query", "database")
+LISTED_SPLITS = ("train", "query", "database")
 
 
 def image_list(
@@ -30,7 +31,7 @@ def image_list(
     skip_corrupt: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Builds splits from lists (see `list_files.read_list`): one whose roles are drawn, or one for each role.
+    """Builds splits from lists (see `label_lists.read_list`): one whose roles are drawn, or one for each role.
 
     Args:
         root: folder that the paths of the lists are relative to.
@@ -84,7 +85,7 @@ def given_roles(
     places = {name: position for position, name in enumerate(source.ids)}
     roles = {
         role: torch.tensor([places[name] for name in lists[role].names if name in places], dtype=torch.long)
-        for role in ROLES
+        for role in LISTED_SPLITS
     }
     roles["database"] = roles["database"][~torch.isin(roles["database"], roles["query"])]
     generator = np.random.default_rng(seed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_folder import image_folder
+from brcd_lightning.data.sources import require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import InputError
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from brcd_lightning.data.splits import ROLES, Splits, has_label
+from brcd_lightning.data.splits import SPLITS, Splits
+from brcd_lightning.data.splitting import has_label
 from brcd_lightning.files import write_text
 
 
@@ -20,13 +21,13 @@ def manifest(splits: Splits) -> dict[str, Any]:
         "fingerprint": splits.fingerprint,
         "sizes": splits.sizes(),
         "train_in_database": int(torch.isin(splits.train, splits.database).sum()),
-        "without_label": {role: int((~has_label(splits.labels(role))).sum()) for role in ROLES},
+        "without_label": {role: int((~has_label(splits.labels(role))).sum()) for role in SPLITS},
         "classes": int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1],
-        "labels_sha256": {role: _digest(splits, role) for role in ROLES},
+        "labels_sha256": {role: _digest(splits, role) for role in SPLITS},
         "skipped": dict(splits.skipped),
         # The validation database is the database without the validation queries.
         "names": {
-            role: [names[p] for p in splits.positions(role).tolist()] for role in ROLES if role != "val_database"
+            role: [names[p] for p in splits.positions(role).tolist()] for role in SPLITS if role != "val_database"
         },
     }
 

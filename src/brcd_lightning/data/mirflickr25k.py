@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_list import load_images
-from brcd_lightning.data.list_files import LabelledNames, check_labels, read_names, read_numbers
-from brcd_lightning.data.splits import Splits, draw_at_random
+from brcd_lightning.data.label_lists import LabelledNames, check_labels, read_names, read_numbers
+from brcd_lightning.data.sources import require_folder
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_at_random
 from brcd_lightning.errors import InputError
 
 LABELS = 24

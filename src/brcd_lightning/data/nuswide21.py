@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.data.files import require_folder
 from brcd_lightning.data.image_list import given_roles, load_images
-from brcd_lightning.data.list_files import LabelledNames, below, check_labels, read_names, read_numbers
-from brcd_lightning.data.splits import Splits, split_database
+from brcd_lightning.data.label_lists import LabelledNames, below, check_labels, read_names, read_numbers
+from brcd_lightning.data.sources import require_folder
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import split_database
 from brcd_lightning.errors import InputError, require_positive_int
 
 CONCEPTS = 21

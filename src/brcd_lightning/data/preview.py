@@ -12,11 +12,11 @@ from rich.console import Console
 from torch.utils.data import default_collate
 
 from brcd_lightning.config import build, command
-from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.files import atomic_path
 from brcd_lightning.process import end_process
+from brcd_lightning.seeding import random_stream
 
 IMAGES, VIEWS = 8, 6
 

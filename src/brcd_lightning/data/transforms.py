@@ -1,11 +1,11 @@
 """From uint8 pixels to network input: the evaluation transform and the random view, in two steps.
 
-`prepare` crops one image and draws its random colours, in a loader worker; `finish` colours whole batches, on the
+`prepare` crops one image and draws its random colors, in a loader worker; `finish` colors whole batches, on the
 device where the network is. Normalising is left to the backbones, which know how their weights were trained. Everything
 random draws from torch's generator in the first step, so a seeded generator gives the same view anywhere, for any
 network.
 
-Shapes: N images; S x S pixels of network input; P numbers that describe the colours of a view.
+Shapes: N images; S x S pixels of network input; P numbers that describe the colors of a view.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from brcd_lightning.data.colours import FIELDS, ColourJitter, apply_colours
+from brcd_lightning.data.color_jitter import FIELDS, ColorJitter, apply_colors
 from brcd_lightning.errors import require_bool, require_positive_int
 
 VERSION = 3
@@ -31,8 +31,8 @@ class PreparedImages(NamedTuple):
 
     pixels: Tensor
     """(N, 3, S, S) uint8."""
-    colours: Tensor
-    """(N, P) float32, see `colours.FIELDS`; P = 0 where colours stay."""
+    colors: Tensor
+    """(N, P) float32, see `color_jitter.FIELDS`; P = 0 where colors stay."""
 
 
 class MixedImages(NamedTuple):
@@ -40,7 +40,7 @@ class MixedImages(NamedTuple):
 
     pixels: Tensor
     """(N, 2, 3, S, S) uint8."""
-    colours: Tensor
+    colors: Tensor
     """(N, 2, P) float32."""
     shares: Tensor
     """(N,) float32 in [0, 1]: how much of the first is in the sum."""
@@ -53,12 +53,12 @@ class ImageTransforms:
     Attributes:
         evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.
         view: the same at random: augmented views.
-        jitter: random colours of views; None for none.
+        jitter: random colors of views; None for none.
     """
 
     evaluation: nn.Module
     view: nn.Module
-    jitter: ColourJitter | None = None
+    jitter: ColorJitter | None = None
 
     def prepare(self, pixels: Tensor) -> PreparedImages:
         """One image (3, H, W) uint8 for evaluation."""
@@ -71,13 +71,13 @@ class ImageTransforms:
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
         """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may be several dimensions."""
         shape = prepared.pixels.shape
-        pixels, colours = prepared.pixels.flatten(end_dim=-4), prepared.colours.flatten(end_dim=-2)
+        pixels, colors = prepared.pixels.flatten(end_dim=-4), prepared.colors.flatten(end_dim=-2)
         images = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last)
         rows = max(1, len(pixels) if pixels.is_cuda else _VALUES_IN_CACHE // pixels.shape[1:].numel())
-        for part, part_pixels, part_colours in zip(
-            images.split(rows), pixels.split(rows), colours.split(rows), strict=True
+        for part, part_pixels, part_colors in zip(
+            images.split(rows), pixels.split(rows), colors.split(rows), strict=True
         ):
-            part.copy_(self._finish(part_pixels, part_colours))
+            part.copy_(self._finish(part_pixels, part_colors))
         if isinstance(prepared, MixedImages):
             shape = (*shape[:-4], *shape[-3:])
             share = prepared.shares.flatten()[:, None, None, None]
@@ -85,9 +85,9 @@ class ImageTransforms:
         return images.unflatten(0, shape[:-3])
 
     @staticmethod
-    def _finish(pixels: Tensor, colours: Tensor) -> Tensor:
+    def _finish(pixels: Tensor, colors: Tensor) -> Tensor:
         images = pixels.float().div_(255)
-        return apply_colours(images, colours) if colours.shape[-1] == len(FIELDS) else images
+        return apply_colors(images, colors) if colors.shape[-1] == len(FIELDS) else images
 
 
 def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:
@@ -109,7 +109,7 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
         fixed = [v2.Resize(round(size * 8 / 7), bilinear, antialias=True), v2.CenterCrop(size)]
     else:
         fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), ColourJitter())
+    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), ColorJitter())
 
 
 def digit_images(size: int = 16) -> ImageTransforms:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from threading import Thread
 
 
-def serve(worker: int) -> None:
+def block_worker_signals(worker: int) -> None:
     """Has a loader worker end when its main process says so, and not by signals of anybody else.
 
     The main process needs its workers to end the running step, to validate, and to write a checkpoint.

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brcd_lightning.clusters import kmeans_codes
-from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.seeding import stream_seed
 
 NEGATIVES = ("uniform", "pseudo_label", "label")
 _SMALL_BANK = 16  # times the rows that a step compares with

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from brcd_lightning.component_names import named
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.cache import ViewStore
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms

@@ -3,14 +3,14 @@ import torch
 from torch.utils.data import default_collate
 
 from brcd_lightning.backbones import small_backbone
-from brcd_lightning.data.extras import class_positive, quarter_turns
+from brcd_lightning.data.extra_views import class_positive, quarter_turns
 from brcd_lightning.data.features.builder import TransformedSplits, fill, stored_view
 from brcd_lightning.data.features.datamodule import evaluation_rows
 from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.data.features.store import FeatureStore
-from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
+from brcd_lightning.seeding import random_stream
 from conftest import network_input
 
 VIEWS = 4

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from brcd_lightning.backbones import small_backbone
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.builder import TransformedSplits
 from brcd_lightning.data.features.cache import Display, ViewStore, state_digest
 from brcd_lightning.data.features.inference import Inference

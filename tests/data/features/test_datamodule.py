@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.datamodule import StoredDataModule, StoredViews
 from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.errors import InputError

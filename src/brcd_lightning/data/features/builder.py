@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from brcd_lightning.backbones import Backbone
-from brcd_lightning.data.extras import class_positive, quarter_turns
+from brcd_lightning.data.extra_views import class_positive, quarter_turns
 from brcd_lightning.data.features.layout import TURNS, Part, parts_of
 from brcd_lightning.data.features.store import FeatureStore, PartWriter
-from brcd_lightning.data.sampling import random_stream
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
-from brcd_lightning.data.workers import serve
+from brcd_lightning.data.workers import block_worker_signals
 from brcd_lightning.errors import InputError
+from brcd_lightning.seeding import random_stream
 
 ForwardPass: TypeAlias = Callable[[Sequence[Backbone], PreparedImages | MixedImages], list[Tensor]]
 """Features (M, d) of each backbone for M images."""
@@ -172,7 +172,7 @@ def _loader(images: PartImages, num_workers: int) -> DataLoader:
         images,
         batch_size=None,
         num_workers=min(num_workers, len(images)),
-        worker_init_fn=serve,
+        worker_init_fn=block_worker_signals,
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from brcd_lightning.backbones import Backbone
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.builder import TransformedSplits, fill
 from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.layout import TURNS

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from brcd_lightning.data.datamodule import EvalBatch, HashingDataModule, ViewBatch
-from brcd_lightning.data.extras import Extras
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.layout import KINDS, TURNS, first_rows
-from brcd_lightning.data.sampling import stream_seed
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import require_positive_int
+from brcd_lightning.seeding import stream_seed
 
 
 class StoredViews(Dataset[ViewBatch]):

@@ -1,6 +1,4 @@
-import torch
-
-from brcd_lightning.data.sampling import EpochSampler, ShardSampler, random_stream, stream_seed
+from brcd_lightning.data.samplers import EpochSampler, ShardSampler
 
 
 def test_each_epoch_is_another_permutation():
@@ -23,17 +21,3 @@ def test_ranks_share_an_epoch_without_overlap():
 def test_shards_hold_every_position_once():
     shards = [list(ShardSampler(7, rank, 3)) for rank in range(3)]
     assert sorted(position for shard in shards for position in shard) == list(range(7))
-
-
-def test_random_stream_restores_the_global_stream():
-    torch.manual_seed(5)
-    expected = torch.rand(2)
-    torch.manual_seed(5)
-    with random_stream(1, 2):
-        torch.rand(9)
-    assert torch.equal(torch.rand(2), expected)
-
-
-def test_stream_seeds_differ():
-    seeds = {stream_seed(0, epoch, index, view) for epoch in range(3) for index in range(50) for view in range(2)}
-    assert len(seeds) == 300

@@ -26,7 +26,7 @@ class Extras:
 
 
 def quarter_turns(images: PreparedImages, turns: int) -> PreparedImages:
-    """The images turned by multiples of 90 degrees; colours are the same, whatever the direction."""
+    """The images turned by multiples of 90 degrees; colors are the same, whatever the direction."""
     return images._replace(pixels=images.pixels.rot90(turns, (-2, -1)))
 
 
@@ -53,5 +53,5 @@ def class_positive(splits: Splits, transforms: ImageTransforms, index: int, pixe
         mate = splits.source.load(int(splits.train[chosen]))
     turns = int(torch.randint(4, ()))
     pair = (transforms.prepare_view(mate.rot90(turns, (1, 2))), transforms.prepare_view(pixels))
-    pixels, colours = (torch.stack(both) for both in zip(*pair, strict=True))
-    return MixedImages(pixels, colours, torch.rand(()))
+    pixels, colors = (torch.stack(both) for both in zip(*pair, strict=True))
+    return MixedImages(pixels, colors, torch.rand(()))

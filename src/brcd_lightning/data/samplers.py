@@ -1,32 +1,13 @@
-"""Sampling that depends on (seed, epoch, position) only: not on workers, ranks or what was drawn before."""
+"""Samplers whose order depends on (seed, epoch) only: not on workers, ranks or what was drawn before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-
-def stream_seed(*key: int) -> int:
-    """A 63-bit seed for the random stream of a key such as (seed, epoch, index, view)."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@contextmanager
-def random_stream(*key: int) -> Iterator[None]:
-    """Runs a block on the CPU random stream of `key` and puts torch's global stream back afterwards.
-
-    Far cheaper than `torch.random.fork_rng` with `torch.manual_seed`, which visit every device.
-    """
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(stream_seed(*key))
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
+from brcd_lightning.seeding import stream_seed
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

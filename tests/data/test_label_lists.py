@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.data.list_files import below, check_names, read_list, read_names
+from brcd_lightning.data.label_lists import below, check_names, read_list, read_names
 from brcd_lightning.errors import InputError
 from data.stand_ins import write_image
 

@@ -3,8 +3,9 @@ import torch
 from torch.utils.data import default_collate
 
 from brcd_lightning.data.datamodule import ViewBatch
-from brcd_lightning.data.extras import Extras, class_positive, quarter_turns
-from brcd_lightning.data.splits import ArrayImages, Splits
+from brcd_lightning.data.extra_views import Extras, class_positive, quarter_turns
+from brcd_lightning.data.sources import ArrayImages
+from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, digit_images, natural_images
 from conftest import make_datamodule
 
@@ -55,7 +56,7 @@ def test_mixing_is_a_sum_of_finished_images():
     assert torch.allclose(images, expected, atol=1e-6)
 
 
-def test_turning_before_colouring_is_turning_after(generator):
+def test_turning_before_coloring_is_turning_after(generator):
     transforms, pixels = natural_images(12), torch.randint(0, 256, (3, 20, 20), generator=generator, dtype=torch.uint8)
     views = default_collate([transforms.prepare_view(pixels) for _ in range(6)])
     for turns in range(4):

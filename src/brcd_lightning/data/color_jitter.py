@@ -1,4 +1,4 @@
-"""Random colours of views, batched: drawn for each image from its own random stream, applied to whole batches.
+"""Random colors of views, batched: drawn for each image from its own random stream, applied to whole batches.
 
 Drawing needs the image's stream and is cheap, so loader workers do it; applying is arithmetic on pixels, so it waits
 for the device. The operations are those of torchvision's ColorJitter, RandomGrayscale and GaussianBlur on float images,
@@ -22,20 +22,20 @@ _GRAY = (0.2989, 0.587, 0.114)
 _TINY = 1e-12
 _ORDERS = tuple(itertools.permutations(range(4)))
 FIELDS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur")
-"""What `draw` gives for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the colour
+"""What `draw` gives for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the color
 circle, the order of the four in {0..23}, whether it becomes gray, and the blur's standard deviation in pixels."""
 
 
-class ColourJitter(NamedTuple):
-    """Probabilities and ranges of random colours.
+class ColorJitter(NamedTuple):
+    """Probabilities and ranges of random colors.
 
     Attributes:
         jitter: probability that brightness, contrast, saturation and hue change, in random order.
         brightness: factors lie in [1 - brightness, 1 + brightness].
         contrast: the same.
         saturation: the same.
-        hue: the hue turns by at most this part of the colour circle.
-        gray: probability that the image loses its colours.
+        hue: the hue turns by at most this part of the color circle.
+        gray: probability that the image loses its colors.
         blur: probability of a 3 x 3 Gaussian blur.
         sigma: range of its standard deviation in pixels.
     """
@@ -50,42 +50,42 @@ class ColourJitter(NamedTuple):
     sigma: tuple[float, float] = (0.1, 2.0)
 
     def draw(self) -> Tensor:
-        """Draws the colours (7,) of one view, see `FIELDS`, from torch's default generator."""
+        """Draws the colors (7,) of one view, see `FIELDS`, from torch's default generator."""
         uniform = torch.rand(len(FIELDS) + 2).tolist()
-        colours = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        colors = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
         if uniform[7] < self.jitter:
             ranges = (self.brightness, self.contrast, self.saturation)
-            colours[:3] = [1 + width * (2 * u - 1) for width, u in zip(ranges, uniform, strict=False)]
-            colours[3] = self.hue * (2 * uniform[3] - 1)
-            colours[4] = math.floor(uniform[4] * len(_ORDERS))
-        colours[5] = float(uniform[5] < self.gray)
+            colors[:3] = [1 + width * (2 * u - 1) for width, u in zip(ranges, uniform, strict=False)]
+            colors[3] = self.hue * (2 * uniform[3] - 1)
+            colors[4] = math.floor(uniform[4] * len(_ORDERS))
+        colors[5] = float(uniform[5] < self.gray)
         if uniform[8] < self.blur:
-            colours[6] = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * uniform[6]
-        return torch.tensor(colours)
+            colors[6] = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * uniform[6]
+        return torch.tensor(colors)
 
 
-def apply_colours(images: Tensor, colours: Tensor) -> Tensor:
-    """Changes each image by its own colours: the four factors in its order, then gray, then blur.
+def apply_colors(images: Tensor, colors: Tensor) -> Tensor:
+    """Changes each image by its own colors: the four factors in its order, then gray, then blur.
 
     Args:
         images: (N, 3, H, W) in [0, 1], on any device.
-        colours: (N, 7), see `FIELDS`.
+        colors: (N, 7), see `FIELDS`.
 
     Returns:
         (N, 3, H, W) in [0, 1].
     """
     images = images.clone()
-    order = torch.tensor(_ORDERS, device=images.device)[colours[:, 4].long()]  # (N, 4)
-    jittered = (colours[:, :4] != colours.new_tensor([1, 1, 1, 0])).any(dim=1)
+    order = torch.tensor(_ORDERS, device=images.device)[colors[:, 4].long()]  # (N, 4)
+    jittered = (colors[:, :4] != colors.new_tensor([1, 1, 1, 0])).any(dim=1)
     for place in range(4):
         for number, change in enumerate(_CHANGES):
             rows = (jittered & (order[:, place] == number)).nonzero()[:, 0]
             if len(rows):
-                images[rows] = change(images[rows], colours[rows, number])
-    gray = colours[:, 5].bool().nonzero()[:, 0]
+                images[rows] = change(images[rows], colors[rows, number])
+    gray = colors[:, 5].bool().nonzero()[:, 0]
     images[gray] = _gray(images[gray]).expand(-1, 3, -1, -1)
-    blurred = (colours[:, 6] > 0).nonzero()[:, 0]
-    images[blurred] = _blur(images[blurred], colours[blurred, 6])
+    blurred = (colors[:, 6] > 0).nonzero()[:, 0]
+    images[blurred] = _blur(images[blurred], colors[blurred, 6])
     return images
 
 
@@ -118,7 +118,7 @@ def _saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def _hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue of HSV colours by a part of the circle; value and chroma stay."""
+    """Turns the hue of HSV colors by a part of the circle; value and chroma stay."""
     red, green, blue = images.unbind(dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)

@@ -1,4 +1,4 @@
-"""Images in files, decoded with PIL only, and the scan that names the unreadable ones before a run starts."""
+"""Decoding of image files with PIL only, and the scan that names unreadable files before a run starts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from brcd_lightning.data.splits import ImageSource
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.files import cache_folder, write_text
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 MEMORY_VERSION = 2
 """Form of a remembered scan; files of another version are ignored."""
 
@@ -60,33 +58,6 @@ def to_pixels(image: Image.Image) -> Tensor:
     return pil_to_tensor(image.convert("RGB"))
 
 
-class FileImages(ImageSource):
-    """Images on disk.
-
-    Args:
-        root: folder that the names are relative to.
-        names: relative paths with forward slashes; they are the ids.
-        labels: see `ImageSource`.
-        digests: SHA-256 of each file.
-    """
-
-    def __init__(self, root: Path, names: Sequence[str], labels: Tensor, digests: Sequence[bytes]) -> None:
-        super().__init__(names, labels)
-        self.root = root
-        self.digests = list(digests)
-
-    def load(self, position: int) -> Tensor:
-        """Pixels of one image."""
-        try:
-            return read_image(self.root / self.ids[position])
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"image {self.root / self.ids[position]} cannot be decoded: {error}.") from error
-
-    def digest(self, position: int) -> bytes:
-        """SHA-256 of the file."""
-        return self.digests[position]
-
-
 class FileScan(NamedTuple):
     """Result of decoding every file of a list once."""
 
@@ -94,30 +65,6 @@ class FileScan(NamedTuple):
     """SHA-256 of each file, in the order of the list; None for an unreadable file."""
     unreadable: dict[str, str]
     """Reason of each unreadable file, by name."""
-
-
-def readable_images(
-    root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool
-) -> tuple[FileImages, dict[str, str]]:
-    """Images that can be read, in the order of `names`, and the reasons of those that cannot.
-
-    Args:
-        root: folder that the names are relative to.
-        names: relative paths, each once.
-        labels: one row for each name, see `ImageSource`.
-        skip_corrupt: see `scan_files`.
-    """
-    scan = scan_files(root, names, skip_corrupt)
-    # One list of rows for names, labels and digests: none of the three has an order of its own.
-    kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
-    rows = [row for row, _ in kept]
-    images = FileImages(
-        root,
-        [names[row] for row in rows],
-        labels[torch.tensor(rows, dtype=torch.long)],
-        [digest for _, digest in kept],
-    )
-    return images, scan.unreadable
 
 
 def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan:
@@ -201,50 +148,3 @@ def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
         return list(
             track(pool.map(check, names), "Checking images", total=len(names), transient=True, disable=not names)
         )
-
-
-def class_folders(root: Path) -> list[str]:
-    """Names of the sub-folders of `root`, sorted."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], Tensor]:
-    """Lists images below ``root/part/<class>``.
-
-    Args:
-        root: data set folder.
-        part: sub-folder that holds the class folders, ``""`` for `root` itself.
-        classes: class folder names; the label is the place in this list.
-
-    Returns:
-        Names relative to `root`, sorted inside each class, and labels (n,) int64.
-    """
-    names: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = []
-        for folder, _, files in os.walk(root / part / name):
-            images = [file for file in files if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
-            if images:
-                relative = Path(folder).relative_to(root).as_posix()
-                found += [f"{relative}/{file}" for file in images]
-        found.sort()
-        if not found:
-            raise InputError(f"class folder {root / part / name} holds no images.")
-        names += found
-        labels += [label] * len(found)
-    return names, torch.tensor(labels)
-
-
-def require_folder(root: str | None, what: str) -> Path:
-    """Returns the folder `root`.
-
-    Raises:
-        InputError: if it is not given or does not exist.
-    """
-    if root is None:
-        raise InputError(f"dataset.root is not set; point it at the folder of {what}.")
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        raise InputError(f"dataset.root {str(path)!r} is not a folder; point it at the folder of {what}.")
-    return path

@@ -1,4 +1,4 @@
-"""Batched colours against torchvision, image by image."""
+"""Batched colors against torchvision, image by image."""
 
 import itertools
 
@@ -6,22 +6,22 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as TF
 
-from brcd_lightning.data.colours import FIELDS, ColourJitter, apply_colours
+from brcd_lightning.data.color_jitter import FIELDS, ColorJitter, apply_colors
 
 NEUTRAL = dict(zip(FIELDS, (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0), strict=True))
 CHANGES = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
 
 
-def colours_of(**values):
+def colors_of(**values):
     return torch.tensor([{**NEUTRAL, **values}[field] for field in FIELDS])
 
 
-def by_torchvision(image, colours):
-    for number in list(itertools.permutations(range(4)))[int(colours[4])]:
-        image = CHANGES[number](image, float(colours[number]))
-    if colours[5]:
+def by_torchvision(image, colors):
+    for number in list(itertools.permutations(range(4)))[int(colors[4])]:
+        image = CHANGES[number](image, float(colors[number]))
+    if colors[5]:
         image = TF.rgb_to_grayscale(image, 3)
-    return TF.gaussian_blur(image, 3, float(colours[6])) if colours[6] else image
+    return TF.gaussian_blur(image, 3, float(colors[6])) if colors[6] else image
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def images(generator):
 
 
 @pytest.mark.parametrize(
-    "colours",
+    "colors",
     [
         {"brightness": 1.4},
         {"brightness": 0.6},
@@ -47,32 +47,32 @@ def images(generator):
     ],
     ids=str,
 )
-def test_each_change_is_torchvisions(images, colours):
-    colours = colours_of(**colours)
-    found = apply_colours(images, colours.expand(len(images), -1))
-    expected = torch.stack([by_torchvision(image, colours) for image in images])
+def test_each_change_is_torchvisions(images, colors):
+    colors = colors_of(**colors)
+    found = apply_colors(images, colors.expand(len(images), -1))
+    expected = torch.stack([by_torchvision(image, colors) for image in images])
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_each_image_has_its_own_colours_in_its_own_order(images):
+def test_each_image_has_its_own_colors_in_its_own_order(images):
     torch.manual_seed(3)
-    colours = torch.stack([ColourJitter(jitter=0.9).draw() for _ in images])
-    assert len(colours[:, 4].unique()) > 10
-    found = apply_colours(images, colours)
-    expected = torch.stack([by_torchvision(*each) for each in zip(images, colours, strict=True)])
+    colors = torch.stack([ColorJitter(jitter=0.9).draw() for _ in images])
+    assert len(colors[:, 4].unique()) > 10
+    found = apply_colors(images, colors)
+    expected = torch.stack([by_torchvision(*each) for each in zip(images, colors, strict=True)])
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_neutral_colours_change_nothing_and_inputs_stay(images):
+def test_neutral_colors_change_nothing_and_inputs_stay(images):
     before = images.clone()
-    assert torch.equal(apply_colours(images, colours_of().expand(len(images), -1)), before)
-    apply_colours(images, colours_of(brightness=0.5).expand(len(images), -1))
+    assert torch.equal(apply_colors(images, colors_of().expand(len(images), -1)), before)
+    apply_colors(images, colors_of(brightness=0.5).expand(len(images), -1))
     assert torch.equal(images, before)
 
 
 def test_draws_follow_their_probabilities_and_ranges():
     torch.manual_seed(0)
-    drawn = torch.stack([ColourJitter().draw() for _ in range(4000)])
+    drawn = torch.stack([ColorJitter().draw() for _ in range(4000)])
     jittered = (drawn[:, :4] != torch.tensor([1.0, 1, 1, 0])).any(dim=1)
     assert jittered.float().mean().item() == pytest.approx(0.7, abs=0.03)
     assert drawn[:, 5].mean().item() == pytest.approx(0.2, abs=0.03)
@@ -90,6 +90,6 @@ def test_draws_follow_their_probabilities_and_ranges():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same(images):
     torch.manual_seed(1)
-    colours = torch.stack([ColourJitter().draw() for _ in images])
-    on_gpu = apply_colours(images.cuda(), colours.cuda()).cpu()
-    assert torch.allclose(on_gpu, apply_colours(images, colours), atol=1e-5)
+    colors = torch.stack([ColorJitter().draw() for _ in images])
+    on_gpu = apply_colors(images.cuda(), colors.cuda()).cpu()
+    assert torch.allclose(on_gpu, apply_colors(images, colors), atol=1e-5)

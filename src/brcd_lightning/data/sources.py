@@ -1,0 +1,128 @@
+"""Sources of images: in memory, or in files that have been scanned."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.data.image_scan import read_image, scan_files
+from brcd_lightning.errors import InputError
+
+
+class ImageSource(ABC):
+    """All images of a data set, addressed by position.
+
+    Args:
+        ids: one stable name per image, independent of where the data lies.
+        labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation, and by
+            distillation methods that say so.
+    """
+
+    def __init__(self, ids: Sequence[str], labels: Tensor) -> None:
+        if len(ids) != len(labels):
+            raise InputError(f"a data set needs one label per image, got {len(ids)} images and {len(labels)} labels.")
+        self.ids = list(ids)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def load(self, position: int) -> Tensor:
+        """Pixels of one image: (3, H, W) uint8, RGB."""
+
+    @abstractmethod
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of one image's content."""
+
+
+class ArrayImages(ImageSource):
+    """Images in memory.
+
+    Args:
+        pixels: (N, 3, H, W) uint8.
+        ids: see `ImageSource`.
+        labels: see `ImageSource`.
+    """
+
+    def __init__(self, pixels: Tensor, ids: Sequence[str], labels: Tensor) -> None:
+        super().__init__(ids, labels)
+        self.pixels = pixels
+
+    def load(self, position: int) -> Tensor:
+        """Pixels of one image."""
+        return self.pixels[position]
+
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of the pixels."""
+        return hashlib.sha256(self.pixels[position].numpy().tobytes()).digest()
+
+
+class FileImages(ImageSource):
+    """Images on disk.
+
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths with forward slashes; they are the ids.
+        labels: see `ImageSource`.
+        digests: SHA-256 of each file.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Tensor, digests: Sequence[bytes]) -> None:
+        super().__init__(names, labels)
+        self.root = root
+        self.digests = list(digests)
+
+    def load(self, position: int) -> Tensor:
+        """Pixels of one image."""
+        try:
+            return read_image(self.root / self.ids[position])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"image {self.root / self.ids[position]} cannot be decoded: {error}.") from error
+
+    def digest(self, position: int) -> bytes:
+        """SHA-256 of the file."""
+        return self.digests[position]
+
+
+def readable_images(
+    root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool
+) -> tuple[FileImages, dict[str, str]]:
+    """Images that can be read, in the order of `names`, and the reasons of those that cannot.
+
+    Args:
+        root: folder that the names are relative to.
+        names: relative paths, each once.
+        labels: one row for each name, see `ImageSource`.
+        skip_corrupt: see `scan_files`.
+    """
+    scan = scan_files(root, names, skip_corrupt)
+    # One list of rows for names, labels and digests: none of the three has an order of its own.
+    kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
+    rows = [row for row, _ in kept]
+    images = FileImages(
+        root,
+        [names[row] for row in rows],
+        labels[torch.tensor(rows, dtype=torch.long)],
+        [digest for _, digest in kept],
+    )
+    return images, scan.unreadable
+
+
+def require_folder(root: str | None, what: str) -> Path:
+    """Returns the folder `root`.
+
+    Raises:
+        InputError: if it is not given or does not exist.
+    """
+    if root is None:
+        raise InputError(f"dataset.root is not set; point it at the folder of {what}.")
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise InputError(f"dataset.root {str(path)!r} is not a folder; point it at the folder of {what}.")
+    return path

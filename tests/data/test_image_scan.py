@@ -1,0 +1,102 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from brcd_lightning.data import image_scan
+from data.stand_ins import write_image
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(6):
+            write_image(tmp_path / name / f"{number}.png", number)
+    return tmp_path
+
+
+def names_in(tree):
+    return sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*.png"))
+
+
+def test_sixteen_bits_are_scaled_and_cmyk_is_converted(tmp_path):
+    ramp = np.linspace(0, 65535, 63).astype(np.uint16).reshape(7, 9)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert torch.equal(
+        image_scan.read_image(tmp_path / "deep.png"), torch.from_numpy((ramp >> 8).astype(np.uint8)).expand(3, 7, 9)
+    )
+    Image.new("CMYK", (9, 7), (255, 0, 0, 0)).save(tmp_path / "print.jpg", quality=100)
+    cyan = image_scan.read_image(tmp_path / "print.jpg")[:, 3, 4]
+    assert cyan[0] < 10
+    assert cyan[1:].min() > 245
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_values_of_unknown_range_are_refused(tmp_path, kind, mode):
+    Image.fromarray(np.full((7, 9), 200, dtype=kind), mode=mode).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match="32 bits a value, of unknown range"):
+        image_scan.read_image(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "the file is empty"), (b"<html>", "no image format")])
+def test_the_reason_is_the_same_in_every_run(tmp_path, content, reason):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        image_scan.read_image(tmp_path / "bad.png")
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path):
+    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
+    for name in ("moving.gif", "moving.webp", "moving.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        assert image_scan.read_image(tmp_path / name)[:, 3, 4].tolist() == [255, 0, 0]
+
+
+def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_again(tree, monkeypatch):
+    tried = []
+    decode = image_scan._decode
+    monkeypatch.setattr(image_scan, "_decode", lambda content: tried.append(content) or decode(content))
+    names = names_in(tree)
+    broken = tree / names[0]
+    whole = broken.read_bytes()
+    changed = broken.stat()
+    broken.write_bytes(b"x" * len(whole))
+    os.utime(broken, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    for again in (len(names), 1):  # all of them, then only the unreadable one
+        tried.clear()
+        digests, unreadable = image_scan.scan_files(tree, names, skip_corrupt=True)
+        assert [name for name, digest in zip(names, digests, strict=True) if digest is None] == [names[0]]
+        assert list(unreadable) == [names[0]]
+        assert len(tried) == again
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(changed.st_atime_ns, changed.st_mtime_ns))  # by size and time the same file as before
+    tried.clear()
+    digests, unreadable = image_scan.scan_files(tree, names, skip_corrupt=False)
+    assert not unreadable
+    assert len(digests) == len(names)
+    assert None not in digests
+    assert len(tried) == 1
+
+
+def test_the_memory_of_an_older_version_is_ignored(tree):
+    names = names_in(tree)
+    expected = image_scan.scan_files(tree, names, skip_corrupt=False)
+    memory = image_scan._digest_file(tree, names)
+    for old in (dict.fromkeys(names, "00" * 32), {"version": 1, "digests": dict.fromkeys(names, "00" * 32)}):
+        memory.write_text(json.dumps(old))
+        assert image_scan.scan_files(tree, names, skip_corrupt=False) == expected
+        assert json.loads(memory.read_text())["version"] == image_scan.MEMORY_VERSION
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}', '{"version": 2, "digests": {"a": "xy"}}']
+)
+def test_a_damaged_memory_of_the_scan_is_forgotten(tree, content):
+    names = names_in(tree)
+    expected = image_scan.scan_files(tree, names, skip_corrupt=False)
+    memory = image_scan._digest_file(tree, names)
+    memory.write_text(content)
+    assert image_scan.scan_files(tree, names, skip_corrupt=False) == expected
