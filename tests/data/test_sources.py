@@ -70,11 +70,11 @@ def test_readable_images_keep_the_order_of_their_names(tmp_path):
     for shade, name in enumerate(names):
         write_image(tmp_path / name, shade)
     (tmp_path / "broken.png").write_bytes(b"")
-    images, skipped = readable_images(tmp_path, names, torch.tensor([5, 6, 7]), skip_corrupt=True)
+    images = readable_images(tmp_path, names, torch.tensor([5, 6, 7]), skip_corrupt=True)
     assert images.ids == ["b.png", "a.png"]
     assert images.labels.tolist() == [5, 7]
     assert [int(images.load(position)[0, 0, 0]) for position in range(2)] == [0, 2]
-    assert skipped == {"broken.png": "the file is empty"}
+    assert images.skipped == {"broken.png": "the file is empty"}
 
 
 def test_a_folder_is_required(tmp_path):

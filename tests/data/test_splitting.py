@@ -3,7 +3,7 @@ import torch
 
 from brcd_lightning.data.fake import fake
 from brcd_lightning.data.sources import ArrayImages
-from brcd_lightning.data.splitting import draw_splits
+from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError
 
 
@@ -13,10 +13,10 @@ def source(count=30, classes=3):
     )
 
 
-def draw(**options):
+def draw(seed=0, **options):
     everything = torch.arange(30)
-    counts = {"train_per_class": 4, "query_per_class": 2, "val_query_per_class": 1, **options}
-    return draw_splits(source(), query_pool=everything, database_pool=everything, **counts)
+    counts = PerClass(**{"train": 4, "query": 2, "val_query": 1, **options})
+    return draw_splits(source(), query_pool=everything, database_pool=everything, per_class=counts, seed=seed)
 
 
 def test_counts_per_class_and_disjoint_roles():
@@ -42,10 +42,10 @@ def test_database_is_not_sorted_by_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"query_per_class": 11}, "class 0 has 10 images left for 11 queries"),
-        ({"train_per_class": 8}, "class 0 has 8 images left for 9 training images and validation queries"),
-        ({"val_query_per_class": 0}, "dataset.val_query_per_class must be a positive integer, got 0"),
-        ({"train_per_class": "abc"}, "dataset.train_per_class must be a positive integer, got 'abc'"),
+        ({"query": 11}, "class 0 has 10 images left for 11 queries"),
+        ({"train": 8}, "class 0 has 8 images left for 9 training images and validation queries"),
+        ({"val_query": 0}, "dataset.val_query_per_class must be a positive integer, got 0"),
+        ({"train": "abc"}, "dataset.train_per_class must be a positive integer, got 'abc'"),
         ({"seed": -1}, "dataset.seed must be an integer of at least 0, got -1"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from brcd_lightning.data.image_folder import folder_images
 from brcd_lightning.data.sources import ArrayImages, ImageSource
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.splitting import draw_splits
+from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError, require_bool, require_choice
 
 
@@ -64,8 +64,8 @@ def cifar10(
             ``train/<class>/*`` and ``test/<class>/*``.
         download: fetch the official archive through torchvision when it is absent (checksum verified).
         protocol: see above; ``authors`` has fixed counts.
-        train_per_class: see `draw_splits`; the protocol's when None.
-        val_query_per_class: see `draw_splits`.
+        train_per_class: see `PerClass`; the protocol's when None.
+        val_query_per_class: see `PerClass`.
         query_per_class: queries per class; the protocol's when None.
         database_per_class: database images per class, all 5,000 when None.
         skip_corrupt: see `image_folder`; for image files only.
@@ -76,38 +76,42 @@ def cifar10(
     """
     require_choice("dataset.protocol", protocol, [*PROTOCOLS, AUTHORS])
     require_bool("dataset.download", download)
-    folder = Path(root).expanduser()
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        if protocol == AUTHORS:
-            raise InputError(
-                "dataset.protocol=authors draws by the official order of the images, which class folders do not keep; "
-                "point dataset.root at a folder with cifar-10-batches-py/."
-            )
-        source, skipped = folder_images(folder, ("test", "train"), skip_corrupt=skip_corrupt)
-    else:
-        source, skipped = _official_images(folder, download), {}
+    source = _read(Path(root).expanduser(), protocol, download, skip_corrupt)
     is_test = torch.tensor([name.startswith("test/") for name in source.ids])
     everything = torch.arange(len(source))
     if protocol == AUTHORS:
-        return _authors(source, everything[is_test], everything[~is_test], skipped)
+        return _authors(source, everything[is_test], everything[~is_test])
     rule = PROTOCOLS[protocol]
     splits = draw_splits(
         source,
         query_pool=everything if rule.pooled else everything[is_test],
         database_pool=everything if rule.pooled else everything[~is_test],
-        train_per_class=rule.train if train_per_class is None else train_per_class,
-        val_query_per_class=val_query_per_class,
-        query_per_class=rule.query if query_per_class is None else query_per_class,
-        database_per_class=database_per_class,
+        per_class=PerClass(
+            train=rule.train if train_per_class is None else train_per_class,
+            val_query=val_query_per_class,
+            query=rule.query if query_per_class is None else query_per_class,
+            database=database_per_class,
+        ),
         seed=seed,
-        skipped=skipped,
     )
     if rule.train_in_database:
         return splits
     return replace(splits, database=splits.database[~torch.isin(splits.database, splits.train)])
 
 
-def _authors(source: ImageSource, test: Tensor, train: Tensor, skipped: dict[str, str]) -> Splits:
+def _read(folder: Path, protocol: str, download: bool, skip_corrupt: bool) -> ImageSource:
+    """Image files in class folders where there are any, the official archive otherwise."""
+    if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
+        return _official_images(folder, download)
+    if protocol == AUTHORS:
+        raise InputError(
+            "dataset.protocol=authors draws by the official order of the images, which class folders do not keep; "
+            "point dataset.root at a folder with cifar-10-batches-py/."
+        )
+    return folder_images(folder, ("test", "train"), skip_corrupt=skip_corrupt)
+
+
+def _authors(source: ImageSource, test: Tensor, train: Tensor) -> Splits:
     """The release's split: its draws follow from a seed of 0 that one of its imports sets."""
     generator = np.random.RandomState(0)
     labels, chosen = source.labels[train], []
@@ -119,7 +123,7 @@ def _authors(source: ImageSource, test: Tensor, train: Tensor, skipped: dict[str
     shuffled = test[torch.from_numpy(order)]
     # Database order decides ties between equal distances: no class may go first.
     database = train[torch.from_numpy(generator.permutation(len(train)))]
-    return Splits(source, torch.cat(chosen), shuffled[_VAL_QUERIES:], database, shuffled[:_VAL_QUERIES], skipped)
+    return Splits(source, torch.cat(chosen), shuffled[_VAL_QUERIES:], database, shuffled[:_VAL_QUERIES])
 
 
 def _official_images(folder: Path, download: bool) -> ArrayImages:
@@ -130,7 +134,7 @@ def _official_images(folder: Path, download: bool) -> ArrayImages:
     return ArrayImages(pixels, ids, torch.tensor(train.targets + test.targets))
 
 
-def _official(folder: Path, train: bool, download: bool) -> object:
+def _official(folder: Path, train: bool, download: bool) -> Any:
     """The CIFAR10 of torchvision, which reads its pickles only after checking the official MD5 sums."""
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 (slow import, needed only here)
 

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.splitting import draw_splits
+from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import require_positive_int
 
 
@@ -19,9 +19,9 @@ def digits(
 
     Args:
         size: side in pixels.
-        train_per_class: see `draw_splits`.
-        query_per_class: see `draw_splits`; the rest is the database.
-        val_query_per_class: see `draw_splits`.
+        train_per_class: see `PerClass`.
+        query_per_class: see `PerClass`; the rest is the database.
+        val_query_per_class: see `PerClass`.
         seed: of the split.
     """
     require_positive_int("dataset.size", size)
@@ -34,8 +34,6 @@ def digits(
         ArrayImages(pixels, [f"digit/{i}" for i in range(len(pixels))], torch.from_numpy(bundled.target).long()),
         query_pool=everything,
         database_pool=everything,
-        train_per_class=train_per_class,
-        query_per_class=query_per_class,
-        val_query_per_class=val_query_per_class,
+        per_class=PerClass(train=train_per_class, val_query=val_query_per_class, query=query_per_class),
         seed=seed,
     )

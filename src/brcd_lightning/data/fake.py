@@ -6,7 +6,7 @@ import torch
 
 from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.splitting import draw_splits
+from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import require_non_negative_int, require_positive_int
 
 
@@ -25,9 +25,9 @@ def fake(
         size: side in pixels.
         num_classes: number of classes.
         images_per_class: images of each class, in all roles together.
-        train_per_class: see `draw_splits`.
-        query_per_class: see `draw_splits`.
-        val_query_per_class: see `draw_splits`.
+        train_per_class: see `PerClass`.
+        query_per_class: see `PerClass`.
+        val_query_per_class: see `PerClass`.
         seed: of patterns, noise and split.
     """
     require_positive_int("dataset.size", size)
@@ -44,8 +44,6 @@ def fake(
         ArrayImages(pixels, [f"fake/{i}" for i in range(len(labels))], labels),
         query_pool=everything,
         database_pool=everything,
-        train_per_class=train_per_class,
-        query_per_class=query_per_class,
-        val_query_per_class=val_query_per_class,
+        per_class=PerClass(train=train_per_class, val_query=val_query_per_class, query=query_per_class),
         seed=seed,
     )

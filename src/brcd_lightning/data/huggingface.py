@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from brcd_lightning.data.image_scan import to_pixels
 from brcd_lightning.data.sources import ImageSource
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.splitting import draw_splits, split_database
+from brcd_lightning.data.splitting import PerClass, draw_splits, split_database
 from brcd_lightning.errors import InputError, did_you_mean, require_positive_int
 
 
@@ -62,8 +63,8 @@ def huggingface(
         query_split: the queries.
         image_column: where the images are.
         label_column: class indices, or lists of them.
-        train_per_class: see `draw_splits`; for class indices.
-        val_query_per_class: see `draw_splits`; for class indices.
+        train_per_class: see `PerClass`; for class indices.
+        val_query_per_class: see `PerClass`; for class indices.
         num_train: training images of the database; for lists of labels.
         num_val_query: see `split_database`; for lists of labels.
         seed: of the draws.
@@ -77,11 +78,7 @@ def huggingface(
         )
     for key, count in (("num_train", num_train), ("num_val_query", num_val_query)):
         require_positive_int(f"dataset.{key}", count)
-    parts = {split: _load(name, data_dir, split) for split in (train_split, query_split)}
-    for split, part in parts.items():
-        for column in (image_column, label_column):
-            if column not in part.column_names:
-                raise InputError(f"{name}, {split}: no column {column!r}.{did_you_mean(column, part.column_names)}")
+    parts = {split: _load(name, data_dir, split, (image_column, label_column)) for split in (train_split, query_split)}
     labels = _labels([label for part in parts.values() for label in part[label_column]])
     source = HubImages(parts, image_column, labels)
     everything = torch.arange(len(source))
@@ -91,31 +88,34 @@ def huggingface(
             source,
             query_pool=query,
             database_pool=database,
-            train_per_class=train_per_class,
-            val_query_per_class=val_query_per_class,
+            per_class=PerClass(train_per_class, val_query_per_class),
             seed=seed,
         )
-    generator = np.random.default_rng(seed)
     return split_database(
         source,
         query=query,
         database=database,
-        generator=generator,
-        num_train=num_train,
+        train=num_train,
+        generator=np.random.default_rng(seed),
         num_val_query=num_val_query,
     )
 
 
-def _load(name: str, data_dir: str | None, split: str) -> Any:
+def _load(name: str, data_dir: str | None, split: str, columns: Sequence[str]) -> Any:
+    """One split of the library, which has these columns."""
     try:
         import datasets  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise InputError("dataset=huggingface needs its library: pip install 'brcd_lightning[huggingface]'.") from error
     try:
-        return datasets.load_dataset(name, data_dir=data_dir, split=split)
+        part = datasets.load_dataset(name, data_dir=data_dir, split=split)
     # The library raises many kinds: no network, no such data set, no such split, damaged files.
     except Exception as error:
         raise InputError(f"{name}, split {split}, cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    for column in columns:
+        if column not in part.column_names:
+            raise InputError(f"{name}, {split}: no column {column!r}.{did_you_mean(column, part.column_names)}")
+    return part
 
 
 def _labels(values: list[Any]) -> Tensor:

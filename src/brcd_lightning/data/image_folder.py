@@ -11,7 +11,7 @@ from torch import Tensor
 
 from brcd_lightning.data.sources import FileImages, readable_images, require_folder
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.splitting import draw_splits
+from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
@@ -35,10 +35,10 @@ def image_folder(
 
     Args:
         root: the folder.
-        train_per_class: see `draw_splits`.
-        val_query_per_class: see `draw_splits`.
-        query_per_class: see `draw_splits`; required in the second layout.
-        database_per_class: see `draw_splits`.
+        train_per_class: see `PerClass`.
+        val_query_per_class: see `PerClass`.
+        query_per_class: see `PerClass`; required in the second layout.
+        database_per_class: see `PerClass`.
         skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
         seed: of the split.
         query_folder: another name of ``test``.
@@ -48,32 +48,26 @@ def image_folder(
         InputError: for a missing folder, an empty class, or an unreadable image.
     """
     folder = require_folder(root, "class folders of images (<class>/*.jpg, or train/<class> and test/<class>)")
-    if (folder / "train").is_dir() and (folder / query_folder).is_dir():
-        parts = (query_folder, "train")
-    elif query_per_class is None:
+    apart = (folder / "train").is_dir() and (folder / query_folder).is_dir()
+    if not apart and query_per_class is None:
         raise InputError(f"{folder} has no train/ and {query_folder}/ folders, so dataset.query_per_class must be set.")
-    else:
-        parts = ("",)
-    source, skipped = folder_images(folder, parts, classes=classes, skip_corrupt=skip_corrupt)
+    parts = (query_folder, "train") if apart else ("",)
+    source = folder_images(folder, parts, classes=classes, skip_corrupt=skip_corrupt)
     everything = torch.arange(len(source))
-    is_query = torch.tensor([len(parts) == 1 or name.startswith(f"{query_folder}/") for name in source.ids])
+    is_query = torch.tensor([not apart or name.startswith(f"{query_folder}/") for name in source.ids])
     return draw_splits(
         source,
         query_pool=everything[is_query],
-        database_pool=everything if len(parts) == 1 else everything[~is_query],
-        train_per_class=train_per_class,
-        val_query_per_class=val_query_per_class,
-        query_per_class=query_per_class,
-        database_per_class=database_per_class,
+        database_pool=everything[~is_query] if apart else everything,
+        per_class=PerClass(train_per_class, val_query_per_class, query_per_class, database_per_class),
         seed=seed,
-        skipped=skipped,
     )
 
 
 def folder_images(
     folder: Path, parts: Sequence[str], *, classes: Sequence[str] | None = None, skip_corrupt: bool = False
-) -> tuple[FileImages, dict[str, str]]:
-    """Images of ``folder/<part>/<class>/*`` that can be read, part by part, and the reasons of those that cannot.
+) -> FileImages:
+    """Images of ``folder/<part>/<class>/*`` that can be read, part by part.
 
     Args:
         folder: the data set.

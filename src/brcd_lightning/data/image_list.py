@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from brcd_lightning.data.label_lists import LabelledNames, below, check_names, read_list
 from brcd_lightning.data.sources import FileImages, readable_images, require_folder
@@ -55,14 +56,26 @@ def image_list(
     given = {"train": train, "query": query, "database": database}
     if (images is None) == (None in given.values()):
         raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")
-    lists = {"images": images} if images is not None else given
-    read = {role: read_list(_find(folder, path), num_classes) for role, path in lists.items()}
-    read = {role: LabelledNames(below(folder, each.names), each.labels) for role, each in read.items()}
-    draws = {"num_val_query": num_val_query, "drop_unlabeled": drop_unlabeled}
-    if images is not None:
-        source, skipped = load_images(folder, read["images"], skip_corrupt)
-        return draw_at_random(source, num_query=num_query, num_train=num_train, seed=seed, skipped=skipped, **draws)
-    return given_roles(folder, read, skip_corrupt=skip_corrupt, seed=seed, **draws)
+    paths = {"images": images} if images is not None else given
+    read = {split: read_list(_find(folder, path), num_classes) for split, path in paths.items() if path is not None}
+    lists = {split: LabelledNames(below(folder, each.names), each.labels) for split, each in read.items()}
+    if images is None:
+        return given_roles(
+            folder,
+            lists,
+            num_val_query=num_val_query,
+            drop_unlabeled=drop_unlabeled,
+            skip_corrupt=skip_corrupt,
+            seed=seed,
+        )
+    return draw_at_random(
+        load_images(folder, lists["images"], skip_corrupt),
+        num_query=num_query,
+        num_train=num_train,
+        num_val_query=num_val_query,
+        drop_unlabeled=drop_unlabeled,
+        seed=seed,
+    )
 
 
 def given_roles(
@@ -75,32 +88,31 @@ def given_roles(
     seed: int = 0,
 ) -> Splits:
     """Splits of lists for ``train``, ``query`` and ``database``, whose names are relative to a folder."""
-    labels = {}
+    labels: dict[str, Tensor] = {}
     for each in lists.values():
         for name, row in zip(each.names, each.labels, strict=True):
             if not torch.equal(labels.setdefault(name, row), row):
                 raise InputError(f"{name} has other labels in another list.")
     everything = LabelledNames(list(labels), torch.stack(list(labels.values())))
-    source, skipped = load_images(folder, everything, skip_corrupt)
+    source = load_images(folder, everything, skip_corrupt)
     places = {name: position for position, name in enumerate(source.ids)}
-    roles = {
-        role: torch.tensor([places[name] for name in lists[role].names if name in places], dtype=torch.long)
-        for role in LISTED_SPLITS
-    }
-    roles["database"] = roles["database"][~torch.isin(roles["database"], roles["query"])]
-    generator = np.random.default_rng(seed)
+    train, query, database = (
+        torch.tensor([places[name] for name in lists[split].names if name in places], dtype=torch.long)
+        for split in LISTED_SPLITS
+    )
     return split_database(
         source,
-        **roles,
-        generator=generator,
+        query=query,
+        database=database[~torch.isin(database, query)],
+        train=train,
+        generator=np.random.default_rng(seed),
         num_val_query=num_val_query,
         drop_unlabeled=drop_unlabeled,
-        skipped=skipped,
     )
 
 
-def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> tuple[FileImages, dict[str, str]]:
-    """Images of a list that can be read, and the reasons of those that cannot, see `scan_files`.
+def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> FileImages:
+    """Images of a list that can be read.
 
     Raises:
         InputError: for an image that is listed twice or outside of the folder, and for a class without images.

@@ -34,8 +34,8 @@ def imagenet100(
 
     Args:
         root: folder of ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``.
-        train_per_class: see `draw_splits`.
-        val_query_per_class: see `draw_splits`.
+        train_per_class: see `PerClass`.
+        val_query_per_class: see `PerClass`.
         skip_corrupt: see `image_folder`.
         seed: of the draws.
 

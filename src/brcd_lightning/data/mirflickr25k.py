@@ -54,7 +54,7 @@ def mirflickr25k(
     listed = _ready(folder, num_labels) if (folder / "targets.txt").is_file() else _own(folder, num_images, num_labels)
     prefix = "mirflickr/" if (folder / "mirflickr").is_dir() else ""
     listed = LabelledNames([prefix + name for name in listed.names], listed.labels)
-    source, skipped = load_images(folder, listed, skip_corrupt)
+    source = load_images(folder, listed, skip_corrupt)
     return draw_at_random(
         source,
         num_query=num_query,
@@ -62,7 +62,6 @@ def mirflickr25k(
         num_val_query=num_val_query,
         drop_unlabeled=drop_unlabeled,
         seed=seed,
-        skipped=skipped,
     )
 
 

@@ -53,19 +53,19 @@ def mscoco(
     require_choice("dataset.protocol", protocol, PROTOCOLS)
     folder = require_folder(root, "annotations/, train2014/ and val2014/ of MSCOCO (or those of 2017)")
     annotated = read_annotations(folder, num_categories)
-    draws = {"num_val_query": num_val_query, "seed": seed}
     if protocol == "paper":
-        source, skipped = load_images(folder, annotated, skip_corrupt)
-        return draw_at_random(source, num_query=num_query, num_train=num_train, skipped=skipped, **draws)
+        source = load_images(folder, annotated, skip_corrupt)
+        return draw_at_random(source, num_query=num_query, num_train=num_train, num_val_query=num_val_query, seed=seed)
     names = {name.rpartition("/")[2]: name for name in annotated.names}
     rows = dict(zip(annotated.names, annotated.labels, strict=True))
     lists = {}
     for role, file in HASHNET_LISTS.items():
-        listed = [names.get(name.rpartition("/")[2]) for name in read_list(folder / file, num_categories).names]
-        if None in listed:
+        wanted = [name.rpartition("/")[2] for name in read_list(folder / file, num_categories).names]
+        if not names.keys() >= set(wanted):
             raise InputError(f"{folder / file} names images that the annotations do not have.")
+        listed = [names[name] for name in wanted]
         lists[role] = LabelledNames(listed, torch.stack([rows[name] for name in listed]))
-    return given_roles(folder, lists, skip_corrupt=skip_corrupt, **draws)
+    return given_roles(folder, lists, num_val_query=num_val_query, skip_corrupt=skip_corrupt, seed=seed)
 
 
 def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> LabelledNames:

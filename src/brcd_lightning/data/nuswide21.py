@@ -63,7 +63,7 @@ def nuswide21(
             [lists["database"].names[place] for place in train.tolist()], lists["database"].labels[train]
         )
         return given_roles(folder, lists, num_val_query=num_val_query, skip_corrupt=skip_corrupt, seed=seed)
-    source, skipped = load_images(folder, _own_files(folder, num_concepts), skip_corrupt)
+    source = load_images(folder, _own_files(folder, num_concepts), skip_corrupt)
     query = _draw(source.labels, query_per_concept, generator, torch.tensor([]), "queries")
     train = _draw(source.labels, train_per_concept, generator, query, "training images")
     everything = torch.arange(len(source))
@@ -74,7 +74,6 @@ def nuswide21(
         database=everything[~torch.isin(everything, query)],
         generator=generator,
         num_val_query=num_val_query,
-        skipped=skipped,
     )
 
 

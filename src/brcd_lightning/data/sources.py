@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,13 +21,15 @@ class ImageSource(ABC):
         ids: one stable name per image, independent of where the data lies.
         labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation, and by
             distillation methods that say so.
+        skipped: images left out as unreadable, name to reason.
     """
 
-    def __init__(self, ids: Sequence[str], labels: Tensor) -> None:
+    def __init__(self, ids: Sequence[str], labels: Tensor, skipped: Mapping[str, str] | None = None) -> None:
         if len(ids) != len(labels):
             raise InputError(f"a data set needs one label per image, got {len(ids)} images and {len(labels)} labels.")
         self.ids = list(ids)
         self.labels = labels
+        self.skipped = dict(skipped or {})
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,10 +73,18 @@ class FileImages(ImageSource):
         names: relative paths with forward slashes; they are the ids.
         labels: see `ImageSource`.
         digests: SHA-256 of each file.
+        skipped: see `ImageSource`.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], labels: Tensor, digests: Sequence[bytes]) -> None:
-        super().__init__(names, labels)
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        labels: Tensor,
+        digests: Sequence[bytes],
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(names, labels, skipped)
         self.root = root
         self.digests = list(digests)
 
@@ -90,10 +100,8 @@ class FileImages(ImageSource):
         return self.digests[position]
 
 
-def readable_images(
-    root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool
-) -> tuple[FileImages, dict[str, str]]:
-    """Images that can be read, in the order of `names`, and the reasons of those that cannot.
+def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool) -> FileImages:
+    """Images that can be read, in the order of `names`.
 
     Args:
         root: folder that the names are relative to.
@@ -105,13 +113,13 @@ def readable_images(
     # One list of rows for names, labels and digests: none of the three has an order of its own.
     kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
     rows = [row for row, _ in kept]
-    images = FileImages(
+    return FileImages(
         root,
         [names[row] for row in rows],
         labels[torch.tensor(rows, dtype=torch.long)],
         [digest for _, digest in kept],
+        scan.unreadable,
     )
-    return images, scan.unreadable
 
 
 def require_folder(root: str | None, what: str) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -29,8 +30,6 @@ class Splits:
     query: Tensor
     database: Tensor
     val_query: Tensor
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Images left out as unreadable: id to reason."""
 
     def __post_init__(self) -> None:
         for role in SPLITS:
@@ -50,6 +49,11 @@ class Splits:
     def used(self) -> Tensor:
         """Positions (E,) of all images in any role, ascending: the order of evaluation features."""
         return torch.cat([self.positions(role) for role in SPLITS]).unique()
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Images left out as unreadable: name to reason."""
+        return self.source.skipped
 
     def positions(self, role: str) -> Tensor:
         """Positions (n,) of one of `SPLITS`."""

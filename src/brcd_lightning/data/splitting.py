@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,55 +13,58 @@ from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
 
 
+@dataclass(frozen=True)
+class PerClass:
+    """Number of images that `draw_splits` draws from each class."""
+
+    train: int
+    """Training images; they stay in the database."""
+    val_query: int
+    """Validation queries."""
+    query: int | None = None
+    """Queries; the whole pool if None."""
+    database: int | None = None
+    """Database images; the whole pool if None."""
+
+    def __post_init__(self) -> None:
+        require_positive_int("dataset.train_per_class", self.train)
+        require_positive_int("dataset.val_query_per_class", self.val_query)
+        for name, count in (("query_per_class", self.query), ("database_per_class", self.database)):
+            if count is not None:
+                require_positive_int(f"dataset.{name}", count)
+
+
 def draw_splits(
-    source: ImageSource,
-    *,
-    query_pool: Tensor,
-    database_pool: Tensor,
-    train_per_class: int,
-    val_query_per_class: int,
-    query_per_class: int | None = None,
-    database_per_class: int | None = None,
-    seed: int = 0,
-    skipped: dict[str, str] | None = None,
+    source: ImageSource, *, query_pool: Tensor, database_pool: Tensor, per_class: PerClass, seed: int = 0
 ) -> Splits:
-    """Draws the roles of a single-label data set class by class.
+    """Draws the splits of a single-label data set class by class.
 
     Args:
         source: all images; labels are class indices.
         query_pool: (n,) positions that queries come from.
         database_pool: (n,) positions that database, training and validation images come from. It may be the
             query pool itself: the queries drawn are then left out.
-        train_per_class: training images per class; they stay in the database.
-        val_query_per_class: validation queries per class.
-        query_per_class: queries per class, the whole pool when None.
-        database_per_class: database images per class, the whole pool when None.
+        per_class: number of images of each split.
         seed: of the draws, independent of the training seed.
-        skipped: see `Splits`.
     """
-    require_positive_int("dataset.train_per_class", train_per_class)
-    require_positive_int("dataset.val_query_per_class", val_query_per_class)
-    for name, count in (("query_per_class", query_per_class), ("database_per_class", database_per_class)):
-        if count is not None:
-            require_positive_int(f"dataset.{name}", count)
     require_non_negative_int("dataset.seed", seed)
     generator = np.random.default_rng(seed)
-    chosen: dict[str, list[np.ndarray]] = {role: [] for role in ("query", "database", "train", "val_query")}
+    chosen: dict[str, list[np.ndarray]] = {split: [] for split in ("query", "database", "train", "val_query")}
     labels = source.labels.numpy()
     for label in np.unique(labels):
-        queries = _take(query_pool.numpy(), labels, label, query_per_class, generator, "queries")
+        queries = _take(query_pool.numpy(), labels, label, per_class.query, generator, "queries")
         rest = np.setdiff1d(database_pool.numpy(), queries)
-        members = _take(rest, labels, label, database_per_class, generator, "database images")
-        needed = train_per_class + val_query_per_class
+        members = _take(rest, labels, label, per_class.database, generator, "database images")
+        needed = per_class.train + per_class.val_query
         drawn = _take(members, labels, label, needed, generator, "training images and validation queries")
         chosen["query"].append(np.sort(queries))
         chosen["database"].append(np.sort(members))
-        chosen["train"].append(np.sort(drawn[:train_per_class]))
-        chosen["val_query"].append(np.sort(drawn[train_per_class:]))
+        chosen["train"].append(np.sort(drawn[: per_class.train]))
+        chosen["val_query"].append(np.sort(drawn[per_class.train :]))
     # Database order decides ties between equal distances: one seeded permutation, so that no class goes first.
     database = generator.permutation(np.concatenate(chosen.pop("database")))
-    roles = {role: torch.from_numpy(np.concatenate(parts)) for role, parts in chosen.items()}
-    return Splits(source, database=torch.from_numpy(database), skipped=skipped or {}, **roles)
+    splits = {split: torch.from_numpy(np.concatenate(parts)) for split, parts in chosen.items()}
+    return Splits(source, database=torch.from_numpy(database), **splits)
 
 
 def draw_at_random(
@@ -70,9 +75,8 @@ def draw_at_random(
     num_val_query: int,
     drop_unlabeled: bool = True,
     seed: int = 0,
-    skipped: dict[str, str] | None = None,
 ) -> Splits:
-    """Draws the roles from all images alike, for images of several labels: everything but the queries is database.
+    """Draws the splits from all images alike, for images of several labels: everything but the queries is database.
 
     Args:
         source: all images.
@@ -81,7 +85,6 @@ def draw_at_random(
         num_val_query: validation queries.
         drop_unlabeled: leaves images without any label out of the queries, for which nothing can be relevant.
         seed: of the draws.
-        skipped: see `Splits`.
     """
     for name, count in (("num_query", num_query), ("num_train", num_train), ("num_val_query", num_val_query)):
         require_positive_int(f"dataset.{name}", count)
@@ -98,11 +101,10 @@ def draw_at_random(
         source,
         query=query.sort().values,
         database=order[~torch.isin(order, query)],
-        num_train=num_train,
+        train=num_train,
+        generator=generator,
         num_val_query=num_val_query,
         drop_unlabeled=drop_unlabeled,
-        generator=generator,
-        skipped=skipped,
     )
 
 
@@ -111,29 +113,25 @@ def split_database(
     *,
     query: Tensor,
     database: Tensor,
+    train: Tensor | int,
     generator: np.random.Generator,
     num_val_query: int,
-    num_train: int | None = None,
-    train: Tensor | None = None,
     drop_unlabeled: bool = True,
-    skipped: dict[str, str] | None = None,
 ) -> Splits:
-    """Completes given queries and database: training images, unless they are given, and validation queries.
+    """Completes given queries and database: validation queries, and training images unless they are given.
 
     Args:
         source: all images.
         query: (n,) positions of the queries.
         database: (n,) positions of the database, which is put in a random order.
+        train: (n,) positions of the training images, or how many to draw from the database.
         generator: of the draws.
         num_val_query: validation queries, from the database outside the training images.
-        num_train: training images to draw from the database.
-        train: (n,) positions of the training images.
         drop_unlabeled: see `draw_at_random`.
-        skipped: see `Splits`.
     """
     database = torch.from_numpy(generator.permutation(database.numpy()))
-    if train is None:
-        train = torch.from_numpy(generator.choice(database.numpy(), num_train, replace=False)).sort().values
+    if isinstance(train, int):
+        train = torch.from_numpy(generator.choice(database.numpy(), train, replace=False)).sort().values
     rest = database[~torch.isin(database, train)]
     rest = rest[has_label(source.labels[rest])] if drop_unlabeled else rest
     if len(rest) < num_val_query:
@@ -142,7 +140,7 @@ def split_database(
             "lower dataset.num_val_query or the number of training images."
         )
     val_query = torch.from_numpy(generator.permutation(rest.numpy()))[:num_val_query].sort().values
-    return Splits(source, train, query, database, val_query, skipped or {})
+    return Splits(source, train, query, database, val_query)
 
 
 def has_label(labels: Tensor) -> Tensor:
