@@ -28,7 +28,7 @@ class ViewBatch(NamedTuple):
     features are stored, all of them are rows (M,) instead.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """(M,) int64 position in the training split."""
     anchor: Images | Rows | PreparedImages | None
     """The image under the evaluation transform (``clean``), or `first` (``aug``; None before it is on the device)."""
@@ -45,7 +45,7 @@ class ViewBatch(NamedTuple):
 class EvalBatch(NamedTuple):
     """M images under the evaluation transform."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """(M,) int64 position in the split."""
     image: Images | Rows | PreparedImages
     """The images or their rows, as in `ViewBatch`."""
@@ -170,8 +170,10 @@ class HashingDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """How far training is; behind the last step of an epoch, the next one begins."""
+        if self.trainer is None:
+            raise RuntimeError("the data module has no trainer, whose progress it could save.")
         steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        epochs, steps = divmod(steps, self.trainer.num_training_batches)
+        epochs, steps = divmod(steps, int(self.trainer.num_training_batches))
         return {"epoch": self.trainer.current_epoch + epochs, "steps": steps}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -192,8 +194,9 @@ class HashingDataModule(L.LightningDataModule):
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
         """One batch of what a dataset gives; where no other device will finish it, finished by the loader worker."""
+        kind: type[ViewBatch] | type[EvalBatch] = type(items[0])
         columns = zip(*items, strict=True)
-        batch = type(items[0])(*(None if column[0] is None else default_collate(column) for column in columns))
+        batch = kind._make(None if column[0] is None else default_collate(list(column)) for column in columns)
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
         return self.on_after_batch_transfer(batch) if on_cpu else batch
 
@@ -231,12 +234,11 @@ class HashingDataModule(L.LightningDataModule):
 
     def eval_dataloader(self, role: str) -> DataLoader:
         """Batches of `EvalBatch` over one role of the splits; this rank's share of it."""
-        dataset = self.eval_dataset(role)
         return DataLoader(
-            dataset,
+            self.eval_dataset(role),
             collate_fn=self.collate,
             batch_size=self.eval_batch_size,
-            sampler=ShardSampler(len(dataset), *self._place()),
+            sampler=ShardSampler(len(self.splits.positions(role)), *self._place()),
             num_workers=self.num_workers,
             worker_init_fn=block_worker_signals,
             generator=torch.Generator(),

@@ -70,7 +70,7 @@ class ImageTransforms:
 
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
         """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may be several dimensions."""
-        shape = prepared.pixels.shape
+        shape: tuple[int, ...] = prepared.pixels.shape
         pixels, colors = prepared.pixels.flatten(end_dim=-4), prepared.colors.flatten(end_dim=-2)
         images = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last)
         rows = max(1, len(pixels) if pixels.is_cuda else _VALUES_IN_CACHE // pixels.shape[1:].numel())
