@@ -130,7 +130,6 @@ def test_tests_mirror_the_source():
     elsewhere = {
         "job": "test_train",
         "run": "test_train",
-        "data/fake": "test_splits",
     }
     elsewhere["distillation/base"] = "test_none"
     for path in FILES:

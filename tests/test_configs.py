@@ -13,7 +13,6 @@ from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.loggers import LogContext
 from data import stand_ins
-from data.test_image_folder import write_images
 
 FILES = sorted(path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
 ADDED = ("experiment", "sweep")  # chosen with +group=option
@@ -109,25 +108,10 @@ def test_what_the_release_does_not_change_stays():
     assert overridden.kd_method.variant == "batch"
 
 
-@pytest.mark.parametrize("option", [file for file in FILES if file.startswith("dataset/")])
-def test_data_sets_build_from_local_files(option, tmp_path):
-    if option == "dataset/huggingface":
-        pytest.importorskip("datasets")
-    overrides = overrides_of(option)
-    if option.endswith(("cifar10", "image_folder")):
-        for part, count in (("train", 6), ("test", 2)):
-            write_images(tmp_path / part / "cat", count)
-            write_images(tmp_path / part / "dog", count)
-        overrides += [f"dataset.root={tmp_path}", "dataset.train_per_class=3", "dataset.val_query_per_class=1"]
-    elif option == "dataset/huggingface":
-        for part, count in (("train", 6), ("test", 2)):
-            write_images(tmp_path / part / "cat", count)
-            write_images(tmp_path / part / "dog", count)
-        overrides += ["dataset.name=imagefolder", f"dataset.data_dir={tmp_path}"]
-        overrides += ["dataset.train_per_class=3", "dataset.val_query_per_class=1"]
-    elif option.removeprefix("dataset/") in stand_ins.ALL:
-        given = stand_ins.ALL[option.removeprefix("dataset/")](tmp_path)
-        overrides += [f"dataset.{key}={value}" for key, value in given.items()]
+@pytest.mark.parametrize("name", stand_ins.DATA_SETS)
+def test_data_sets_build_from_local_files(name, tmp_path):
+    given = stand_ins.ALL[name](tmp_path) if name in stand_ins.ALL else {}
+    overrides = [f"dataset={name}", *(f"dataset.{key}={value}" for key, value in given.items())]
     cfg = composed([*overrides, "data.batch_size=4"])
     data = build(cfg.data, splits=build(cfg.dataset), transforms=build(cfg.transform), anchor_view="clean", seed=0)
     batch = next(iter(data.train_dataloader()))

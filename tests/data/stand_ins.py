@@ -1,10 +1,15 @@
-"""Small data sets in the forms in which the real ones come; each returns the options that its builder needs for it."""
+"""Small data sets in the forms in which the real ones come, one function for each data set that needs files.
+
+A function has the name of its YAML in ``conf/dataset``, writes the files, and returns the options that a run needs.
+"""
 
 import itertools
 import json
 
+import pytest
 from PIL import Image
 
+from brcd_lightning.config import CONFIG_DIR
 from brcd_lightning.data.imagenet100 import CLASSES
 
 
@@ -96,4 +101,27 @@ def image_list(root):
     return {"root": str(root), "images": "all.txt", "num_query": 5, "num_train": 8, "num_val_query": 3}
 
 
-ALL = {builder.__name__: builder for builder in (mscoco, imagenet100, nuswide21, mirflickr25k, image_list)}
+def image_folder(root, shades=lambda part, label, number: 20 * number):
+    """Two classes of six training and two test images each."""
+    for part, count in (("train", 6), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            for number in range(count):
+                write_image(root / part / name / f"{number:03}.png", shades(part, label, number))
+    return {"root": str(root), "train_per_class": 3, "val_query_per_class": 1}
+
+
+def cifar10(root):
+    """Image files instead of the official archive."""
+    return image_folder(root)
+
+
+def huggingface(root):
+    """The library's loader of local folders; an image's shade says its class, number and split."""
+    pytest.importorskip("datasets")
+    counts = image_folder(root, lambda part, label, number: 100 * label + 10 * number + (part == "test"))
+    return {"name": "imagefolder", "data_dir": counts.pop("root"), **counts}
+
+
+DATA_SETS = sorted(path.stem for path in (CONFIG_DIR / "dataset").glob("*.yaml"))
+ALL = {name: globals()[name] for name in DATA_SETS if name in globals()}
+"""The function above of every data set that has one, by its name in ``conf/dataset``; the others need no files."""

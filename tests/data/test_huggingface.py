@@ -4,18 +4,13 @@ import pytest
 
 from brcd_lightning.data.huggingface import _labels, huggingface
 from brcd_lightning.errors import InputError
-from data.stand_ins import write_image
+from data import stand_ins
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for part, count in (("train", 6), ("test", 2)):
-        for label, name in enumerate(("cat", "dog")):
-            for number in range(count):
-                write_image(tmp_path / part / name / f"{number}.png", 100 * label + 10 * number + (part == "test"))
-    return {"name": "imagefolder", "data_dir": str(tmp_path), "train_per_class": 3, "val_query_per_class": 1}
+    return stand_ins.huggingface(tmp_path)
 
 
 def test_splits_of_local_files(folder):
