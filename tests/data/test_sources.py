@@ -77,6 +77,12 @@ def test_readable_images_keep_the_order_of_their_names(tmp_path):
     assert images.skipped == {"broken.png": "the file is empty"}
 
 
+def test_a_data_set_without_a_readable_image_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"none of the 1 images of .* can be read, a\.png: the file is empty"):
+        readable_images(tmp_path, ["a.png"], torch.tensor([0]), skip_corrupt=True)
+
+
 def test_a_folder_is_required(tmp_path):
     assert require_folder(str(tmp_path), "images") == tmp_path
     with pytest.raises(InputError, match="dataset.root is not set; point it at the folder of images"):

@@ -108,10 +108,17 @@ def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corru
         names: relative paths, each once.
         labels: one row for each name, see `ImageSource`.
         skip_corrupt: see `scan_files`.
+
+    Raises:
+        InputError: if none of them can be read.
     """
     scan = scan_files(root, names, skip_corrupt)
     # One list of rows for names, labels and digests: none of the three has an order of its own.
     kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
+    if names and not kept:
+        raise InputError(
+            f"none of the {len(names)} images of {root} can be read, {names[0]}: {scan.unreadable[names[0]]}."
+        )
     rows = [row for row, _ in kept]
     return FileImages(
         root,
