@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from brcd_lightning.callbacks import CollapseMonitor, StageProgressBar, TrialReport
 from brcd_lightning.clusters import bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.none import NoDistillation
-from brcd_lightning.errors import EXIT_PRUNED, InputError, RunEnded
+from brcd_lightning.errors import ExitCode, InputError, RunEnded
 from brcd_lightning.study import report
 from conftest import make_datamodule, network_input
 from test_modules import distillation, make_trainer
@@ -102,7 +102,7 @@ def test_a_trial_reports_every_validation_and_ends_when_it_is_pruned(tmp_path, s
     if others:
         with pytest.raises(RunEnded, match="pruned after epoch 2: its best val/map_sshp is below the median") as ended:
             trainer.fit(module, datamodule=make_datamodule(splits))
-        assert ended.value.exit_code == EXIT_PRUNED == 0
+        assert ended.value.exit_code == ExitCode.PRUNED == 0
     else:
         trainer.fit(module, datamodule=make_datamodule(splits))
     assert (run_dir / "PRUNED").exists() == bool(others)

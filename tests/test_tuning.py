@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import HydraContext
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from brcd_lightning.config import CONFIG_DIR
@@ -97,12 +96,12 @@ def search(tmp_path):
         task = [one for one in arguments if not one.startswith("hydra.")]
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             sweeper = StudySweeper(trials, **options)
-            sweeper.config = compose("train", overrides=["hydra/sweeper=search", *hydra], return_hydra_config=True)
-            HydraConfig.instance().set_config(sweeper.config)
-            sweeper.hydra_context = HydraContext(GlobalHydra.instance().config_loader(), callbacks=None)
-            sweeper.launcher = Launcher(tmp_path, jobs, failing)
+            sweeper._config = compose("train", overrides=["hydra/sweeper=search", *hydra], return_hydra_config=True)
+            HydraConfig.instance().set_config(sweeper._config)
+            sweeper._loader = GlobalHydra.instance().config_loader()
+            sweeper._launcher = Launcher(tmp_path, jobs, failing)
             sweeper.sweep(task)
-        return sweeper.launcher
+        return sweeper._launcher
 
     return run
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_lightning.errors import (
-    EXIT_PRUNED,
+    ExitCode,
     InputError,
     RunEnded,
     require_bool,
@@ -187,4 +187,4 @@ class TrialReport(L.Callback):
             return None
         write_text(self.run_dir / PRUNED, "")
         reason = f"pruned after epoch {epochs}: its best {self.monitor} is below the median of other trials."
-        return RunEnded(reason, EXIT_PRUNED)
+        return RunEnded(reason, ExitCode.PRUNED)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +82,18 @@ def _targets(value: object) -> Iterator[str]:
             yield from _targets(item)
 
 
+def load_options(path: Path) -> DictConfig:
+    """Reads a YAML file of options by name.
+
+    Raises:
+        InputError: if it holds something else.
+    """
+    options = OmegaConf.load(path)
+    if not isinstance(options, DictConfig):
+        raise InputError(f"{path} must hold options by name, such as 'bits: 32'.")
+    return options
+
+
 def check(cfg: DictConfig) -> None:
     """Refuses wrong values that no constructor would see early, before data or a device is touched.
 
@@ -115,7 +126,7 @@ def check(cfg: DictConfig) -> None:
 
 def _check_keys(cfg: DictConfig) -> None:
     """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
-    primary = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
+    primary = load_options(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
     for key in (*ROLES, *GROUPS, *(f"{role}.backbone" for role in ROLES)):
         if not isinstance(OmegaConf.select(cfg, key), DictConfig):
             raise InputError(f"{key} must be a group of options, got {OmegaConf.select(cfg, key)!r}.")
@@ -139,16 +150,15 @@ def labels(cfg: DictConfig) -> dict[str, str]:
     return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
 
 
-def command(action: Callable[[DictConfig], None], overrides: Sequence[str], config_name: str = CONFIG_NAME) -> int:
-    """Composes the configuration and acts on it: how the small commands run. `train` has Hydra's own main instead.
+def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> DictConfig:
+    """Composes and checks a configuration, for commands without Hydra's own main.
 
     Args:
-        action: what to do; an `InputError` ends it in one line.
         overrides: Hydra overrides from the command line.
-        config_name: of the primary configuration.
+        config_name: of the primary configuration. A section of that name is left to the command to check.
 
-    Returns:
-        The exit code: 0, or 2 for a user's mistake.
+    Raises:
+        InputError: if the configuration does not compose, or holds a wrong value.
     """
     from hydra import compose, initialize_config_dir  # noqa: PLC0415 (not on the way of `train`)
 
@@ -156,17 +166,11 @@ def command(action: Callable[[DictConfig], None], overrides: Sequence[str], conf
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             cfg = compose(config_name, overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)  # for `labels`
-        own = ("hydra", config_name)  # a command's own section is checked by the command
-        check(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in own]))
-        action(cfg)
-    except InputError as error:
-        message = str(error)
+        own = ("hydra", config_name)
+        check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in own]))
     except (HydraException, OmegaConfBaseException) as error:
-        message = explain(error, overrides, config_name)
-    else:
-        return 0
-    sys.stderr.write(f"error: {message}\n")
-    return 2
+        raise InputError(explain(error, overrides, config_name)) from error
+    return cfg
 
 
 def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFIG_NAME) -> str:

@@ -1,9 +1,10 @@
-"""The one exception for what a user can mend, and spelling suggestions for its message."""
+"""Errors that a user can mend, exit codes, and spelling suggestions for messages."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
 
 
 class InputError(ValueError):
@@ -14,7 +15,23 @@ class InputError(ValueError):
     """
 
 
-EXIT_PRUNED, EXIT_CRASH, EXIT_PREEMPTED = 0, 1, 143
+class ExitCode(IntEnum):
+    """Exit codes of all commands (docs/reliability.md). The highest one of a multirun's jobs is that of the command."""
+
+    OK = 0
+    """The command did what it was asked to."""
+    PRUNED = 0
+    """A trial of a search was stopped because others are better."""
+    CRASH = 1
+    """A bug, a lost process or a non-finite loss."""
+    USER_ERROR = 2
+    """A wrong option, path or file, or a folder that cannot be written."""
+    TIMED_OUT = 124
+    """A job took longer than ``hydra.launcher.timeout_s``."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    PREEMPTED = 143
+    """SIGTERM; the run can be continued."""
 
 
 class RunEnded(BaseException):
@@ -27,7 +44,7 @@ class RunEnded(BaseException):
         exit_code: of the process.
     """
 
-    def __init__(self, message: str, exit_code: int = EXIT_CRASH) -> None:
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.CRASH) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 

@@ -18,18 +18,17 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from brcd_lightning.errors import EXIT_PREEMPTED, InputError, require_positive, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError, require_positive, require_positive_int
 
 STATUS = "sweep_status.json"
 LOG = "console.log"
-_TIMED_OUT = 124
 _GRACE_S = 30
 # What a data-parallel run leaves in the environment, and its children would take for their own.
 _OF_A_RUN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
@@ -51,9 +50,6 @@ class ProcessLauncher(Launcher):
         InputError: for options that cannot be.
     """
 
-    exit_codes: ClassVar[list[int]] = []
-    """Of the jobs that failed."""
-
     def __init__(
         self,
         jobs: int | None = None,
@@ -62,9 +58,10 @@ class ProcessLauncher(Launcher):
         timeout_s: float | None = None,
     ) -> None:
         require_positive_int("hydra.launcher.gpus_per_job", gpus_per_job)
-        slots = len(gpus or ()) // gpus_per_job
+        shared = list(gpus or ())
+        slots = len(shared) // gpus_per_job
         if gpus is not None and not slots:
-            raise InputError(f"hydra.launcher.gpus={list(gpus)} are too few for gpus_per_job={gpus_per_job}.")
+            raise InputError(f"hydra.launcher.gpus={shared} are too few for gpus_per_job={gpus_per_job}.")
         self.jobs = jobs if jobs is not None else max(1, slots)
         require_positive_int("hydra.launcher.jobs", self.jobs)
         if slots and self.jobs > slots:
@@ -74,14 +71,15 @@ class ProcessLauncher(Launcher):
         self.timeout_s = timeout_s
         self._slots: SimpleQueue[list[int] | None] = SimpleQueue()
         for number in range(self.jobs):
-            self._slots.put(list(gpus[number * gpus_per_job : (number + 1) * gpus_per_job]) if slots else None)
+            self._slots.put(shared[number * gpus_per_job : (number + 1) * gpus_per_job] if slots else None)
         self._processes: set[subprocess.Popen] = set()
         self._status: dict[int, dict[str, Any]] = {}
         self._noting = Lock()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`."""
+        """Called by Hydra before `launch`; exit codes of failed jobs go to the task's `exit_codes`."""
         self.hydra_context, self.config = hydra_context, config
+        self._exit_codes: list[int] = getattr(task_function, "exit_codes", [])  # of `cli.train.TrainTask`
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs the jobs; the value of each is its watched test metric, None if it failed."""
@@ -93,7 +91,7 @@ class ProcessLauncher(Launcher):
             self._note(number, state="waiting", overrides=list(overrides))
         self._say(f"{len(job_overrides)} jobs, {self.jobs} at once; sweep folder: {self._sweep_dir}")
         configs = [self._config(*job) for job in zip(numbers, job_overrides, strict=True)]
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 return list(pool.map(self._run, numbers, job_overrides, configs))
@@ -114,12 +112,34 @@ class ProcessLauncher(Launcher):
     def _run(self, number: int, overrides: Sequence[str], config: DictConfig) -> JobReturn:
         folder = self._sweep_dir / config.hydra.sweep.subdir
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "brcd_lightning.train", *overrides]
-        command += [f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
         gpus = self._slots.get()
         self._note(number, state="running", folder=str(folder))
         self._say(f"#{number} {' '.join(overrides)}")
         started = time.monotonic()
+        code = self._run_process(overrides, folder, gpus)
+        self._slots.put(gpus)
+        seconds = round(time.monotonic() - started, 1)
+        self._note(number, state="failed" if code else "finished", exit_code=int(code), seconds=seconds)
+        if code:
+            self._exit_codes.append(abs(code))
+        what = f"ended after {self.timeout_s} s" if code == ExitCode.TIMED_OUT else f"failed with exit code {code}"
+        self._say(f"#{number} {f'{what}, see {folder / LOG}' if code else f'finished in {seconds} s'}")
+        from brcd_lightning.results import recorded_metric  # noqa: PLC0415 (as in `_note`)
+
+        # Completed also when it failed: Hydra would drop the results of all others.
+        return JobReturn(
+            overrides=list(overrides),
+            cfg=config,
+            working_dir=str(folder),
+            task_name="train",
+            status=JobStatus.COMPLETED,
+            _return_value=None if code else recorded_metric(folder, config.paradigm.monitor),
+        )
+
+    def _run_process(self, overrides: Sequence[str], folder: Path, gpus: Sequence[int] | None) -> int:
+        """Runs a job to its end in a process of its own; returns its exit code."""
+        command = [sys.executable, "-m", "brcd_lightning.train", *overrides]
+        command += [f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
         with (folder / LOG).open("w") as log:
             process = subprocess.Popen(
                 command,
@@ -134,28 +154,10 @@ class ProcessLauncher(Launcher):
                 code = process.wait(self.timeout_s)
             except subprocess.TimeoutExpired:
                 _stop(process)
-                code = _TIMED_OUT
+                code = ExitCode.TIMED_OUT
             _end(process)
             self._processes.discard(process)
-        self._slots.put(gpus)
-        seconds = round(time.monotonic() - started, 1)
-        self._note(number, state="failed" if code else "finished", exit_code=code, seconds=seconds)
-        if code:
-            self.exit_codes.append(abs(code))
-        what = f"ended after {self.timeout_s} s" if code == _TIMED_OUT else f"failed with exit code {code}"
-        self._say(f"#{number} {f'{what}, see {folder / LOG}' if code else f'finished in {seconds} s'}")
-        from brcd_lightning.results import recorded_metric  # noqa: PLC0415 (as in `_note`)
-
-        value = None if code else recorded_metric(folder, config.paradigm.monitor)
-        # Completed also when it failed: Hydra would drop the results of all others.
-        return JobReturn(
-            overrides=list(overrides),
-            cfg=config,
-            working_dir=str(folder),
-            task_name="train",
-            status=JobStatus.COMPLETED,
-            _return_value=value,
-        )
+        return code
 
     def _environment(self, gpus: Sequence[int] | None) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items() if key not in _OF_A_RUN}

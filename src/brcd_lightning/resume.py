@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from brcd_lightning.errors import EXIT_PREEMPTED, InputError, RunEnded, require_non_negative
+from brcd_lightning.errors import ExitCode, InputError, RunEnded, require_non_negative
 from brcd_lightning.files import write_text
 from brcd_lightning.identity import lasting_options
 
@@ -124,7 +124,7 @@ class ResumePoint(L.Callback):
 def asked_to_end(run_dir: Path) -> RunEnded:
     """What a run ends with that was asked to (SIGTERM)."""
     how = f"continue with the same options, resume=auto and hydra.run.dir={run_dir}."
-    return RunEnded(f"asked to end (SIGTERM); {how}", EXIT_PREEMPTED)
+    return RunEnded(f"asked to end (SIGTERM); {how}", ExitCode.PREEMPTED)
 
 
 def end_when_asked(run_dir: Path) -> None:
@@ -133,7 +133,7 @@ def end_when_asked(run_dir: Path) -> None:
 
     def end(*_: object) -> None:
         if os.getpid() != process:  # a child that has not come to handlers of its own
-            os._exit(EXIT_PREEMPTED)
+            os._exit(ExitCode.PREEMPTED)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out already
         raise asked_to_end(run_dir)
 

@@ -8,14 +8,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from brcd_lightning.errors import EXIT_CRASH, EXIT_PREEMPTED, InputError, RunEnded, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError, RunEnded, require_positive_int
 
 
 class SlurmLauncher(Launcher):
@@ -33,9 +33,6 @@ class SlurmLauncher(Launcher):
         InputError: without the plugin, and for options that cannot be.
     """
 
-    exit_codes: ClassVar[list[int]] = []
-    """Of the jobs that did not finish."""
-
     def __init__(
         self, tasks_per_node: int, gpus_per_node: int | None = None, max_num_timeout: int = 100, **options: Any
     ) -> None:
@@ -49,7 +46,8 @@ class SlurmLauncher(Launcher):
         self._options = {"tasks_per_node": tasks_per_node, **options}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`."""
+        """Called by Hydra before `launch`; exit codes of failed jobs go to the task's `exit_codes`."""
+        self._exit_codes: list[int] = getattr(task_function, "exit_codes", [])  # of `cli.train.TrainTask`
         gpus = self._gpus_per_node
         if gpus is None and config.trainer.accelerator != "cpu":
             gpus = self._options["tasks_per_node"]
@@ -77,7 +75,7 @@ class SlurmLauncher(Launcher):
             ) from error
         for number, job in enumerate(done, initial_job_idx):
             if not self._has_finished(job):
-                self.exit_codes.append(EXIT_CRASH)
+                self._exit_codes.append(ExitCode.CRASH)
                 sys.stdout.write(f"#{number} did not finish, see {logs}\n")
                 # Hydra would drop the results of all others.
                 job.status, job.return_value = JobStatus.COMPLETED, None
@@ -86,8 +84,12 @@ class SlurmLauncher(Launcher):
     def _has_finished(self, job: JobReturn) -> bool:
         from brcd_lightning.results import DONE, PRUNED  # noqa: PLC0415 (Hydra imports this file for every command)
 
+        if self._dry_run:
+            return True
+        if job.hydra_cfg is None:  # it did not come to its first line
+            return False
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-        return self._dry_run or any((folder / name).exists() for name in (DONE, PRUNED))
+        return any((folder / name).exists() for name in (DONE, PRUNED))
 
 
 class _Task:
@@ -109,13 +111,13 @@ class _Task:
             os.kill(os.getpid(), signal.SIGTERM)
 
         signal.signal(signal.SIGUSR2, end)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))  # until the run has a handler
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))  # until the run has a handler
         try:
             return self._function(cfg)
         except SystemExit as ended:
             if received and callable(requeue):
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which SLURM sends to a job that is queued again
                 requeue(*received[0])  # does not return, in the first process
-            elif ended.code == EXIT_PREEMPTED:
+            elif ended.code == ExitCode.PREEMPTED:
                 raise  # cancelled, or pre-empted: then SLURM itself queues it again
         return None

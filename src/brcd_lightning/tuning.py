@@ -19,7 +19,7 @@ from brcd_lightning.config import check
 from brcd_lightning.errors import InputError, require_bool, require_non_negative_int, require_positive_int
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 _SUBDIR = "${hydra.job.num}"
 _EXAMPLE = "'kd_method.alpha=interval(0.1,1)'"
@@ -62,42 +62,43 @@ class StudySweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self._loader, self._config = hydra_context.config_loader, config
+        self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the trials that are missing; `arguments` are the command's overrides."""
         try:
-            from brcd_lightning.study import Study, overrides_of  # noqa: PLC0415 (Hydra imports this file always)
+            from brcd_lightning.study import Study, overrides_of, quiet  # noqa: PLC0415 (Hydra imports this file always)
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise
             raise InputError("hydra/sweeper=search needs optuna: pip install 'brcd_lightning[search]'.") from error
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self._loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         given = {override.get_key_element(): override for override in parsed}  # the last of a key holds
         space = {key: distribution(override) for key, override in given.items() if override.is_sweep_override()}
         if not space:
             raise InputError(f"a search needs an option to search, such as {_EXAMPLE}.")
         written = {key: _written(override) for key, override in given.items()}
-        ends = {key: getattr(one, "choices", None) or (one.low, one.high) for key, one in space.items()}
+        ends = {key: _ends(one) for key, one in space.items()}
         first = written | {key: values[0] for key, values in ends.items()}
         for key, values in ends.items():
             for value in values:
                 self._check(overrides_of(first | {key: value}))
-        sweep_dir = Path(self.config.hydra.sweep.dir).resolve()
+        sweep_dir = Path(self._config.hydra.sweep.dir).resolve()
         sweep_dir.mkdir(parents=True, exist_ok=True)
         try:
+            quiet()
             with FileLock(sweep_dir / "study.lock", timeout=0):
                 study = Study(sweep_dir, written, space, self.seed, self.pruning)
                 study.settle()  # what a search left running that was killed
                 missing = self.trials - study.finished()
                 while missing > 0:
-                    batch = [study.ask() for _ in range(min(missing, getattr(self.launcher, "jobs", 1)))]
+                    batch = [study.ask() for _ in range(min(missing, getattr(self._launcher, "jobs", 1)))]
                     jobs = [overrides_of(written | values | {"trial": number}) for number, values in batch]
-                    self.launcher.launch(jobs, initial_job_idx=batch[0][0])
+                    self._launcher.launch(jobs, initial_job_idx=batch[0][0])
                     study.settle()
                     missing -= len(batch)
                     sys.stdout.write(f"{study.finished()} of {self.trials} trials have finished\n")
@@ -106,9 +107,10 @@ class StudySweeper(Sweeper):
 
     def _check(self, overrides: Sequence[str]) -> None:
         """Refuses what would fail in every trial, before the study is begun."""
-        if OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"] != _SUBDIR:
+        sweep = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        if not isinstance(sweep, dict) or sweep["subdir"] != _SUBDIR:
             raise InputError("a search names the folders of its trials by number; leave hydra.sweep.subdir as it is.")
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        config = self._loader.load_sweep_config(self._config, list(overrides))
         with open_dict(config):
             del config["hydra"]
         check(config)
@@ -116,7 +118,7 @@ class StudySweeper(Sweeper):
             raise InputError("a search runs all stages of its trials; leave stage, dry_run and trial as they are.")
 
 
-def distribution(override: Override) -> BaseDistribution:
+def distribution(override: Override) -> FloatDistribution | IntDistribution | CategoricalDistribution:
     """What Optuna draws an option from: ``interval(low,high)``, ``range(...)``, ``choice(...)`` or ``a,b,c``.
 
     ``tag(log,...)`` makes an interval or a range logarithmic.
@@ -127,7 +129,7 @@ def distribution(override: Override) -> BaseDistribution:
     from optuna import distributions  # noqa: PLC0415 (an extra)
 
     sweep = override.value()
-    tags = getattr(sweep, "tags", set())
+    tags: set[str] = getattr(sweep, "tags", set())
     log = tags == {"log"}
     try:
         if tags and not (log and isinstance(sweep, IntervalSweep | RangeSweep)):
@@ -135,19 +137,31 @@ def distribution(override: Override) -> BaseDistribution:
         if isinstance(sweep, IntervalSweep):
             if isinstance(sweep.start, int):
                 raise ValueError("integers are given as range(first,last+1)")
+            if sweep.start is None or sweep.end is None:
+                raise ValueError("an interval has two ends")
             return distributions.FloatDistribution(sweep.start, sweep.end, log=log)
         if isinstance(sweep, RangeSweep):
             values = sorted(sweep.range())
             if not values:
                 raise ValueError("the range is empty")
-            kind = distributions.IntDistribution if isinstance(values[0], int) else distributions.FloatDistribution
-            return kind(values[0], values[-1], log=log, step=abs(sweep.step))
+            if isinstance(sweep.range(), range):
+                return distributions.IntDistribution(
+                    int(values[0]), int(values[-1]), log=log, step=int(abs(sweep.step))
+                )
+            return distributions.FloatDistribution(values[0], values[-1], log=log, step=abs(sweep.step))
         return distributions.CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
     except ValueError as error:
         raise InputError(f"{override.input_line}: {str(error).rstrip('.')} (docs/scaling.md).") from error
 
 
+def _ends(one: FloatDistribution | IntDistribution | CategoricalDistribution) -> Sequence[Any]:
+    """The values whose configurations are checked before the search: all choices, or both bounds."""
+    from optuna.distributions import CategoricalDistribution  # noqa: PLC0415 (an extra)
+
+    return one.choices if isinstance(one, CategoricalDistribution) else (one.low, one.high)
+
+
 def _written(override: Override) -> str | None:
     """The value of an override as the user wrote it; None where there is none."""
-    _, equals, value = override.input_line.partition("=")
+    _, equals, value = (override.input_line or "").partition("=")
     return value if equals else None

@@ -1,6 +1,8 @@
 import csv
 
-from brcd_lightning.report.collect import main
+import pytest
+
+from brcd_lightning.cli import main
 from brcd_lightning.results import DONE, PRUNED, write_results
 from test_results import results
 from test_study import finish, study_in
@@ -15,7 +17,7 @@ def test_a_sweep_that_is_not_complete_is_compared_as_far_as_it_is(tmp_path, caps
     (tmp_path / "2" / "DONE").touch()
     (tmp_path / "2" / "results.json").write_text("{")
     (tmp_path / "3" / ".hydra").mkdir(parents=True)
-    assert main([str(tmp_path)]) == 0
+    assert main.run(["collect", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "0.6" in text
     assert "0.9" in text
@@ -36,7 +38,7 @@ def test_a_search_ends_in_its_best_trial_by_validation(tmp_path, capsys):
         finish(tmp_path, number, validation, PRUNED if number == 2 else DONE)
         (tmp_path / str(number) / ".hydra").mkdir()
     study.settle()
-    assert main([str(tmp_path)]) == 0
+    assert main.run(["collect", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"No results: {tmp_path / '2'} was pruned" in lines
     assert lines[-2].startswith("Best trial: #1, validation 0.7500 (2 complete, 1 pruned;")
@@ -48,11 +50,13 @@ def test_a_search_may_have_no_best_trial_yet(tmp_path, capsys):
     study.ask()
     study.settle()
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
-    assert main([str(tmp_path)]) == 0
+    assert main.run(["collect", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "No best trial: 1 fail"
 
 
 def test_a_folder_without_jobs_is_refused(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
+    assert main.run(["collect", str(tmp_path)]) == 2
     assert "holds no jobs of a sweep" in capsys.readouterr().err
-    assert main([]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main.run(["collect"])
+    assert ended.value.code == 2

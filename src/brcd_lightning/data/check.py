@@ -1,54 +1,6 @@
-"""The command ``python -m brcd_lightning.data.check dataset=NAME``: is the data there, and what does it hold?"""
+"""The former name of ``brcd check-data``, kept for one release."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
-
-from brcd_lightning.config import build, command
-from brcd_lightning.data.manifest import manifest, write_manifest
-from brcd_lightning.data.splits import SPLITS
-from brcd_lightning.errors import InputError
-from brcd_lightning.process import end_process
-
-_SHOWN = 12
-
-
-def check_data(cfg: DictConfig) -> None:
-    """Builds the data set as a run would, and prints what it found.
-
-    Raises:
-        InputError: saying what is missing.
-    """
-    console = Console(soft_wrap=True, highlight=False)
-    root = cfg.dataset.get("root")
-    if root is not None:
-        console.print(f"{Path(root).expanduser().resolve()}: {_content(Path(root).expanduser())}")
-    splits = build(cfg.dataset)
-    if len(splits.train) < cfg.data.batch_size:
-        raise InputError(f"{len(splits.train)} training images are fewer than data.batch_size={cfg.data.batch_size}.")
-    found = manifest(splits)
-    table = Table("role", "images", "without a label")
-    for role in SPLITS:
-        table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
-    console.print(table)
-    console.print(f"{found['classes']} classes; {found['train_in_database']:,} training images are in the database.")
-    if found["skipped"]:
-        console.print(f"Left out as unreadable: {', '.join(list(found['skipped'])[:_SHOWN])}")
-    console.print(f"Manifest: {write_manifest(Path(cfg.output_dir) / 'splits', splits)}")
-
-
-def _content(folder: Path) -> str:
-    if not folder.is_dir():
-        return "no such folder"
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) + more) or "empty"
-
+from brcd_lightning.cli.main import run_old_form
 
 if __name__ == "__main__":
-    end_process(command(check_data, sys.argv[1:]))
+    run_old_form("brcd_lightning.data.check", "check-data")

@@ -1,64 +1,6 @@
-"""The command ``python -m brcd_lightning.data.preview dataset=NAME``: a picture of anchors and their views."""
+"""The former name of ``brcd preview-data``, kept for one release."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-import torch
-from matplotlib.figure import Figure
-from omegaconf import DictConfig
-from rich.console import Console
-from torch.utils.data import default_collate
-
-from brcd_lightning.config import build, command
-from brcd_lightning.data.splits import Splits
-from brcd_lightning.data.transforms import ImageTransforms
-from brcd_lightning.files import atomic_path
-from brcd_lightning.process import end_process
-from brcd_lightning.seeding import random_stream
-
-IMAGES, VIEWS = 8, 6
-
-
-def preview(cfg: DictConfig) -> None:
-    """Writes ``preview_<data set>.png`` into the output folder."""
-    path = Path(cfg.output_dir) / f"preview_{cfg.dataset._target_.rpartition('.')[2]}.png"
-    save_preview(path, build(cfg.dataset), build(cfg.transform), cfg.seed)
-    Console(soft_wrap=True, highlight=False).print(f"Preview: {path.resolve()}")
-
-
-def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: int = 0) -> None:
-    """Draws training images at even distances: the image, its anchor, then views, as a network receives them.
-
-    Args:
-        path: target file.
-        splits: the data set.
-        transforms: evaluation and view transform.
-        seed: of the views.
-    """
-    count = min(IMAGES, len(splits.train))
-    places = torch.linspace(0, len(splits.train) - 1, count).round().long().tolist()
-    titles = ["image", "anchor", *(f"view {number + 1}" for number in range(VIEWS))]
-    figure = Figure(figsize=(1.1 * len(titles), 1.15 * count + 0.4), dpi=130, layout="constrained")
-    cells = figure.subplots(count, len(titles), squeeze=False)
-    for row, index in zip(cells, places, strict=True):
-        pixels = splits.source.load(int(splits.train[index]))
-        shown = [transforms.prepare(pixels)]
-        for view in range(VIEWS):
-            with random_stream(seed, 0, index, view):
-                shown.append(transforms.prepare_view(pixels))
-        # An anchor has no colours to apply, so it goes alone.
-        inputs = [*transforms.finish(default_collate(shown[:1])), *transforms.finish(default_collate(shown[1:]))]
-        for axes, image in zip(row, [pixels, *((one * 255).round().to(torch.uint8) for one in inputs)], strict=True):
-            axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axes.set_axis_off()
-    for axes, title in zip(cells[0], titles, strict=True):
-        axes.set_title(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-
+from brcd_lightning.cli.main import run_old_form
 
 if __name__ == "__main__":
-    end_process(command(preview, sys.argv[1:]))
+    run_old_form("brcd_lightning.data.preview", "preview-data")

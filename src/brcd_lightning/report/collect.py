@@ -1,13 +1,9 @@
-"""One table of a sweep, also of one that is still running or partly failed.
-
-python -m brcd_lightning.report.collect DIR
-"""
+"""One table of a sweep, also of one that is still running or partly failed."""
 
 from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +12,6 @@ from rich.console import Console
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.files import write_text
-from brcd_lightning.process import end_process
 from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results import results_table
 
@@ -81,20 +76,7 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     write_text(path, text.getvalue())
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Reads the command; returns the exit code."""
-    try:
-        if len(arguments) != 1:
-            raise InputError("give one sweep folder: python -m brcd_lightning.report.collect DIR.")
-        folder = Path(arguments[0]).resolve()
-        if not run_folders([folder]):
-            raise InputError(f"{folder} holds no jobs of a sweep (folders with .hydra inside).")
-        summarise(folder)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    from brcd_lightning.cli.main import run_old_form
+
+    run_old_form("brcd_lightning.report.collect", "collect")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from brcd_lightning.backbones import small_backbone
-from brcd_lightning.config import command
+from brcd_lightning.cli import main
+from brcd_lightning.cli.latency_measurement import Settings, Timer, encode_latency, search_latency
 from brcd_lightning.errors import InputError
-from brcd_lightning.latency import Settings, Timer, encode_latency, measure, search_latency
 from brcd_lightning.report.latencies import read_latency
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ QUICK = ["latency.repeats=2", "latency.batch_sizes=[1,4]", "latency.database_siz
 
 
 def run(tmp_path, *overrides):
-    return command(measure, [*QUICK, f"output_dir={tmp_path}", "latency.device=cpu", *overrides], config_name="latency")
+    return main.run(["latency", *QUICK, f"output_dir={tmp_path}", "latency.device=cpu", *overrides])
 
 
 def test_the_record_says_what_was_measured_and_on_what(tmp_path, capsys):
@@ -73,7 +73,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 def test_slow_calls_are_repeated_less(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("brcd_lightning.latency.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("brcd_lightning.cli.latency_measurement.time.perf_counter", lambda: float(next(clock)))
     calls = []
     facts = Timer(20, 4.5, CPU)(lambda: calls.append(1))
     assert len(calls) == 3 + 5  # three are not timed; the others take a second each

@@ -3,14 +3,16 @@ import pytest
 from conftest import run_command
 from data import stand_ins
 
-MODULE = "brcd_lightning.data.check"
+
+def check(*overrides, cwd):
+    return run_command("check-data", *overrides, cwd=cwd, module="brcd_lightning")
 
 
 @pytest.mark.parametrize("name", ["mscoco", "mirflickr25k"])
 def test_it_prints_what_it_found(tmp_path, name):
     options = stand_ins.ALL[name](tmp_path / "data")
     overrides = [f"dataset.{key}={value}" for key, value in options.items()]
-    done = run_command(f"dataset={name}", *overrides, "data.batch_size=4", cwd=tmp_path, module=MODULE)
+    done = check(f"dataset={name}", *overrides, "data.batch_size=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "annotations/" in done.stdout
     assert "val_query" in done.stdout
@@ -20,7 +22,7 @@ def test_it_prints_what_it_found(tmp_path, name):
 
 def test_it_says_what_is_missing(tmp_path):
     (tmp_path / "coco").mkdir()
-    done = run_command("dataset=mscoco", f"dataset.root={tmp_path / 'coco'}", cwd=tmp_path, module=MODULE)
+    done = check("dataset=mscoco", f"dataset.root={tmp_path / 'coco'}", cwd=tmp_path)
     assert done.returncode == 2
     assert f"{tmp_path / 'coco'}: empty" in done.stdout
     assert done.stderr.startswith("error: MSCOCO's annotations are not in")
@@ -28,6 +30,6 @@ def test_it_says_what_is_missing(tmp_path):
 
 
 def test_typos_are_explained(tmp_path):
-    done = run_command("dataset=mscocoo", cwd=tmp_path, module=MODULE)
+    done = check("dataset=mscocoo", cwd=tmp_path)
     assert done.returncode == 2
     assert "dataset has no option 'mscocoo'. Did you mean 'mscoco'?" in done.stderr

@@ -1,6 +1,6 @@
 from PIL import Image
 
-from brcd_lightning.data.preview import save_preview
+from brcd_lightning.cli.preview_data import save_preview
 from brcd_lightning.data.transforms import digit_images, natural_images
 from conftest import run_command
 
@@ -15,7 +15,7 @@ def test_a_sheet_of_anchors_and_views(tmp_path, splits):
 
 
 def test_the_command_says_where_the_picture_is(tmp_path):
-    done = run_command("dataset=fake", cwd=tmp_path, module="brcd_lightning.data.preview")
+    done = run_command("preview-data", "dataset=fake", cwd=tmp_path, module="brcd_lightning")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs" / "preview_fake.png").is_file()
     assert "preview_fake.png" in done.stdout

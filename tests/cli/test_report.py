@@ -1,17 +1,17 @@
 import pytest
 
-from brcd_lightning.report.__main__ import main
+from brcd_lightning.cli import main
 from recorded import write_run
 
 
 def test_the_command_says_where_the_page_is(tmp_path, capsys):
     write_run(tmp_path / "runs" / "0", codes=False)
-    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
+    assert main.run(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
     assert f"Report: {tmp_path / 'report' / 'report.html'}" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
-    assert main([str(tmp_path / "absent")]) == 2
+    assert main.run(["report", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit):
-        main([])
+        main.run(["report"])

@@ -1,0 +1,71 @@
+"""The command ``brcd check-data``: is a data set there, and what does it hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from brcd_lightning.cli.hydra_command import read_config
+from brcd_lightning.config import build
+from brcd_lightning.errors import ExitCode, InputError
+
+_SHOWN = 12
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Checks the data set of a configuration.
+
+    Args:
+        arguments: Hydra overrides.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    cfg = read_config(
+        arguments,
+        command="check-data",
+        description="Builds a data set as a training would, and prints what is there or what is missing.",
+        example="dataset=mscoco dataset.root=DIR",
+    )
+    if cfg is not None:
+        check_data(cfg)
+    return ExitCode.OK
+
+
+def check_data(cfg: DictConfig) -> None:
+    """Builds the data set as a run would, and prints what it found.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    from brcd_lightning.data.manifest import manifest, write_manifest  # these load torch, which --help does not need
+    from brcd_lightning.data.splits import SPLITS
+
+    console = Console(soft_wrap=True, highlight=False)
+    root = cfg.dataset.get("root")
+    if root is not None:
+        console.print(f"{Path(root).expanduser().resolve()}: {_content(Path(root).expanduser())}")
+    splits = build(cfg.dataset)
+    if len(splits.train) < cfg.data.batch_size:
+        raise InputError(f"{len(splits.train)} training images are fewer than data.batch_size={cfg.data.batch_size}.")
+    found = manifest(splits)
+    table = Table("role", "images", "without a label")
+    for role in SPLITS:
+        table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
+    console.print(table)
+    console.print(f"{found['classes']} classes; {found['train_in_database']:,} training images are in the database.")
+    if found["skipped"]:
+        console.print(f"Left out as unreadable: {', '.join(list(found['skipped'])[:_SHOWN])}")
+    console.print(f"Manifest: {write_manifest(Path(cfg.output_dir) / 'splits', splits)}")
+
+
+def _content(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) or "empty"

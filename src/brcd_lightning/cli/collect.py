@@ -1,0 +1,32 @@
+"""The command ``brcd collect DIR``: the table of a sweep, also of one that still runs or partly failed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.errors import ExitCode, InputError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the table of a sweep and writes it to ``summary.csv`` in its folder.
+
+    Args:
+        arguments: see ``brcd collect --help``.
+
+    Raises:
+        InputError: for a folder without jobs of a sweep.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd collect", description="Prints the table of a sweep so far, and writes it to DIR/summary.csv."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the sweep")
+    folder = parser.parse_args(arguments).folder.resolve()
+    from brcd_lightning.report.collect import summarise  # loads torch, which --help does not need
+    from brcd_lightning.report.runs import run_folders
+
+    if not run_folders([folder]):
+        raise InputError(f"{folder} holds no jobs of a sweep (folders with .hydra inside).")
+    summarise(folder)
+    return ExitCode.OK

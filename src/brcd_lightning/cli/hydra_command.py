@@ -1,0 +1,44 @@
+"""The small commands that read the training configuration; `train` has Hydra's own main instead."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from brcd_lightning.config import CONFIG_NAME, compose_config
+
+
+def read_config(
+    arguments: Sequence[str], *, command: str, description: str, example: str, config_name: str = CONFIG_NAME
+) -> DictConfig | None:
+    """Composes the configuration of a command; ``--help`` prints a short text and exits.
+
+    Args:
+        arguments: ``--options``, or Hydra overrides.
+        command: name of the command.
+        description: one sentence for ``--help``.
+        example: arguments for ``--help``.
+        config_name: of the primary configuration.
+
+    Returns:
+        The configuration; None if ``--options`` asked to print it and nothing else is to be done.
+
+    Raises:
+        InputError: if the configuration does not compose.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"brcd {command}",
+        description=f"{description} For example: brcd {command} {example}",
+        epilog=f"brcd {command} --options prints every KEY and its VALUE; README.md lists the groups.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="an option, or the choice of a group")
+    parser.add_argument("--options", action="store_true", help="print all options as they would be, and stop")
+    given = parser.parse_intermixed_args(arguments)
+    cfg = compose_config(given.overrides, config_name)
+    if not given.options:
+        return cfg
+    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])))
+    return None

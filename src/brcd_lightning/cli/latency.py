@@ -1,0 +1,31 @@
+"""The command ``brcd latency``: how long encoding and searching take, Table 3 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from brcd_lightning.cli.hydra_command import read_config
+from brcd_lightning.errors import ExitCode
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures what the configuration asks for.
+
+    Args:
+        arguments: Hydra overrides.
+
+    Raises:
+        InputError: for a wrong option.
+    """
+    cfg = read_config(
+        arguments,
+        command="latency",
+        config_name="latency",
+        description="Measures the time to encode images and to search codes, and writes OUTPUT_DIR/latency.json.",
+        example="latency.backbones=[resnet18,mobilenet_v2] dataset=cifar10",
+    )
+    if cfg is not None:
+        from brcd_lightning.cli.latency_measurement import measure  # torch loads only for a configuration that holds
+
+        measure(cfg)
+    return ExitCode.OK

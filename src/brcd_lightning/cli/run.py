@@ -1,0 +1,52 @@
+"""How every command ends: errors become a message and an exit code here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from brcd_lightning.errors import ExitCode, InputError, RunEnded
+
+
+def exit_code_of(action: Callable[[], int]) -> int:
+    """Runs a command and returns its exit code; an error is reported by `report_error`.
+
+    Args:
+        action: runs the command and returns its exit code.
+    """
+    try:
+        return action()
+    except (Exception, KeyboardInterrupt, RunEnded) as error:
+        return report_error(error)
+
+
+def report_error(error: BaseException) -> int:
+    """Writes an error to stderr and returns its exit code.
+
+    An `InputError`, a `RunEnded` and an interrupt take one line. Everything else is a bug and keeps its traceback.
+    """
+    if isinstance(error, RunEnded):
+        sys.stderr.write(f"{'error' if error.exit_code else 'ended early'}: {error}\n")
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        sys.stderr.write(f"{str(error) or 'interrupted'}\n")
+        return ExitCode.INTERRUPTED
+    if isinstance(error, InputError):
+        sys.stderr.write(f"error: {error}\n")
+        return ExitCode.USER_ERROR
+    traceback.print_exception(error)
+    return ExitCode.CRASH
+
+
+def finish(code: int) -> NoReturn:
+    """Ends the process with an exit code; a success becomes `ExitCode.CRASH` if the output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # the reader has left, or the disk is full
+        code = code or ExitCode.CRASH
+        # The interpreter flushes again when it ends, and would change the exit code to 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(int(code))

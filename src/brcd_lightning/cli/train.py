@@ -1,0 +1,80 @@
+"""The command ``brcd train [overrides]``; imports little, so that help and typos answer at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from brcd_lightning.cli.run import report_error
+from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
+from brcd_lightning.errors import ExitCode, InputError, RunEnded
+
+
+class TrainTask:
+    """Runs the jobs of one command; Hydra and its launchers call it with the configuration of each.
+
+    Errors of a job are reported and kept in `exit_codes` instead of raised, so that the other jobs of a multirun still
+    run and Hydra adds no report of its own.
+
+    Args:
+        argv: the process's ``sys.argv``. Hydra reads its overrides from ``sys.argv`` without the name of the command;
+            Lightning starts further processes with the whole.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.argv = list(argv)
+        self.exit_codes: list[int] = []
+        """Exit codes of the jobs that failed. Launchers with processes of their own append to it."""
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Runs one job.
+
+        Returns:
+            The watched test metric; None if there is none or the job failed.
+        """
+        sys.argv = list(self.argv)
+        try:
+            check(cfg)
+            # torch and lightning load only for a configuration that holds.
+            from brcd_lightning.cli.libraries import configure_libraries
+            from brcd_lightning.run import run
+
+            configure_libraries()
+            return run(cfg)
+        except (Exception, RunEnded) as error:
+            code = report_error(error)
+        if code == ExitCode.PREEMPTED:  # no further job either
+            sys.exit(code)
+        self.exit_codes.append(code)
+        return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Composes the configuration and runs it.
+
+    Args:
+        arguments: options of Hydra and overrides.
+
+    Returns:
+        The highest exit code of the jobs.
+
+    Raises:
+        InputError: if the configuration does not compose.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
+    task = TrainTask(sys.argv)
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(task)()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the run has no DONE file") from None
+    except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        # Whatever escapes the task comes from Hydra: a configuration that does not compose, a folder it cannot make.
+        task.exit_codes.append(report_error(InputError(explain(error, arguments))))
+    return max(task.exit_codes, default=ExitCode.OK)
