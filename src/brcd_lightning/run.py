@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import logging
-import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,22 +40,6 @@ from brcd_lightning.resume import CONFIG, claim, end_when_asked
 from brcd_lightning.stages import stage_data, student_stage, teacher_stage
 from brcd_lightning.strategies import is_rank_zero, print_rank_zero, tells_of_lost_process
 
-if not torch.cuda.is_available():
-    # Lightning has torch look for NVIDIA's driver by loading its library, which an optimiser does in every step; where
-    # there is none, that takes longer than the step of a small head.
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-# With deterministic algorithms torch fills every new tensor first, for code that reads what it never wrote. Nothing
-# here does, and the fills are a twelfth of a step on stored features.
-torch.utils.deterministic.fill_uninitialized_memory = False
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen backbones are
-warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # `require_processes` knows better
-warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
-warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # metrics of gathered codes are the same everywhere
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 

@@ -31,7 +31,6 @@ from brcd_lightning.results import DONE, PRUNED, read_results
 STUDY = "study.journal"
 _NAME = "search"
 _OVERRIDES, _PRUNING = "overrides", "pruning"
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Study:
@@ -121,6 +120,11 @@ class Study:
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.sweep_dir / TRIALS, text.getvalue())
+
+
+def quiet() -> None:
+    """Shows only warnings of Optuna. Only a command may call it: it changes the whole process."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def report(sweep_dir: Path, number: int, value: float, epochs: int) -> bool:
