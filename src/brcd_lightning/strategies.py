@@ -7,16 +7,27 @@ from datetime import timedelta
 
 import lightning as L
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from brcd_lightning.errors import InputError, require_positive
 
 # What gloo, NCCL and sockets say when the other side is gone or silent. Some of gloo's messages do not name it.
-_LOST = ("gloo", "nccl", "pair closure", "pair is not connected", "socket closed", "socket timeout")
-_LOST += ("connection closed", "connection reset", "connection refused", "broken pipe")
+_LOST = (
+    "gloo",
+    "nccl",
+    "pair closure",
+    "pair is not connected",
+    "socket closed",
+    "socket timeout",
+    "connection closed",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+)
 
 
 def is_rank_zero() -> bool:
@@ -63,13 +74,14 @@ def require_processes(trainer: L.Trainer) -> None:
     """
     asked = trainer.world_size
     starter, count = _started()
+    rank: int = getattr(rank_zero_only, "rank", 0)  # Lightning sets it from the environment
     if starter == "srun" and not count:
         if asked > 1:
             raise InputError(f"trainer asks for {asked} processes, and SLURM starts them: put srun before the command.")
         return
-    if starter and (count != asked or rank_zero_only.rank >= asked):
+    if starter and (count != asked or rank >= asked):
         raise InputError(
-            f"{starter} says that this is process {rank_zero_only.rank} of {count}, but trainer.devices and "
+            f"{starter} says that this is process {rank} of {count}, but trainer.devices and "
             f"trainer.num_nodes ask for {asked}; give both the same number (trainer=ddp for several), or unset "
             "variables that another run left."
         )
