@@ -30,8 +30,8 @@ report-demo: $(STAMP)  ## Run a small grid and see its report: every table and f
 	$(REPORT_GRID)/options kd_method.alpha=0.6,0.8,0.9 kd_method.delta=0.2,0.4,0.6
 	$(REPORT_GRID)/hashing kd_method=none,brcd hashing_model=greedyhash
 	$(REPORT_GRID)/backbones kd_method=none,brcd backbone@teacher.backbone=small
-	$(BIN)/python -m brcd_lightning.latency output_dir=outputs/small_grid
-	$(BIN)/python -m brcd_lightning.report outputs/small_grid --out outputs/small_grid_report
+	$(BIN)/brcd latency output_dir=outputs/small_grid
+	$(BIN)/brcd report outputs/small_grid --out outputs/small_grid_report
 
 test: $(STAMP)  ## Lint and run all tests
 	$(BIN)/ruff check .

@@ -1,13 +1,18 @@
+import re
+
 import pytest
 
 from brcd_lightning.errors import (
+    ExitCode,
     InputError,
+    RunEnded,
     did_you_mean,
     require_choice,
     require_positive,
     require_positive_int,
     require_unit_interval,
 )
+from conftest import ROOT
 
 
 def test_suggestions():
@@ -29,3 +34,11 @@ def test_suggestions():
 def test_refusals_name_the_option_and_the_value(check, arguments):
     with pytest.raises(InputError, match=f"x must be .*got {arguments[1]!r}"):
         check(*arguments)
+
+
+def test_every_exit_code_is_documented():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([A-Z_`, ]+) \|", text, flags=re.MULTILINE)
+    documented = {name: int(code) for code, names in rows for name in re.findall(r"[A-Z_]+", names)}
+    assert documented == {name: int(code) for name, code in ExitCode.__members__.items()}
+    assert RunEnded("lost").exit_code is ExitCode.CRASH

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 import torch
 
+from brcd_lightning.cli import main
 from brcd_lightning.config import check
 from brcd_lightning.distillation.base import KDInput
 from conftest import ROOT, random_codes
@@ -26,6 +27,12 @@ def test_commands_compose(command):
 
 def test_there_are_commands():
     assert len(COMMANDS) >= 7
+
+
+def test_documented_commands_exist():
+    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    used = {name for text in texts for name in re.findall(r"^brcd ([a-z-]+)", text, flags=re.MULTILINE)}
+    assert {"report", "collect", "latency", "check-data", "preview-data"} <= used <= set(main.COMMANDS)
 
 
 def test_every_option_is_listed_and_every_listed_option_exists():

@@ -98,7 +98,7 @@ def _timed(records: Records, reference: Run) -> tuple[Latency, list[Cell]]:
     ]
     latency, timed = max(found, key=lambda pair: len(pair[1]), default=({}, []))
     if not timed:
-        raise UnfilledError("needs the latency of the runs' backbones at batch 1: python -m brcd_lightning.latency")
+        raise UnfilledError("needs the latency of the runs' backbones at batch 1: brcd latency")
     return latency, timed
 
 
