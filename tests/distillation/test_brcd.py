@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from brcd_lightning.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput
-from brcd_lightning.distillation.brcd import BRCD, brcd_loss
+from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions, brcd_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
@@ -20,12 +20,16 @@ ROWS = {
 }
 
 
-def vector_arguments(vector):
-    """Positional and keyword arguments; v3 gives labels that its centroids tie on, so labels are passed on."""
-    positional = [torch.tensor(vector[key], dtype=torch.float64) for key in ("s", "t", "ta")]
-    keywords = {key: torch.tensor(vector[key], dtype=torch.float64) for key in ("centroids", "masks")}
-    keywords |= {"assignments": torch.tensor(vector["y"]), "view_assignments": torch.tensor(vector["ya"])}
-    return positional, keywords | {"alpha": vector["alpha"], "tau": vector["tau"]}
+def loss_of(codes, clusters, index=None, reduction="mean", **options):
+    return brcd_loss(*codes, clusters, BRCDOptions(**options), index, reduction)
+
+
+def arguments_of(vector):
+    """Codes, clusters and options; v3 gives labels that its centroids tie on, so labels are passed on."""
+    codes = [torch.tensor(vector[key], dtype=torch.float64) for key in ("s", "t", "ta")]
+    masks = torch.tensor(vector["masks"], dtype=torch.float64)
+    clusters = BatchClusters(torch.tensor(vector["y"]), torch.tensor(vector["ya"]), masks)
+    return codes, clusters, {"alpha": vector["alpha"], "tau": vector["tau"]}
 
 
 @pytest.fixture(params=["v1_hand_b4_m3", "v3_single_cluster_b4_m3"])
@@ -35,34 +39,41 @@ def vector(kd_vectors, request):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_values_equal_the_vectors(vector, row):
-    positional, keywords = vector_arguments(vector)
-    assert brcd_loss(*positional, **keywords, **ROWS[row]).item() == pytest.approx(vector["expected"][row], abs=1e-9)
+    codes, clusters, options = arguments_of(vector)
+    value = loss_of(codes, clusters, **options, **ROWS[row]).item()
+    assert value == pytest.approx(vector["expected"][row], abs=1e-9)
 
 
 def test_per_sample_losses_equal_the_vectors(vector):
-    positional, keywords = vector_arguments(vector)
-    losses = brcd_loss(*positional, **keywords, reduction="none")
+    codes, clusters, options = arguments_of(vector)
+    losses = loss_of(codes, clusters, reduction="none", **options)
     assert losses.tolist() == pytest.approx(vector["expected"]["brcd_per_sample"], abs=1e-9)
 
 
 def test_gradients_equal_the_vectors(vector):
-    (student, *rest), keywords = vector_arguments(vector)
-    student.requires_grad_()
-    brcd_loss(student, *rest, **keywords).backward()
-    assert torch.allclose(student.grad, torch.tensor(vector["grad_brcd_wrt_s"], dtype=torch.float64), atol=1e-9)
+    codes, clusters, options = arguments_of(vector)
+    codes[0].requires_grad_()
+    loss_of(codes, clusters, **options).backward()
+    assert torch.allclose(codes[0].grad, torch.tensor(vector["grad_brcd_wrt_s"], dtype=torch.float64), atol=1e-9)
 
 
-def test_labels_default_to_the_nearest_centroid(kd_vectors):
+def test_labels_of_the_nearest_centroid_equal_the_vectors(kd_vectors):
     vector = kd_vectors["v1_hand_b4_m3"]
-    positional, keywords = vector_arguments(vector)
-    del keywords["assignments"], keywords["view_assignments"]
-    assert brcd_loss(*positional, **keywords).item() == pytest.approx(vector["expected"]["brcd"], abs=1e-9)
+    codes, given, options = arguments_of(vector)
+    centroids = torch.tensor(vector["centroids"], dtype=torch.float64)
+    clusters = BatchClusters.nearest(*codes[1:], centroids, given.masks)
+    assert clusters.anchors.tolist() == vector["y"]
+    assert clusters.views.tolist() == vector["ya"]
+    assert loss_of(codes, clusters, **options).item() == pytest.approx(vector["expected"]["brcd"], abs=1e-9)
 
 
 def test_the_printed_eq_10_is_not_what_we_compute(vector):
-    positional, keywords = vector_arguments(vector)
+    codes, clusters, options = arguments_of(vector)
     literal = vector["expected"]["brcd_literal_eq10_no_tau_on_self"]
-    assert abs(brcd_loss(*positional, **keywords).item() - literal) > 1e-3
+    assert abs(loss_of(codes, clusters, **options).item() - literal) > 1e-3
+
+
+OPTIONS = {"alpha": 0.8, "tau": 0.3}
 
 
 @pytest.fixture
@@ -71,7 +82,14 @@ def batch(generator):
     student, teacher, view = (random_codes(12, 16, generator).double() for _ in range(3))
     centroids = torch.randn(4, 16, generator=generator, dtype=torch.float64)
     masks = (torch.rand(4, 16, generator=generator) > 0.4).double()
-    return [student, teacher, view], {"centroids": centroids, "masks": masks, "alpha": 0.8, "tau": 0.3}
+    return [student, teacher, view], centroids, masks
+
+
+@pytest.fixture
+def clustered(batch):
+    """Codes and clusters of the batch."""
+    codes, centroids, masks = batch
+    return codes, BatchClusters.nearest(*codes[1:], centroids, masks)
 
 
 def slow_brcd(student, teacher, view, *, centroids, masks, alpha, tau):
@@ -93,52 +111,52 @@ def slow_brcd(student, teacher, view, *, centroids, masks, alpha, tau):
     return torch.stack(losses)
 
 
-def test_equals_the_slow_loop(batch):
-    positional, keywords = batch
-    assert torch.allclose(
-        brcd_loss(*positional, **keywords, reduction="none"), slow_brcd(*positional, **keywords), atol=1e-12
-    )
+def test_equals_the_slow_loop(batch, clustered):
+    codes, centroids, masks = batch
+    expected = slow_brcd(*codes, centroids=centroids, masks=masks, **OPTIONS)
+    assert torch.allclose(loss_of(*clustered, reduction="none", **OPTIONS), expected, atol=1e-12)
 
 
-def test_masks_of_ones_equal_no_mask(batch):
-    positional, keywords = batch
-    keywords["masks"] = torch.ones_like(keywords["masks"])
-    assert torch.equal(brcd_loss(*positional, **keywords), brcd_loss(*positional, **keywords, use_mask=False))
+def test_masks_of_ones_equal_no_mask(clustered):
+    codes, clusters = clustered
+    clusters = clusters._replace(masks=torch.ones_like(clusters.masks))
+    assert torch.equal(loss_of(codes, clusters, **OPTIONS), loss_of(codes, clusters, use_mask=False, **OPTIONS))
 
 
-def test_permuting_the_batch_permutes_the_losses(batch, generator):
-    positional, keywords = batch
+def test_permuting_the_batch_permutes_the_losses(batch, clustered, generator):
+    codes, centroids, masks = batch
     order = torch.randperm(12, generator=generator)
-    losses = brcd_loss(*positional, **keywords, reduction="none")
-    permuted = brcd_loss(*(rows[order] for rows in positional), **keywords, reduction="none")
-    assert torch.allclose(permuted, losses[order], atol=1e-12)
+    losses = loss_of(*clustered, reduction="none", **OPTIONS)
+    codes = [rows[order] for rows in codes]
+    clusters = BatchClusters.nearest(*codes[1:], centroids, masks)
+    assert torch.allclose(loss_of(codes, clusters, reduction="none", **OPTIONS), losses[order], atol=1e-12)
 
 
-def test_flipping_or_permuting_bits_everywhere_changes_nothing(batch, generator):
-    positional, keywords = batch
-    loss = brcd_loss(*positional, **keywords)
+def test_flipping_or_permuting_bits_everywhere_changes_nothing(batch, clustered, generator):
+    codes, centroids, masks = batch
+    loss = loss_of(*clustered, **OPTIONS)
     flip = random_codes(1, 16, generator).double()
-    flipped = keywords | {"centroids": keywords["centroids"] * flip}
-    assert torch.allclose(brcd_loss(*(rows * flip for rows in positional), **flipped), loss, atol=1e-12)
+    flipped = [rows * flip for rows in codes]
+    clusters = BatchClusters.nearest(*flipped[1:], centroids * flip, masks)
+    assert torch.allclose(loss_of(flipped, clusters, **OPTIONS), loss, atol=1e-12)
     order = torch.randperm(16, generator=generator)
-    permuted = keywords | {key: keywords[key][:, order] for key in ("centroids", "masks")}
-    assert torch.allclose(brcd_loss(*(rows[:, order] for rows in positional), **permuted), loss, atol=1e-12)
+    permuted = [rows[:, order] for rows in codes]
+    clusters = BatchClusters.nearest(*permuted[1:], centroids[:, order], masks[:, order])
+    assert torch.allclose(loss_of(permuted, clusters, **OPTIONS), loss, atol=1e-12)
 
 
 def test_distinct_clusters_make_filters_idle(batch):
-    positional, keywords = batch
-    clusters = torch.arange(12)
-    keywords |= {"centroids": torch.zeros(12, 16), "masks": torch.ones(12, 16)}
-    keywords |= {"assignments": clusters, "view_assignments": clusters}
-    full = brcd_loss(*positional, **keywords)
-    assert torch.equal(full, brcd_loss(*positional, **keywords, **ROWS["brcd_wo_np"]))
+    codes = batch[0]
+    clusters = BatchClusters(torch.arange(12), torch.arange(12), torch.ones(12, 16))
+    full = loss_of(codes, clusters, **OPTIONS)
+    assert torch.equal(full, loss_of(codes, clusters, **OPTIONS, **ROWS["brcd_wo_np"]))
 
 
-def test_a_zero_mask_row_is_finite_and_leaves_the_individual_term(batch):
-    (student, teacher, view), keywords = batch
-    keywords["masks"] = torch.zeros_like(keywords["masks"])
+def test_a_zero_mask_row_is_finite_and_leaves_the_individual_term(clustered):
+    (student, teacher, view), clusters = clustered
     student.requires_grad_()
-    loss = brcd_loss(student, teacher, view, **keywords)
+    clusters = clusters._replace(masks=torch.zeros_like(clusters.masks))
+    loss = loss_of((student, teacher, view), clusters, **OPTIONS)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(student.grad).all()
@@ -149,45 +167,45 @@ def test_a_zero_mask_row_is_finite_and_leaves_the_individual_term(batch):
     assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-9, equal_nan=True)
 
 
-def test_masked_bits_only_feel_the_individual_term(batch):
-    (student, teacher, view), keywords = batch
-    keywords["masks"][:, 0] = 0
-    keywords["alpha"] = 1.0
+def test_masked_bits_only_feel_the_individual_term(clustered):
+    (student, teacher, view), clusters = clustered
+    clusters.masks[:, 0] = 0
     student.requires_grad_()
-    brcd_loss(student, teacher, view, **keywords).backward()
+    loss_of((student, teacher, view), clusters, alpha=1.0, tau=0.3).backward()
     masked = student.grad[:, 0].clone()
     student.grad = None
     phi = F.cosine_similarity(student, teacher)
     others = [rows.detach() for rows in (student, teacher, view)]
     with torch.no_grad():
-        losses = brcd_loss(*others, **keywords, reduction="none")
+        losses = loss_of(others, clusters, alpha=1.0, tau=0.3, reduction="none")
         weight = torch.exp(phi / 0.3 - (losses + phi / 0.3))  # softmax share of the individual term
     (((weight - 1) * phi).sum() / 0.3 / 12).backward()
     assert torch.allclose(masked, student.grad[:, 0], atol=1e-12)
 
 
-def test_equal_images_are_never_negatives(batch):
-    positional, keywords = batch
-    doubled = [torch.cat([rows, rows[:1]]) for rows in positional]
+def test_equal_images_are_never_negatives(batch, clustered):
+    codes, centroids, masks = batch
+    doubled = [torch.cat([rows, rows[:1]]) for rows in codes]
+    clusters = BatchClusters.nearest(*doubled[1:], centroids, masks)
     index = torch.tensor([*range(12), 0])
-    plain = {**keywords, **ROWS["eq3_plain"]}
-    losses = brcd_loss(*doubled, **plain, index=index, reduction="none")
-    assert torch.allclose(losses[0], brcd_loss(*positional, **plain, reduction="none")[0], atol=1e-12)
-    assert losses[1] > brcd_loss(*positional, **plain, reduction="none")[1]
+    plain = {**OPTIONS, **ROWS["eq3_plain"], "reduction": "none"}
+    losses, single = loss_of(doubled, clusters, index, **plain), loss_of(*clustered, **plain)
+    assert torch.allclose(losses[0], single[0], atol=1e-12)
+    assert losses[1] > single[1]
 
 
-def test_only_the_student_gets_a_gradient(batch):
-    positional, keywords = batch
-    for rows in positional:
+def test_only_the_student_gets_a_gradient(clustered):
+    codes, clusters = clustered
+    for rows in codes:
         rows.requires_grad_()
-    brcd_loss(*positional, **keywords).backward()
-    assert positional[0].grad.abs().sum() > 0
+    loss_of(codes, clusters, **OPTIONS).backward()
+    assert codes[0].grad.abs().sum() > 0
 
 
-def test_float32_agrees_with_float64(batch):
-    positional, keywords = batch
-    single = brcd_loss(*(rows.float() for rows in positional), **keywords)
-    assert single.item() == pytest.approx(brcd_loss(*positional, **keywords).item(), rel=1e-4)
+def test_float32_agrees_with_float64(clustered):
+    codes, clusters = clustered
+    single = loss_of([rows.float() for rows in codes], clusters, **OPTIONS)
+    assert single.item() == pytest.approx(loss_of(codes, clusters, **OPTIONS).item(), rel=1e-4)
     assert single.dtype == torch.float32
 
 
@@ -200,9 +218,8 @@ def test_module_prepares_clusters_and_returns_its_term(generator):
     assert kept["kept_bits"].item() == pytest.approx(kept["masks"].sum(dim=1).mean().item())
     student, view = (random_codes(8, 16, generator).float() for _ in range(2))
     output = method(KDInput(student, codes[:8].float(), torch.arange(8), view))
-    expected = brcd_loss(
-        student, codes[:8].float(), view, centroids=method.centroids, masks=method.masks, alpha=0.8, tau=0.3
-    )
+    clusters = BatchClusters.nearest(codes[:8], view, method.centroids, method.masks)
+    expected = loss_of([student, codes[:8].float(), view], clusters, alpha=0.8, tau=0.3)
     assert output.terms["brcd"].item() == pytest.approx(2 * expected.item(), rel=1e-6)
     assert set(output.diagnostics) == {"agreement", "agreement_view", "offset_positives"}
     assert not method.state_dict()  # recomputed at fit start, never in a checkpoint
@@ -232,3 +249,16 @@ def test_wrong_options_are_refused(options, message):
     with pytest.raises(InputError) as error:
         BRCD(**options)
     assert message in str(error.value)
+
+
+def test_options_of_the_loss_are_checked_once_and_do_not_change():
+    with pytest.raises(InputError, match=r"kd_method.alpha must be in \[0, 1\], got 2"):
+        BRCDOptions(alpha=2)
+    with pytest.raises(AttributeError):
+        BRCDOptions().alpha = 2
+    assert BRCD(alpha=0.6, dynamic_alpha=False).options == BRCDOptions(alpha=0.6, dynamic_alpha=False)
+
+
+def test_a_wrong_reduction_is_refused(clustered):
+    with pytest.raises(InputError, match="reduction must be one of mean, sum, none, got 'mode'"):
+        loss_of(*clustered, reduction="mode")

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from brcd_lightning.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput
-from brcd_lightning.distillation.brcd_release import ReleasedBRCD, released_brcd_loss
+from brcd_lightning.distillation.brcd import BRCDOptions
+from brcd_lightning.distillation.brcd_release import ReleasedBRCD, released_brcd_loss, released_clusters
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
@@ -14,14 +16,14 @@ FLAGS = {
 }
 
 
-def arguments(vector):
-    codes = [torch.tensor(vector[key], dtype=torch.float64) for key in ("s", "t", "ta")]
-    tensors = {key: torch.tensor(vector[key], dtype=torch.float64) for key in ("centroids", "masks")}
-    return codes, tensors | {
-        "alpha": vector["alpha"],
-        "tau": vector["tau"],
-        "assignments": torch.tensor(vector["y"]),
-    }
+def loss_of(vector, masks, **switches):
+    """The released loss of a vector, whose anchors' labels are given: in v3 its centroids tie."""
+    student, teacher, view, centroids = (
+        torch.tensor(vector[k], dtype=torch.float64) for k in ("s", "t", "ta", "centroids")
+    )
+    options = BRCDOptions(alpha=vector["alpha"], tau=vector["tau"], **switches)
+    clusters = released_clusters(torch.tensor(vector["y"]), view, centroids, masks, options)
+    return released_brcd_loss(student, teacher, view, clusters, options)
 
 
 @pytest.fixture(params=["v1_hand_b4_m3", "v3_single_cluster_b4_m3"])
@@ -31,16 +33,12 @@ def vector(kd_vectors, request):
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_values_equal_the_vectors(vector, name):
-    codes, options = arguments(vector)
-    assert released_brcd_loss(*codes, **options, **FLAGS[name]).item() == pytest.approx(
-        vector["expected"][name], abs=1e-9
-    )
+    value = loss_of(vector, torch.tensor(vector["masks"], dtype=torch.float64), **FLAGS[name]).item()
+    assert value == pytest.approx(vector["expected"][name], abs=1e-9)
 
 
 def test_zero_masks_equal_the_vectors(vector):
-    codes, options = arguments(vector)
-    options["masks"] = torch.zeros_like(options["masks"])
-    value = released_brcd_loss(*codes, **options).item()
+    value = loss_of(vector, torch.zeros_like(torch.tensor(vector["masks"], dtype=torch.float64))).item()
     assert value == pytest.approx(vector["expected"]["released_rp_zero_masks"], abs=1e-9)
 
 
@@ -50,9 +48,9 @@ def test_zero_masks_leave_the_individual_term_alone(generator):
     teacher, view = (random_codes(9, 16, generator).double() for _ in range(2))
     centroids = torch.randn(3, 16, dtype=torch.float64, generator=generator)
     y = torch.tensor([0, 1, 2] * 3)
-    value = released_brcd_loss(
-        student, teacher, view, centroids=centroids, masks=torch.zeros(3, 16), alpha=0.8, tau=0.3, assignments=y
-    )
+    options = BRCDOptions(alpha=0.8, tau=0.3)
+    clusters = released_clusters(y, view, centroids, torch.zeros(3, 16), options)
+    value = released_brcd_loss(student, teacher, view, clusters, options)
     nearest = centroids.square().sum(dim=1).argmin()
     count = (y[None] != y[:, None]).sum(dim=1) + 8 * (y != nearest)
     alphas = torch.ones(9, dtype=torch.float64).masked_fill(y == nearest, 0.8)
@@ -64,10 +62,10 @@ def test_zero_masks_leave_the_individual_term_alone(generator):
 def test_gradient_is_exact(generator):
     student = torch.randn(5, 8, dtype=torch.float64, generator=generator, requires_grad=True)
     teacher, view = (random_codes(5, 8, generator).double() for _ in range(2))
-    options = {"centroids": torch.randn(2, 8, generator=generator).double(), "masks": torch.ones(2, 8)}
-    assert torch.autograd.gradcheck(
-        lambda s: released_brcd_loss(s, teacher, view, **options, alpha=0.8, tau=0.3), student
-    )
+    options = BRCDOptions(alpha=0.8, tau=0.3)
+    centroids, masks = torch.randn(2, 8, generator=generator).double(), torch.ones(2, 8)
+    clusters = released_clusters(nearest_centroid(teacher, centroids), view, centroids, masks, options)
+    assert torch.autograd.gradcheck(lambda s: released_brcd_loss(s, teacher, view, clusters, options), student)
 
 
 @pytest.mark.parametrize(("source", "kept"), [("zeros", False), ("expectations", True)])

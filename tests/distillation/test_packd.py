@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from brcd_lightning.distillation.base import KDInput
-from brcd_lightning.distillation.packd import PACKD, packd_loss, transport_plan
+from brcd_lightning.distillation.packd import PACKD, PACKDOptions, packd_loss, transport_plan
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,9 @@ def test_gradient_is_exact_for_a_fixed_plan(generator):
     teacher = F.normalize(torch.randn(3, 1, 4, generator=generator, dtype=torch.float64), dim=2)
     bank = F.normalize(torch.randn(20, 4, generator=generator, dtype=torch.float64), dim=1)
     rows = torch.randint(20, (3, 5), generator=generator)
-    assert torch.autograd.gradcheck(lambda s: packd_loss(s, teacher, bank, rows, temperature=0.5), student)
+    assert torch.autograd.gradcheck(
+        lambda s: packd_loss(s, teacher, bank, rows, PACKDOptions(temperature=0.5)), student
+    )
 
 
 def test_the_memory_keeps_nothing_old_while_it_warms_up(generator):

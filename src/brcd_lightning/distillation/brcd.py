@@ -5,6 +5,9 @@ Shapes: M images in a batch, b bits, k clusters, n training images.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,25 +27,70 @@ from brcd_lightning.errors import (
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@dataclass(frozen=True)
+class BRCDOptions:
+    """Options of `brcd_loss`; the switches select Eqs. (3), (7) and (10) and the ablations.
+
+    Args:
+        alpha: share of the anchor's own code against its augmentation in the numerator, in [0, 1].
+        tau: temperature, above 0.
+        use_mask: False leaves out the bit masks (ablation w/o BM, Eq. 7).
+        drop_false_negatives: False keeps negatives of the anchor's own cluster (ablation w/o N).
+        dynamic_alpha: False keeps alpha for augmentations that fall in another cluster (ablation w/o P, Eq. 5).
+        offset_in_denominator: False drops such an augmentation from its anchor's denominator.
+
+    Raises:
+        InputError: if a value is out of range; the message names the key ``kd_method.<option>``.
+    """
+
+    alpha: float = 0.8
+    tau: float = 0.3
+    use_mask: bool = True
+    drop_false_negatives: bool = True
+    dynamic_alpha: bool = True
+    offset_in_denominator: bool = True
+
+    def __post_init__(self) -> None:
+        require_unit_interval("kd_method.alpha", self.alpha)
+        require_positive("kd_method.tau", self.tau)
+        require_bool("kd_method.use_mask", self.use_mask)
+        require_bool("kd_method.drop_false_negatives", self.drop_false_negatives)
+        require_bool("kd_method.dynamic_alpha", self.dynamic_alpha)
+        require_bool("kd_method.offset_in_denominator", self.offset_in_denominator)
+
+
+class BatchClusters(NamedTuple):
+    """Cluster of each teacher code of a batch, and the bit masks of all clusters."""
+
+    anchors: Tensor
+    """(M,) int64 in [0, k): cluster y_i of t_i, the code of the anchor."""
+    views: Tensor
+    """(M,) int64 in [0, k): cluster y'_i of t'_i, the code of its augmentation."""
+    masks: Tensor
+    """(k, b) bit masks in {0, 1}, Eq. (9)."""
+
+    @classmethod
+    def nearest(cls, teacher: Tensor, teacher_view: Tensor, centroids: Tensor, masks: Tensor) -> BatchClusters:
+        """Assigns teacher codes (M, b) of anchors and augmentations to the nearest of the centroids (k, b)."""
+        anchors, views = nearest_centroid(torch.cat([teacher, teacher_view]), centroids).chunk(2)
+        return cls(anchors, views, masks)
+
+    @property
+    def offset(self) -> Tensor:
+        """(M,) bool, the offset positives of Eq. (5): the augmentation lies in another cluster than its anchor."""
+        return self.anchors != self.views
+
+
 def brcd_loss(
     student: Tensor,
     teacher: Tensor,
     teacher_view: Tensor,
-    *,
-    centroids: Tensor,
-    masks: Tensor,
-    alpha: float,
-    tau: float,
-    use_mask: bool = True,
-    drop_false_negatives: bool = True,
-    dynamic_alpha: bool = True,
-    offset_in_denominator: bool = True,
-    reduction: str = "mean",
+    clusters: BatchClusters,
+    options: BRCDOptions,
     index: Tensor | None = None,
-    assignments: Tensor | None = None,
-    view_assignments: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
-    """The BRCD loss, Eq. (10), and by its switches Eqs. (3) and (7) and the ablations.
+    """The BRCD loss, Eq. (10), and by its options Eqs. (3) and (7) and the ablations.
 
     With phi the cosine similarity and psi the cosine of codes masked by their own clusters (Eq. 11), anchor i has
 
@@ -56,65 +104,55 @@ def brcd_loss(
         student: (M, b) student codes s of the anchors; the only input that receives a gradient.
         teacher: (M, b) teacher codes t of the same anchors, in {-1, +1}.
         teacher_view: (M, b) teacher codes t' of one augmentation of each anchor.
-        centroids: (k, b) cluster centres of the teacher's training codes.
-        masks: (k, b) bit masks in {0, 1}, Eq. (9).
-        alpha: share of the anchor's own code against its augmentation in the numerator, in [0, 1].
-        tau: temperature, above 0.
-        use_mask: False leaves out the bit masks (ablation w/o BM, Eq. 7).
-        drop_false_negatives: False keeps negatives of the anchor's own cluster (ablation w/o N).
-        dynamic_alpha: False keeps alpha for augmentations that fall in another cluster (ablation w/o P, Eq. 5).
-        offset_in_denominator: False drops such an augmentation from its anchor's denominator.
-        reduction: ``mean`` over anchors, ``sum``, or ``none`` for (M,).
+        clusters: clusters of both teacher codes, and the bit masks.
+        options: alpha, tau and the switches.
         index: (M,) ids of the images; a pair with equal ids is never a negative. Default: all differ.
-        assignments: (M,) clusters of the anchors when they are known; default: nearest centroid of `teacher`.
-        view_assignments: (M,) clusters of the augmentations; default: nearest centroid of `teacher_view`.
+        reduction: ``mean`` over anchors, ``sum``, or ``none`` for (M,).
 
     Returns:
         Scalar, or (M,) for ``none``.
     """
     require_choice("reduction", reduction, REDUCTIONS)
-    require_unit_interval("alpha", alpha)
-    require_positive("tau", tau)
-    y = nearest_centroid(teacher, centroids) if assignments is None else assignments  # (M,)
-    y_view = nearest_centroid(teacher_view, centroids) if view_assignments is None else view_assignments  # (M,)
-    teacher = teacher.to(student.dtype)
-    keys = torch.cat([teacher, teacher_view.to(student.dtype)])  # (2M, b) the originals, then their augmentations
-    y_keys = torch.cat([y, y_view])  # (2M,)
+    teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
+    phi = (_unit(student) * _unit(teacher)).sum(dim=1)  # (M,) phi(s_i, t_i)
+    psi = _masked_cosines(student, torch.cat([teacher, teacher_view]), clusters, options.use_mask)  # (M, 2M)
+    psi_own = psi.diagonal(offset=len(student))  # (M,) psi(s_i, t'_i)
 
-    phi = (_unit(student) * _unit(teacher)).sum(dim=1)  # (M,)
-    anchors = student
-    if use_mask:
-        masks = masks.to(student.dtype)
-        anchors, keys = masks[y] * anchors, masks[y_keys] * keys
-    psi = _unit(anchors) @ _unit(keys).T  # (M, 2M) anchors against the originals, then against augmentations
-    psi_own = psi.diagonal(offset=len(student))  # (M,)
+    alphas = torch.full_like(phi, options.alpha)  # (M,)
+    if options.dynamic_alpha:
+        alphas = alphas.masked_fill(clusters.offset, 1.0)  # Eq. (5)
+    numerator = (alphas * phi + (1 - alphas) * psi_own) / options.tau  # (M,)
 
-    ids = torch.arange(len(student), device=student.device) if index is None else index
-    negative = ids[:, None] != ids.repeat(2)  # (M, 2M)
-    if drop_false_negatives:
-        negative = negative & (y[:, None] != y_keys)
-
-    offset = y != y_view  # (M,) offset positives, Eq. (5)
-    alphas = torch.full_like(phi, alpha)
-    if dynamic_alpha:
-        alphas = alphas.masked_fill(offset, 1.0)
-    numerator = (alphas * phi + (1 - alphas) * psi_own) / tau
-
-    own_view = psi_own / tau
-    if not offset_in_denominator:
-        own_view = own_view.masked_fill(offset, float("-inf"))
-    logits = torch.cat(
-        [
-            (phi / tau)[:, None],
-            own_view[:, None],
-            (psi / tau).masked_fill(~negative, float("-inf")),
-        ],
-        dim=1,
-    )  # (M, 2 + 2M); the first column is always finite
-    losses = logits.logsumexp(dim=1) - numerator
+    own_view = psi_own / options.tau  # (M,)
+    if not options.offset_in_denominator:
+        own_view = own_view.masked_fill(clusters.offset, float("-inf"))
+    is_negative = _negative_pairs(clusters, index, options.drop_false_negatives)  # (M, 2M)
+    negatives = (psi / options.tau).masked_fill(~is_negative, float("-inf"))  # (M, 2M)
+    # The first of the 2 + 2M columns is always finite.
+    log_denominator = torch.cat([(phi / options.tau)[:, None], own_view[:, None], negatives], dim=1).logsumexp(dim=1)
+    losses = log_denominator - numerator  # (M,)
     if reduction == "none":
         return losses
     return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def _masked_cosines(student: Tensor, keys: Tensor, clusters: BatchClusters, use_mask: bool) -> Tensor:
+    """Cosines psi (M, 2M) of Eq. (11): student codes (M, b) with teacher codes (2M, b) of anchors, then of views."""
+    if use_mask:
+        masks = clusters.masks.to(student.dtype)  # (k, b)
+        student = masks[clusters.anchors] * student
+        keys = masks[torch.cat([clusters.anchors, clusters.views])] * keys
+    return _unit(student) @ _unit(keys).T
+
+
+def _negative_pairs(clusters: BatchClusters, index: Tensor | None, drop_false_negatives: bool) -> Tensor:
+    """(M, 2M) bool: pairs of different images and, if false negatives are dropped, of different clusters, Eq. (6)."""
+    anchors, views, _ = clusters
+    ids = torch.arange(len(anchors), device=anchors.device) if index is None else index
+    different = ids[:, None] != ids.repeat(2)
+    if drop_false_negatives:
+        different = different & (anchors[:, None] != torch.cat([anchors, views]))
+    return different
 
 
 def _unit(rows: Tensor) -> Tensor:
@@ -127,13 +165,13 @@ class BRCD(KDMethod):
 
     Args:
         num_clusters: k of k-means on the teacher's training codes.
-        alpha: see `brcd_loss`.
+        alpha: see `BRCDOptions`.
         delta: threshold of the bit masks in [0, 1], Eq. (9).
-        tau: temperature.
-        use_mask: see `brcd_loss`.
-        drop_false_negatives: see `brcd_loss`.
-        dynamic_alpha: see `brcd_loss`.
-        offset_in_denominator: see `brcd_loss`.
+        tau: see `BRCDOptions`.
+        use_mask: see `BRCDOptions`.
+        drop_false_negatives: see `BRCDOptions`.
+        dynamic_alpha: see `BRCDOptions`.
+        offset_in_denominator: see `BRCDOptions`.
         min_bits: fewest bits a cluster keeps, see `bit_masks`.
         restarts: k-means++ restarts.
         kmeans: ``sklearn``, or ``faiss`` for millions of training images, see `kmeans_codes`.
@@ -142,6 +180,9 @@ class BRCD(KDMethod):
     """
 
     needs = frozenset({"teacher", "teacher_view"})
+    # Recomputed at every fit start from the teacher, hence not part of a checkpoint.
+    centroids: Tensor  # (k, b)
+    masks: Tensor  # (k, b)
 
     def __init__(
         self,
@@ -161,33 +202,18 @@ class BRCD(KDMethod):
     ) -> None:
         super().__init__(weight)
         require_positive_int("kd_method.num_clusters", num_clusters)
-        require_unit_interval("kd_method.alpha", alpha)
         require_unit_interval("kd_method.delta", delta)
-        require_positive("kd_method.tau", tau)
         require_positive_int("kd_method.restarts", restarts)
         require_non_negative_int("kd_method.min_bits", min_bits)
         require_non_negative_int("kd_method.seed", seed)
         require_choice("kd_method.kmeans", kmeans, KMEANS)
-        for name, value in (
-            ("use_mask", use_mask),
-            ("drop_false_negatives", drop_false_negatives),
-            ("dynamic_alpha", dynamic_alpha),
-            ("offset_in_denominator", offset_in_denominator),
-        ):
-            require_bool(f"kd_method.{name}", value)
+        self.options = BRCDOptions(alpha, tau, use_mask, drop_false_negatives, dynamic_alpha, offset_in_denominator)
         self.num_clusters = num_clusters
-        self.alpha = alpha
         self.delta = delta
-        self.tau = tau
-        self.use_mask = use_mask
-        self.drop_false_negatives = drop_false_negatives
-        self.dynamic_alpha = dynamic_alpha
-        self.offset_in_denominator = offset_in_denominator
         self.min_bits = min_bits
         self.restarts = restarts
         self.kmeans = kmeans
         self.seed = seed
-        # Recomputed at every fit start from the teacher, hence not part of a checkpoint.
         self.register_buffer("centroids", torch.empty(0), persistent=False)
         self.register_buffer("masks", torch.empty(0), persistent=False)
 
@@ -220,28 +246,13 @@ class BRCD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``; diagnostics: mean agreement with both teacher codes, and the share of offset positives."""
-        both = nearest_centroid(torch.cat([batch.teacher, batch.teacher_view]), self.centroids)
-        clusters, view_clusters = both.chunk(2)
-        loss = brcd_loss(
-            batch.student,
-            batch.teacher,
-            batch.teacher_view,
-            centroids=self.centroids,
-            masks=self.masks,
-            alpha=self.alpha,
-            tau=self.tau,
-            use_mask=self.use_mask,
-            drop_false_negatives=self.drop_false_negatives,
-            dynamic_alpha=self.dynamic_alpha,
-            offset_in_denominator=self.offset_in_denominator,
-            index=batch.index,
-            assignments=clusters,
-            view_assignments=view_clusters,
-        )
+        student, teacher, view = batch.student, batch.teacher, batch.teacher_view
+        clusters = BatchClusters.nearest(teacher, view, self.centroids, self.masks)
+        loss = brcd_loss(student, teacher, view, clusters, self.options, batch.index)
         with torch.no_grad():
             diagnostics = {
-                "agreement": F.cosine_similarity(batch.student, batch.teacher).mean(),
-                "agreement_view": F.cosine_similarity(batch.student, batch.teacher_view).mean(),
-                "offset_positives": (clusters != view_clusters).float().mean(),
+                "agreement": F.cosine_similarity(student, teacher).mean(),
+                "agreement_view": F.cosine_similarity(student, view).mean(),
+                "offset_positives": clusters.offset.float().mean(),
             }
         return KDOutput({"brcd": self.weight * loss}, diagnostics)

@@ -13,26 +13,38 @@ from torch import Tensor
 
 from brcd_lightning.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput, KDOutput
-from brcd_lightning.distillation.brcd import BRCD
+from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions
 from brcd_lightning.errors import InputError, require_choice
 
 MASK_SOURCES = ("zeros", "expectations")
 _REMOVED = 1000.0  # taken off a removed logit
 
 
+def released_clusters(
+    anchors: Tensor, teacher_view: Tensor, centroids: Tensor, masks: Tensor, options: BRCDOptions
+) -> BatchClusters:
+    """Labels augmentations as the release does: by their code under the anchor's mask, and only for `dynamic_alpha`.
+
+    The paper labels them by their code. Zero masks send all augmentations to the same cluster.
+
+    Args:
+        anchors: (M,) clusters of the anchors.
+        teacher_view: (M, b) teacher codes t' of an augmentation.
+        centroids: (k, b).
+        masks: (k, b) in {0, 1}.
+        options: `dynamic_alpha` and `use_mask` apply.
+
+    Returns:
+        Clusters of anchors and augmentations; without `dynamic_alpha` both are equal.
+    """
+    if not options.dynamic_alpha:
+        return BatchClusters(anchors, anchors, masks)
+    masked = masks[anchors].to(teacher_view.dtype) * teacher_view if options.use_mask else teacher_view  # (M, b)
+    return BatchClusters(anchors, nearest_centroid(masked, centroids), masks)
+
+
 def released_brcd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    teacher_view: Tensor,
-    *,
-    centroids: Tensor,
-    masks: Tensor,
-    alpha: float,
-    tau: float,
-    use_mask: bool = True,
-    drop_false_negatives: bool = True,
-    dynamic_alpha: bool = True,
-    assignments: Tensor | None = None,
+    student: Tensor, teacher: Tensor, teacher_view: Tensor, clusters: BatchClusters, options: BRCDOptions
 ) -> Tensor:
     """The released loss: cross-entropy over the batch's student codes and its augmentations' teacher codes.
 
@@ -44,34 +56,27 @@ def released_brcd_loss(
         student: (M, b) student codes s; they are keys too, so every row has a gradient.
         teacher: (M, b) teacher codes t of the same anchors.
         teacher_view: (M, b) teacher codes t' of an augmentation.
-        centroids: (k, b).
-        masks: (k, b) in {0, 1}; the shipped ones are all zero.
-        alpha: share of the anchor's own teacher code in the positive logit.
-        tau: temperature.
-        use_mask: the release's flag ``--revise_distance``.
-        drop_false_negatives: ``--false_pos`` or ``--false_neg``: removes keys of the anchor's cluster.
-        dynamic_alpha: ``--false_pos``: labels augmentations by their masked code; alpha is 1 where that is another
-            cluster.
-        assignments: (M,) clusters of the anchors when they are known.
+        clusters: see `released_clusters`; alpha is 1 for the offset positives. The shipped masks are all zero.
+        options: `use_mask` is the release's flag ``--revise_distance``. `drop_false_negatives` is ``--false_pos`` or
+            ``--false_neg`` and removes keys of the anchor's cluster. `dynamic_alpha` is ``--false_pos``.
+            `offset_in_denominator` does not apply: the denominator has no own terms.
 
     Returns:
         Scalar, mean over the 2M rows.
     """
-    images = len(student)
-    y = nearest_centroid(teacher, centroids) if assignments is None else assignments
-    own_masks = masks[y].to(student.dtype) if use_mask else torch.ones_like(student)
-    u, v = own_masks * student, own_masks * teacher_view.to(student.dtype)
-    y_view = nearest_centroid(v, centroids) if dynamic_alpha else y  # of the masked code, unlike the paper
-    alphas = torch.full_like(student[:, 0], alpha).masked_fill(y_view != y, 1.0)
-    keys = F.normalize(torch.cat([u, v]), dim=1, eps=1e-8)
-    own = F.cosine_similarity(student, teacher.to(student.dtype), dim=1, eps=1e-8)
-    pair = (keys[:images] * keys[images:]).sum(dim=1)
-    positive = ((alphas * own + (1 - alphas) * pair) / tau).repeat(2)  # (2M,)
-    logits = keys @ keys.T / tau  # (2M, 2M)
-    if drop_false_negatives:
-        removed = torch.cat([y[None] == y[:, None], y_view[None] == y[:, None]], dim=1)
+    y, y_view, masks = clusters
+    teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
+    own_masks = masks[y].to(student.dtype) if options.use_mask else torch.ones_like(student)  # (M, b)
+    keys = F.normalize(torch.cat([own_masks * student, own_masks * teacher_view]), dim=1, eps=1e-8)  # (2M, b)
+    alphas = torch.full_like(student[:, 0], options.alpha).masked_fill(clusters.offset, 1.0)  # (M,)
+    own = F.cosine_similarity(student, teacher, dim=1, eps=1e-8)  # (M,) cos(s_i, t_i)
+    pair = (keys[: len(student)] * keys[len(student) :]).sum(dim=1)  # (M,) cos(u_i, v_i)
+    positive = ((alphas * own + (1 - alphas) * pair) / options.tau).repeat(2)  # (2M,)
+    logits = keys @ keys.T / options.tau  # (2M, 2M)
+    if options.drop_false_negatives:
+        removed = torch.cat([y[None] == y[:, None], y_view[None] == y[:, None]], dim=1)  # (M, 2M)
         logits = logits - _REMOVED * removed.repeat(2, 1)  # the lower half copies the upper one
-    ids = torch.arange(images, device=student.device).repeat(2)
+    ids = torch.arange(len(student), device=student.device).repeat(2)  # (2M,)
     logits = logits.masked_fill(ids[:, None] == ids[None], float("-inf"))
     return (torch.cat([positive[:, None], logits], dim=1).logsumexp(dim=1) - positive).mean()
 
@@ -100,16 +105,7 @@ class ReleasedBRCD(BRCD):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``."""
-        loss = released_brcd_loss(
-            batch.student,
-            batch.teacher,
-            batch.teacher_view,
-            centroids=self.centroids,
-            masks=self.masks,
-            alpha=self.alpha,
-            tau=self.tau,
-            use_mask=self.use_mask,
-            drop_false_negatives=self.drop_false_negatives,
-            dynamic_alpha=self.dynamic_alpha,
-        )
+        anchors = nearest_centroid(batch.teacher, self.centroids)
+        clusters = released_clusters(anchors, batch.teacher_view, self.centroids, self.masks, self.options)
+        loss = released_brcd_loss(batch.student, batch.teacher, batch.teacher_view, clusters, self.options)
         return KDOutput({"brcd": self.weight * loss}, {})

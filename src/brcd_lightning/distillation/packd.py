@@ -7,6 +7,7 @@ K negatives.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,14 +23,43 @@ from brcd_lightning.errors import (
 )
 
 
+@dataclass(frozen=True)
+class PACKDOptions:
+    """Options of `packd_loss`.
+
+    Args:
+        temperature: T, above 0.
+        exclude_self: leaves the image's own memory row out of the denominator.
+        eps: see `transport_plan`.
+        iterations: see `transport_plan`.
+        tolerance: see `transport_plan`.
+
+    Raises:
+        InputError: if a value is out of range; the message names the key ``kd_method.<option>``.
+    """
+
+    temperature: float = 0.07
+    exclude_self: bool = True
+    eps: float = 0.1
+    iterations: int = 100
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        require_positive("kd_method.temperature", self.temperature)
+        require_bool("kd_method.exclude_self", self.exclude_self)
+        require_positive("kd_method.eps", self.eps)
+        require_positive_int("kd_method.iterations", self.iterations)
+        require_non_negative("kd_method.tolerance", self.tolerance)
+
+
 @torch.no_grad()
 def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
     """Entropic optimal transport between uniform marginals, by Sinkhorn iterations on logarithms.
 
     Args:
         cost: (M, P, P).
-        eps: strength of the entropy.
-        iterations: most of them.
+        eps: strength of the entropy, above 0.
+        iterations: largest number of iterations.
         tolerance: stop when the potentials of an image move by less in sum, on average over the batch.
 
     Returns:
@@ -48,18 +78,7 @@ def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolera
     return ((u[:, :, None] + v[:, None, :] - cost) / eps).exp()
 
 
-def packd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    bank: Tensor,
-    rows: Tensor,
-    *,
-    temperature: float = 0.07,
-    exclude_self: bool = True,
-    eps: float = 0.1,
-    iterations: int = 100,
-    tolerance: float = 1e-6,
-) -> Tensor:
+def packd_loss(student: Tensor, teacher: Tensor, bank: Tensor, rows: Tensor, options: PACKDOptions) -> Tensor:
     """InfoNCE whose positive is the transport-weighted similarity of all views of an image.
 
     Args:
@@ -67,23 +86,21 @@ def packd_loss(
         teacher: (M, P, d) unit embeddings.
         bank: (n, d) teacher memory.
         rows: (M, K + 1) memory rows, the image's own first.
-        temperature: T.
-        exclude_self: leave the image's own row out of the denominator.
-        eps: see `transport_plan`.
-        iterations: see `transport_plan`.
-        tolerance: see `transport_plan`.
+        options: temperature, negatives and transport.
 
     Returns:
         Scalar, mean over the batch.
     """
     similarity = student @ teacher.transpose(1, 2)  # (M, P, P)
     cost = (student[:, :, None] - teacher[:, None, :]).square().sum(dim=3).detach()
-    plan = transport_plan(cost, eps, iterations, tolerance)
-    positive = (plan * similarity).sum(dim=(1, 2)) / temperature  # (M,)
-    rows = rows[:, exclude_self:]
-    drawn = bank.to(student.dtype).index_select(0, rows.flatten()).unflatten(0, rows.shape)  # faster than bank[rows]
+    plan = transport_plan(cost, options.eps, options.iterations, options.tolerance)  # (M, P, P)
+    positive = (plan * similarity).sum(dim=(1, 2)) / options.temperature  # (M,)
+    if options.exclude_self:
+        rows = rows[:, 1:]
+    # (M, K (+ 1), d); index_select is faster than bank[rows].
+    drawn = bank.to(student.dtype).index_select(0, rows.flatten()).unflatten(0, rows.shape)
     negatives = student @ drawn.transpose(1, 2)  # (M, P, K (+ 1))
-    logits = torch.cat([positive[:, None], negatives.flatten(start_dim=1) / temperature], dim=1)
+    logits = torch.cat([positive[:, None], negatives.flatten(start_dim=1) / options.temperature], dim=1)
     return (logits.logsumexp(dim=1) - positive).mean()
 
 
@@ -94,12 +111,12 @@ class PACKD(KDMethod):
         views: P, the image itself and P - 1 class positives; 1 leaves the positives out, as the BRCD release does.
         dim: d of the embeddings; the code length when None, and then the teacher's codes are their own embeddings.
         num_negatives: K.
-        temperature: T.
+        temperature: see `PACKDOptions`.
         momentum: share of the old row when a batch enters the memory, in [0, 1].
         warmup_epochs: as long the memory keeps no old rows.
         negatives: see `Negatives`.
         num_clusters: see `Negatives`.
-        exclude_self: see `packd_loss`.
+        exclude_self: see `PACKDOptions`.
         train_heads: False keeps the embedding random, as the BRCD release does.
         eps: see `transport_plan`.
         iterations: see `transport_plan`.
@@ -132,18 +149,12 @@ class PACKD(KDMethod):
         require_positive_int("kd_method.views", views)
         if dim is not None:
             require_positive_int("kd_method.dim", dim)
-        require_positive("kd_method.temperature", temperature)
         require_unit_interval("kd_method.momentum", momentum)
         require_non_negative("kd_method.warmup_epochs", warmup_epochs)
-        require_bool("kd_method.exclude_self", exclude_self)
         require_bool("kd_method.train_heads", train_heads)
-        require_positive("kd_method.eps", eps)
-        require_positive_int("kd_method.iterations", iterations)
-        require_non_negative("kd_method.tolerance", tolerance)
+        self.options = PACKDOptions(temperature, exclude_self, eps, iterations, tolerance)
         self.num_positives = views - 1
-        self.dim, self.temperature, self.momentum, self.warmup_epochs = dim, temperature, momentum, warmup_epochs
-        self.exclude_self, self.train_heads = exclude_self, train_heads
-        self.transport = {"eps": eps, "iterations": iterations, "tolerance": tolerance}
+        self.dim, self.momentum, self.warmup_epochs, self.train_heads = dim, momentum, warmup_epochs, train_heads
         self.negatives = Negatives(negatives, num_negatives, num_clusters, seed)
         self.needs = self.needs | self.negatives.needs | ({"positives"} if self.num_positives else set())
 
@@ -171,13 +182,5 @@ class PACKD(KDMethod):
             teacher = torch.cat([teacher, batch.teacher_positives], dim=1)
         student, teacher = self.embed_student(student), self.embed_teacher(teacher)  # (M, P, d)
         remember(self.bank, batch.index, teacher[:, 0], self.momentum if warm else 0.0)
-        loss = packd_loss(
-            student,
-            teacher,
-            self.bank,
-            rows,
-            temperature=self.temperature,
-            exclude_self=self.exclude_self,
-            **self.transport,
-        )
+        loss = packd_loss(student, teacher, self.bank, rows, self.options)
         return KDOutput({"packd": self.weight * loss}, {})
