@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from brcd_lightning.distillation.crd import CRD, log_noise, offset, sum_of_softplus
-from brcd_lightning.distillation.memory import bank_scores
+from brcd_lightning.distillation.memory_bank import bank_scores
 from brcd_lightning.errors import require_bool
 
 _SHIFT = 1e-6

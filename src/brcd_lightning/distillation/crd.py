@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.memory import Embedding, Negatives, bank_scores, random_bank, remember
+from brcd_lightning.distillation.memory_bank import Embedding, bank_scores, random_bank, remember
+from brcd_lightning.distillation.negatives import Negatives
 from brcd_lightning.errors import require_bool, require_positive, require_positive_int, require_unit_interval
 
 _EPS = 1e-7

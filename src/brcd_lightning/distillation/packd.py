@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.memory import Embedding, Negatives, Normalize, random_bank, remember
+from brcd_lightning.distillation.memory_bank import Embedding, Normalize, random_bank, remember
+from brcd_lightning.distillation.negatives import Negatives
 from brcd_lightning.errors import (
     require_bool,
     require_non_negative,
