@@ -149,7 +149,6 @@ def test_tests_mirror_the_source():
         "cli/train": "test_train_task",
         "cli/hydra_command": "test_main",
     }
-    elsewhere["distillation/base"] = "test_none"
     for path in FILES:
         if path.stem != "__init__" and name_of(path) not in ENTRIES:
             name = elsewhere.get(name_of(path), f"test_{path.stem}")

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_gradient_of_the_codes_is_exact(vector):
     method(batch)  # sets Z, which is constant from then on
 
     def loss(student):
-        return copy.deepcopy(method)(batch._replace(student=student)).terms["crd"]
+        return copy.deepcopy(method)(replace(batch, student=student)).terms["crd"]
 
     assert torch.autograd.gradcheck(loss, (0.7 * batch.student).requires_grad_())
 
@@ -63,6 +64,13 @@ def test_gradient_of_the_codes_is_exact(vector):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         CRD(**options)
+
+
+def test_embeddings_train_unless_told_otherwise():
+    for trains in (True, False):
+        method = CRD(**({} if trains else {"train_heads": False}))
+        method.setup(600, 8, 1)
+        assert {parameter.requires_grad for parameter in method.parameters()} == {trains}
 
 
 def test_only_label_negatives_use_labels():

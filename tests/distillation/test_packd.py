@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,7 +78,7 @@ def test_the_memory_keeps_nothing_old_while_it_warms_up(generator):
     batch = KDInput(torch.randn(4, 8, generator=generator), teachers[0], torch.arange(4))
     for step in range(3):
         teacher = teachers[step % 2]
-        method(batch._replace(teacher=teacher))
+        method(replace(batch, teacher=teacher))
         assert torch.allclose(method.bank[:4], teacher / 8**0.5, atol=1e-6) == (step < 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from brcd_lightning.errors import require_non_negative
 
 
-class KDInput(NamedTuple):
+@dataclass(frozen=True)
+class KDInput:
     """One batch as a distillation method sees it (M images, b bits); a field that it does not need is None.
 
     All codes of the student are training codes with a gradient, all codes of the teacher lie in {-1, +1}.
@@ -34,6 +36,17 @@ class KDInput(NamedTuple):
     """(M, P, b) teacher codes of the same."""
 
 
+def needed(tensor: Tensor | None, need: str) -> Tensor:
+    """A tensor that a method gets because its `KDMethod.needs` names `need`.
+
+    Raises:
+        RuntimeError: if it is missing, which means that `needs` does not name it.
+    """
+    if tensor is None:
+        raise RuntimeError(f"{need} is missing; a method that uses it must name it in its `needs`.")
+    return tensor
+
+
 class KDOutput(NamedTuple):
     """Named loss terms, which the module sums and logs, and values that are only logged."""
 
@@ -48,13 +61,14 @@ class KDMethod(nn.Module, ABC):
         weight: factor of the method's loss beside the hashing loss, at least 0.
     """
 
+    # Set by a class; a constructor may set another value where it depends on the options.
     needs: frozenset[str] = frozenset()
-    """What the method needs of a run: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one augmentation),
-    ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`)."""
+    """Inputs that the run must provide: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one
+    augmentation), ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`)."""
     rotation_views: str = "none"
-    """Of a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
+    """For a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
     num_positives: int = 0
-    """Of a method that needs positives: how many of each image at once."""
+    """For a method that needs positives: number of positives of each image in a batch."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

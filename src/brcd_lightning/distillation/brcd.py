@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.clusters import KMEANS, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
-from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
 from brcd_lightning.errors import (
     InputError,
     require_bool,
@@ -246,7 +246,7 @@ class BRCD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``; diagnostics: mean agreement with both teacher codes, and the share of offset positives."""
-        student, teacher, view = batch.student, batch.teacher, batch.teacher_view
+        student, teacher, view = batch.student, batch.teacher, needed(batch.teacher_view, "teacher_view")
         clusters = BatchClusters.nearest(teacher, view, self.centroids, self.masks)
         loss = brcd_loss(student, teacher, view, clusters, self.options, batch.index)
         with torch.no_grad():

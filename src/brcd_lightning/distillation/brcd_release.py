@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.clusters import nearest_centroid
-from brcd_lightning.distillation.base import KDInput, KDOutput
+from brcd_lightning.distillation.base import KDInput, KDOutput, needed
 from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions
 from brcd_lightning.errors import InputError, require_choice
 
@@ -106,6 +106,7 @@ class ReleasedBRCD(BRCD):
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``brcd``."""
         anchors = nearest_centroid(batch.teacher, self.centroids)
-        clusters = released_clusters(anchors, batch.teacher_view, self.centroids, self.masks, self.options)
-        loss = released_brcd_loss(batch.student, batch.teacher, batch.teacher_view, clusters, self.options)
+        view = needed(batch.teacher_view, "teacher_view")
+        clusters = released_clusters(anchors, view, self.centroids, self.masks, self.options)
+        loss = released_brcd_loss(batch.student, batch.teacher, view, clusters, self.options)
         return KDOutput({"brcd": self.weight * loss}, {})

@@ -6,10 +6,11 @@ Shapes: n training images, M in a batch, A = M anchors, a of them at a time, d e
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 from brcd_lightning.distillation.crd import CRD, log_noise, offset, sum_of_softplus
 from brcd_lightning.distillation.memory_bank import bank_scores
@@ -116,7 +117,7 @@ class _RelationLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, None, *(gradient * saved for saved in ctx.saved_tensors)
 
 
@@ -130,7 +131,7 @@ class CRCD(CRD):
 
     normalised_banks = True
 
-    def __init__(self, skip_self_anchor: bool = True, **options: object) -> None:
+    def __init__(self, skip_self_anchor: bool = True, **options: Any) -> None:
         super().__init__(**options)
         require_bool("kd_method.skip_self_anchor", skip_self_anchor)
         self.skip_self_anchor = skip_self_anchor

@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.distillation.memory_bank import Embedding, bank_scores, random_bank, remember
@@ -71,7 +71,7 @@ class _SumOfSoftplus(torch.autograd.Function):
         return sum_of_softplus(x, sigmoid, torch.empty_like(x))
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> Tensor:
         return ctx.saved_tensors[0] * gradient[..., None]
 
 
@@ -92,6 +92,10 @@ class CRD(KDMethod):
 
     needs = frozenset({"teacher"})
     normalised_banks = False
+    bank_student: Tensor  # (n, d)
+    bank_teacher: Tensor  # (n, d)
+    log_z_student: Tensor  # (), nan before the first batch
+    log_z_teacher: Tensor  # ()
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.distillation.base import needed
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 from brcd_lightning.seeding import stream_seed
 
@@ -28,6 +29,11 @@ class Negatives(nn.Module):
         num_clusters: of ``pseudo_label``.
         seed: of draws and clusters.
     """
+
+    step: Tensor  # () int64, number of draws so far
+    order: Tensor  # (n,) int64
+    blocks: Tensor  # (n, 2) int64
+    labels: Tensor  # (n, C), or empty
 
     def __init__(self, kind: str, count: int, num_clusters: int, seed: int) -> None:
         super().__init__()
@@ -63,10 +69,12 @@ class Negatives(nn.Module):
         """Groups the training images by the teacher's codes (n, b) or by their labels."""
         if self.kind == "pseudo_label":
             self._group(kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=5)[1])
-        elif self.kind == "label" and labels.ndim == 1:
-            self._group(labels)
         elif self.kind == "label":
-            self.labels = labels.float()
+            labels = needed(labels, "training_labels")
+            if labels.ndim == 1:
+                self._group(labels)
+            else:
+                self.labels = labels.float()
 
     def _group(self, groups: Tensor) -> None:
         """Sorts images by groups (n,); of a group that holds all of them each image is one of its own."""

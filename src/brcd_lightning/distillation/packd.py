@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
 from brcd_lightning.distillation.memory_bank import Embedding, Normalize, random_bank, remember
 from brcd_lightning.distillation.negatives import Negatives
 from brcd_lightning.errors import (
@@ -114,7 +114,7 @@ class PACKD(KDMethod):
         num_negatives: K.
         temperature: see `PACKDOptions`.
         momentum: share of the old row when a batch enters the memory, in [0, 1].
-        warmup_epochs: as long the memory keeps no old rows.
+        warmup_epochs: number of epochs in which new rows replace those of the memory, as if `momentum` were 0.
         negatives: see `Negatives`.
         num_clusters: see `Negatives`.
         exclude_self: see `PACKDOptions`.
@@ -127,6 +127,7 @@ class PACKD(KDMethod):
     """
 
     needs = frozenset({"teacher"})
+    bank: Tensor  # (n, d)
 
     def __init__(
         self,
@@ -157,7 +158,9 @@ class PACKD(KDMethod):
         self.num_positives = views - 1
         self.dim, self.momentum, self.warmup_epochs, self.train_heads = dim, momentum, warmup_epochs, train_heads
         self.negatives = Negatives(negatives, num_negatives, num_clusters, seed)
-        self.needs = self.needs | self.negatives.needs | ({"positives"} if self.num_positives else set())
+        self.needs = self.needs | self.negatives.needs
+        if self.num_positives:
+            self.needs = self.needs | {"positives"}
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Makes embeddings and memory of the size of the training split."""
@@ -175,12 +178,12 @@ class PACKD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``packd``; the batch enters the memory first."""
-        warm = int(self.negatives.step) >= self.warmup_steps
+        warm = self.negatives.step.item() >= self.warmup_steps
         rows = self.negatives(batch.index)
         student, teacher = batch.student[:, None], batch.teacher[:, None]
         if self.num_positives:
-            student = torch.cat([student, batch.student_positives], dim=1)
-            teacher = torch.cat([teacher, batch.teacher_positives], dim=1)
+            student = torch.cat([student, needed(batch.student_positives, "positives")], dim=1)
+            teacher = torch.cat([teacher, needed(batch.teacher_positives, "positives")], dim=1)
         student, teacher = self.embed_student(student), self.embed_teacher(teacher)  # (M, P, d)
         remember(self.bank, batch.index, teacher[:, 0], self.momentum if warm else 0.0)
         loss = packd_loss(student, teacher, self.bank, rows, self.options)

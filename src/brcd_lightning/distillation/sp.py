@@ -27,8 +27,8 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar, mean over the M x M entries.
     """
-    grams = [F.normalize(codes @ codes.T, dim=1, eps=_EPS) for codes in (student, teacher)]
-    return F.mse_loss(*grams)
+    guess, target = (F.normalize(codes @ codes.T, dim=1, eps=_EPS) for codes in (student, teacher))  # (M, M)
+    return F.mse_loss(guess, target)
 
 
 def sp_per_sample_loss(student: Tensor, teacher: Tensor) -> Tensor:

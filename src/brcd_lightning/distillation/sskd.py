@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
 from brcd_lightning.errors import require_choice, require_positive, require_unit_interval
 
 ROTATION_VIEWS = ("shared", "independent")
@@ -112,7 +112,9 @@ class SSKD(KDMethod):
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Term ``sskd``; with projections also ``matching``, which trains the teacher's."""
-        student, teacher, matching = batch.student_rotations, batch.teacher_rotations, {}
+        student = needed(batch.student_rotations, "rotations")
+        teacher = needed(batch.teacher_rotations, "rotations")
+        matching = {}
         if self.heads == "mlp":
             student, teacher = self.project_student(student), self.project_teacher(teacher)
             matching = {"matching": self.weight * matching_loss(teacher, self.temperature)}

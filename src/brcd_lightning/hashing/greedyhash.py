@@ -36,12 +36,12 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: str = "half") -> Ten
         return codes.sum() * 0
     features = features.detach()
     if pairs == "half":
-        cosines = [F.cosine_similarity(rows[:half], rows[half : 2 * half], eps=1e-8) for rows in (codes, features)]
+        ours, target = (F.cosine_similarity(rows[:half], rows[half : 2 * half], eps=1e-8) for rows in (codes, features))
     else:
         first, second = torch.triu_indices(len(codes), len(codes), offset=1, device=codes.device)
-        units = [F.normalize(rows, dim=1, eps=1e-8) for rows in (codes, features)]
-        cosines = [(unit @ unit.T)[first, second] for unit in units]
-    return F.mse_loss(*cosines)
+        units = (F.normalize(rows, dim=1, eps=1e-8) for rows in (codes, features))
+        ours, target = ((unit @ unit.T)[first, second] for unit in units)
+    return F.mse_loss(ours, target)
 
 
 class GreedyHash(HashingModel):

@@ -86,6 +86,9 @@ class MeCoQ(HashingModel):
     """
 
     num_views = 2
+    queue: Tensor  # (queue_size, b)
+    queued: Tensor  # () int64, number of rows that ever entered
+    step: Tensor  # () int64, number of training steps
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class MeCoQ(HashingModel):
         self.queue_start, self.normalise_logits, self.released = queue_start, normalise_logits, released
         self.steps_per_epoch = 1
         self.register_buffer("queue", torch.zeros(queue_size, bits))
-        self.register_buffer("queued", torch.zeros((), dtype=torch.long))  # rows that ever entered
+        self.register_buffer("queued", torch.zeros((), dtype=torch.long))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self._bound: Tensor | None = None
 

@@ -58,11 +58,15 @@ class Standardizer(nn.Module):
         width: d.
     """
 
+    count: Tensor  # (), images so far
+    mean: Tensor  # (d,)
+    squares: Tensor  # (d,) summed squared deviations
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("squares", torch.zeros(width))  # summed squared deviations
+        self.register_buffer("squares", torch.zeros(width))
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
@@ -148,7 +152,7 @@ class TBH(HashingModel):
         """Terms ``reconstruction``, ``adversarial`` (weighted) and ``critic``, which only trains the critics."""
         (view,) = views
         bits = (view.code + 1) / 2
-        hidden = view.features if isinstance(self.head, nn.Linear) else self.head[:-1](view.features)
+        hidden = self.head[:-1](view.features) if isinstance(self.head, nn.Sequential) else view.features
         latent = self.latent(hidden)
         latent = torch.sigmoid(latent) if self.latent_activation else latent
         averaged = torch.sigmoid(normalised(adjacency(bits, self.power)) @ self.graph(latent))
