@@ -3,31 +3,20 @@
 import pytest
 import torch
 
-from brcd_lightning.config import CONFIG_DIR, build, check
+from brcd_lightning.config import build, check
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.modules import DistillationModule
 from conftest import make_datamodule
+from offered import HASHING_MODELS, KD_METHODS, small
 from test_configs import composed
 from test_modules import centred, make_trainer
 
-MODELS = ["greedyhash", "bihalf", "tbh", "cibhash", "mecoq"]
-METHODS = sorted(path.stem for path in (CONFIG_DIR / "kd_method").glob("*.yaml") if not path.stem.startswith("brcd_"))
 
-
-def small(method):
-    """Options of a method for a training split of 64 images."""
-    if method == "brcd":
-        return ["kd_method.num_clusters=4", "kd_method.restarts=2"]
-    return ["kd_method.num_negatives=10"] if method in ("crd", "crcd", "packd") else []
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("method", KD_METHODS)
+@pytest.mark.parametrize("model", HASHING_MODELS)
 def test_composes_and_trains(model, method, splits, tmp_path):
-    options = ["bits=16", f"hashing_model={model}", f"kd_method={method}", *small(method)]
-    if model == "tbh":
-        options += ["hashing_model.latent_features=8", "hashing_model.hidden_features=8"]
+    options = ["bits=16", f"hashing_model={model}", f"kd_method={method}"]
     for paradigm in ("sshp", "ashp"):
         cfg = composed([*options, f"paradigm={paradigm}"])
         check(cfg)
@@ -37,10 +26,11 @@ def test_composes_and_trains(model, method, splits, tmp_path):
     networks = []
     for role in ("teacher", "student"):
         backbone = build(cfg[role].backbone, widths=[4], grid=2)
-        head = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=cfg[role].head)
+        options = small(cfg.hashing_model)
+        head = build(options, in_features=backbone.num_features, bits=cfg.bits, head=cfg[role].head)
         head.setup(steps_per_epoch=4)
         networks.append(HashNetwork(backbone, head))
-    kd_method = build(cfg.kd_method)
+    kd_method = build(small(cfg.kd_method))
     kd_method.setup(len(splits.train), cfg.bits, 4)
     module = DistillationModule(networks[1], centred(networks[0]), kd_method, cfg.anchor_view, 1e-3, 20, {})
     before = [parameter.clone() for parameter in networks[1].hashing_model.head.parameters()]

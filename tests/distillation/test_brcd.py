@@ -7,6 +7,7 @@ from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions, brcd_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 ROWS = {
     "brcd": {},
@@ -262,3 +263,7 @@ def test_options_of_the_loss_are_checked_once_and_do_not_change():
 def test_a_wrong_reduction_is_refused(clustered):
     with pytest.raises(InputError, match="reduction must be one of mean, sum, none, got 'mode'"):
         loss_of(*clustered, reduction="mode")
+
+
+def test_the_hamming_spaces_are_aligned_bit_by_bit(generator):
+    assert sees_a_signed_permutation("brcd", generator)

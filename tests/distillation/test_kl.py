@@ -4,6 +4,7 @@ import torch
 from brcd_lightning.distillation.kl import KL, kl_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 
 def test_equals_the_vectors(code_vectors):
@@ -28,3 +29,7 @@ def test_aligned_codes_cost_nothing_and_constant_codes_look_alike(generator):
 def test_wrong_options_are_refused(options):
     with pytest.raises(InputError):
         KL(**options)
+
+
+def test_the_hamming_spaces_are_aligned_bit_by_bit(generator):
+    assert sees_a_signed_permutation("kl", generator)

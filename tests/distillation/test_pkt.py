@@ -3,6 +3,7 @@ import torch
 
 from brcd_lightning.distillation.pkt import pkt_loss
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 
 def test_equals_the_vectors(code_vectors):
@@ -27,3 +28,7 @@ def test_complementary_codes_stay_finite():
 def test_it_starts_as_small_as_the_specification_says(generator):
     values = [pkt_loss(*(random_codes(64, 64, generator).float() for _ in range(2))).item() for _ in range(10)]
     assert sum(values) / 10 == pytest.approx(2.4e-4, rel=0.1)
+
+
+def test_only_relations_are_aligned_not_bits(generator):
+    assert not sees_a_signed_permutation("pkt", generator)

@@ -4,6 +4,7 @@ import torch
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 
 def test_equals_the_vectors(code_vectors):
@@ -29,3 +30,7 @@ def test_equal_codes_and_single_images_stay_finite(loss, student):
     value.backward()
     assert bool(value.isfinite())
     assert bool(student.grad.isfinite().all())
+
+
+def test_only_relations_are_aligned_not_bits(generator):
+    assert not sees_a_signed_permutation("rkd", generator)

@@ -4,6 +4,7 @@ import torch
 from brcd_lightning.distillation.sp import SP, sp_loss, sp_per_sample_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 
 def test_equals_the_vectors(code_vectors):
@@ -33,3 +34,7 @@ def test_the_variant_is_chosen_by_name():
     assert SP(variant="per_sample").loss is sp_per_sample_loss
     with pytest.raises(InputError, match="variant must be one of batch, per_sample"):
         SP(variant="persample")
+
+
+def test_only_relations_are_aligned_not_bits(generator):
+    assert not sees_a_signed_permutation("sp", generator)

@@ -5,6 +5,7 @@ from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.sskd import SSKD, matching_loss, sskd_loss
 from brcd_lightning.errors import InputError
 from conftest import random_codes
+from offered import sees_a_signed_permutation
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.75, 0.0])
@@ -57,3 +58,7 @@ def test_wrong_options_are_refused():
         SSKD(rotation_views="none")
     with pytest.raises(InputError, match="heads must be one of none, mlp"):
         SSKD(heads="linear")
+
+
+def test_only_relations_are_aligned_not_bits(generator):
+    assert not sees_a_signed_permutation("sskd", generator)
