@@ -27,7 +27,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from brcd_lightning.backbones import torchvision_backbone
-from brcd_lightning.callbacks import TeacherCodesCallback
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.builder import TransformedSplits
 from brcd_lightning.data.features.cache import Display, ViewStore
@@ -42,7 +41,8 @@ from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
-from brcd_lightning.modules import DistillationModule
+from brcd_lightning.training.callbacks import TeacherCodesCallback
+from brcd_lightning.training.hashing_module import DistillationModule
 
 TRAIN, EVALUATED, BATCH, EPOCHS, CELLS = 5_000, 60_000, 64, 400, 20
 STEPS = TRAIN // BATCH * EPOCHS

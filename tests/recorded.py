@@ -3,8 +3,8 @@
 import torch
 from safetensors.torch import save_file
 
-from brcd_lightning.clusters import bit_expectations, bit_masks, kmeans_codes
-from brcd_lightning.results import Outcome, Subject, make_results, save_codes, write_results
+from brcd_lightning.codes.clusters import bit_expectations, bit_masks, kmeans_codes
+from brcd_lightning.results.record import Outcome, Subject, make_results, save_codes, write_results
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "teacher": "large", "student": "small"}
 CLASSES, QUERIES, DATABASE, TRAIN = 4, 24, 80, 60

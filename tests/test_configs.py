@@ -11,7 +11,7 @@ from brcd_lightning.config import CONFIG_DIR, build, check, labels
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.loggers import LogContext
+from brcd_lightning.training.loggers import LogContext
 from data import stand_ins
 
 FILES = sorted(path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
@@ -135,7 +135,7 @@ def test_loggers_build(option, tmp_path, monkeypatch):
     context = LogContext(tmp_path, "student", labels(cfg), 32, 0, {})
     for node in cfg.logger.values():
         build(node, context=context)
-    from brcd_lightning.loggers import close_loggers
+    from brcd_lightning.training.loggers import close_loggers
 
     close_loggers()
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.errors import InputError
-from brcd_lightning.fingerprint import first_release_fingerprint
+from brcd_lightning.experiment.fingerprint import first_release_fingerprint
 from brcd_lightning.report.records import Records
-from brcd_lightning.results import read_results
-from brcd_lightning.resume import claim
+from brcd_lightning.results.record import read_results
+from brcd_lightning.storage.checkpoints import read_architecture
+from brcd_lightning.training.resume import claim
 from conftest import TINY, run_command
 from test_configs import composed
 

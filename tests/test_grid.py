@@ -6,11 +6,11 @@ import torch
 from brcd_lightning.config import build, check
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.modules import DistillationModule
+from brcd_lightning.training.hashing_module import DistillationModule
 from conftest import make_datamodule
 from offered import HASHING_MODELS, KD_METHODS, small
 from test_configs import composed
-from test_modules import centred, make_trainer
+from training.test_hashing_module import centred, make_trainer
 
 
 @pytest.mark.parametrize("method", KD_METHODS)

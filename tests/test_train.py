@@ -9,7 +9,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from brcd_lightning.files import sha256_of
+from brcd_lightning.storage.atomic import sha256_of
 from conftest import TINY, run_command
 from data.test_image_folder import write_images
 

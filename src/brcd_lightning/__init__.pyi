@@ -6,7 +6,7 @@ from brcd_lightning.backbones import (
     timm_backbone as timm_backbone,
     torchvision_backbone as torchvision_backbone,
 )
-from brcd_lightning.clusters import (
+from brcd_lightning.codes.clusters import (
     bit_expectations as bit_expectations,
     bit_masks as bit_masks,
     kmeans_codes as kmeans_codes,

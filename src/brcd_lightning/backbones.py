@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from brcd_lightning.checkpoints import read_tensors
 from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
+from brcd_lightning.storage.checkpoints import read_tensors
 
 Images: TypeAlias = Tensor
 """A batch of images (M, 3, H, W) float32 with values in [0, 1]."""

@@ -6,11 +6,11 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from brcd_lightning import run as run_module
 from brcd_lightning.cli import train
 from brcd_lightning.cli.train import TrainTask
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
-from brcd_lightning.launcher import ProcessLauncher
+from brcd_lightning.experiment import run as run_module
+from brcd_lightning.experiment.sweeps.local_launcher import ProcessLauncher
 
 
 @pytest.fixture

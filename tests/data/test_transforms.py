@@ -3,7 +3,7 @@ from torch.utils.data import default_collate
 
 from brcd_lightning.data.color_jitter import FIELDS
 from brcd_lightning.data.transforms import digit_images, natural_images
-from brcd_lightning.seeding import random_stream
+from brcd_lightning.distributed.seeding import random_stream
 
 
 def views(transforms, pixels, count=1):

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from brcd_lightning.clusters import nearest_centroid
+from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions, brcd_loss
 from brcd_lightning.errors import InputError

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brcd_lightning.clusters import nearest_centroid
+from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCDOptions
 from brcd_lightning.distillation.brcd_release import ReleasedBRCD, released_brcd_loss, released_clusters

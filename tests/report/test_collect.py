@@ -3,9 +3,9 @@ import csv
 import pytest
 
 from brcd_lightning.cli import main
-from brcd_lightning.results import DONE, PRUNED, write_results
-from test_results import results
-from test_study import finish, study_in
+from brcd_lightning.results.record import DONE, PRUNED, write_results
+from experiment.sweeps.test_study import finish, study_in
+from results.test_record import results
 
 
 def test_a_sweep_that_is_not_complete_is_compared_as_far_as_it_is(tmp_path, capsys):

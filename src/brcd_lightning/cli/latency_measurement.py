@@ -30,10 +30,10 @@ from brcd_lightning.errors import (
     require_positive,
     require_positive_int,
 )
-from brcd_lightning.files import source_commit, write_text
 from brcd_lightning.report.latencies import KIND, SCHEMA_VERSION, latency_table
 from brcd_lightning.report.render import markdown
 from brcd_lightning.search import HammingIndex
+from brcd_lightning.storage.atomic import source_commit, write_text
 
 _WARM_UP, _FEWEST = 3, 2
 

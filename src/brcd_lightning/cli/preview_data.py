@@ -12,7 +12,7 @@ from rich.console import Console
 from brcd_lightning.cli.hydra_command import read_config
 from brcd_lightning.config import build
 from brcd_lightning.errors import ExitCode
-from brcd_lightning.files import atomic_path
+from brcd_lightning.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from brcd_lightning.data.splits import Splits
@@ -61,7 +61,7 @@ def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: 
     from matplotlib.figure import Figure
     from torch.utils.data import default_collate
 
-    from brcd_lightning.seeding import random_stream
+    from brcd_lightning.distributed.seeding import random_stream
 
     count = min(IMAGES, len(splits.train))
     places = torch.linspace(0, len(splits.train) - 1, count).round().long().tolist()

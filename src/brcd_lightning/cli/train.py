@@ -43,7 +43,7 @@ class TrainTask:
             check(cfg)
             # torch and lightning load only for a configuration that holds.
             from brcd_lightning.cli.libraries import configure_libraries
-            from brcd_lightning.run import run
+            from brcd_lightning.experiment.run import run
 
             configure_libraries()
             return run(cfg)

@@ -1,6 +1,7 @@
 """The former name of ``brcd check-data``, kept for one release."""
 
-from brcd_lightning.cli.main import run_old_form
+from importlib import import_module
 
 if __name__ == "__main__":
-    run_old_form("brcd_lightning.data.check", "check-data")
+    # By name, since imports point down and commands are the top floor.
+    import_module("brcd_lightning.cli.main").run_old_form("brcd_lightning.data.check", "check-data")

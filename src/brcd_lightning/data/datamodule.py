@@ -15,8 +15,8 @@ from brcd_lightning.data.samplers import EpochSampler, ShardSampler
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.data.workers import block_worker_signals
+from brcd_lightning.distributed.seeding import random_stream
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
-from brcd_lightning.seeding import random_stream
 
 ANCHOR_VIEWS = ("clean", "aug")
 

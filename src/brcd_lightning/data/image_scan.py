@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from brcd_lightning.errors import InputError, require_bool
-from brcd_lightning.files import cache_folder, write_text
+from brcd_lightning.storage.atomic import cache_folder, write_text
 
 MEMORY_VERSION = 2
 """Form of a remembered scan; files of another version are ignored."""

@@ -11,7 +11,7 @@ import torch
 
 from brcd_lightning.data.splits import SPLITS, Splits
 from brcd_lightning.data.splitting import has_label
-from brcd_lightning.files import write_text
+from brcd_lightning.storage.atomic import write_text
 
 
 def manifest(splits: Splits) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from brcd_lightning.seeding import stream_seed
+from brcd_lightning.distributed.seeding import stream_seed
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

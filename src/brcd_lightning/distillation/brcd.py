@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brcd_lightning.clusters import KMEANS, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
+from brcd_lightning.codes.clusters import KMEANS, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
 from brcd_lightning.errors import (
     InputError,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brcd_lightning.clusters import nearest_centroid
+from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput, KDOutput, needed
 from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions
 from brcd_lightning.errors import InputError, require_choice

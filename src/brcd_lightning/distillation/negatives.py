@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.codes.clusters import kmeans_codes
 from brcd_lightning.distillation.base import needed
+from brcd_lightning.distributed.seeding import stream_seed
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
-from brcd_lightning.seeding import stream_seed
 
 NEGATIVES = ("uniform", "pseudo_label", "label")
 

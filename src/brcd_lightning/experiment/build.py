@@ -12,16 +12,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import nn
 
-from brcd_lightning.checkpoints import read_architecture
 from brcd_lightning.config import build, labels
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
-from brcd_lightning.files import sha256_of
-from brcd_lightning.fingerprint import first_release_fingerprint, teacher_fingerprint
+from brcd_lightning.experiment.fingerprint import first_release_fingerprint, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.storage.atomic import sha256_of
+from brcd_lightning.storage.checkpoints import read_architecture
 
 
 def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:

@@ -9,14 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from brcd_lightning.component_names import named
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.cache import ViewStore
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
-from brcd_lightning.fingerprint import architecture
+from brcd_lightning.experiment.fingerprint import architecture
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.storage.component_names import named
 
 
 @dataclass(frozen=True)

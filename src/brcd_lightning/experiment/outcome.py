@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from brcd_lightning.experiment.context import RunContext
-from brcd_lightning.gallery import GALLERY, save_gallery
-from brcd_lightning.media import log_outcome
 from brcd_lightning.metrics import bootstrap_intervals
-from brcd_lightning.modules import DistillationModule
-from brcd_lightning.results import Outcome, Subject, make_results, results_table, save_codes, write_results
+from brcd_lightning.results.gallery import GALLERY, save_gallery
+from brcd_lightning.results.record import Outcome, Subject, make_results, results_table, save_codes, write_results
+from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.wandb_media import log_outcome
 
 
 def write_outcome(

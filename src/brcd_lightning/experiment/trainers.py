@@ -12,14 +12,14 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from brcd_lightning.callbacks import StageProgressBar
-from brcd_lightning.checkpoints import AtomicCheckpointIO
 from brcd_lightning.config import build
+from brcd_lightning.distributed.processes import cluster, is_rank_zero, require_processes
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext
-from brcd_lightning.loggers import LogContext
-from brcd_lightning.resume import ResumePoint
-from brcd_lightning.strategies import cluster, is_rank_zero, require_processes
+from brcd_lightning.storage.checkpoints import AtomicCheckpointIO
+from brcd_lightning.training.callbacks import StageProgressBar
+from brcd_lightning.training.loggers import LogContext
+from brcd_lightning.training.resume import ResumePoint
 
 
 class Trainers:

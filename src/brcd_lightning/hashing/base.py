@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from brcd_lightning.backbones import Backbone, Images, Rows
 from brcd_lightning.codes import sign
+from brcd_lightning.distributed.gather import gather
 from brcd_lightning.errors import require_choice, require_positive_int
-from brcd_lightning.global_batch import gather
 
 HEADS = ("linear", "mlp")
 

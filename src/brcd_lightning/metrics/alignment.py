@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from brcd_lightning.clusters import nearest_centroid
 from brcd_lightning.codes import as_signs, hamming_distance, sign
+from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 from brcd_lightning.metrics.lists import relevance_matrix
 

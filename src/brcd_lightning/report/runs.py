@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.identity import cell_options
 from brcd_lightning.report.saved_codes import CODES, TEACHER_CODES, Side, TensorFile, read_teacher_codes
-from brcd_lightning.results import DONE, PRUNED, RESULTS, read_results
+from brcd_lightning.results.identity import cell_options
+from brcd_lightning.results.record import DONE, PRUNED, RESULTS, read_results
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from brcd_lightning.files import atomic_path
+from brcd_lightning.storage.atomic import atomic_path
 
 P = ParamSpec("P")
 F = TypeVar("F", Figure, list[Figure])

@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.progress import track
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.files import atomic_path, source_commit, write_text
 from brcd_lightning.report.catalog import COST, FOUND, RUNS, SCORES, SECTIONS, AnyFigure, find_figures
 from brcd_lightning.report.comparisons import comparison_tables, runs_table
 from brcd_lightning.report.latencies import latency_table
@@ -21,6 +20,7 @@ from brcd_lightning.report.render import RENDERINGS
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 from brcd_lightning.report.table import Table
+from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
 
 PAGE, FILES = "report.html", "files.txt"
 _SHORT = 12  # of a commit

@@ -23,9 +23,9 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.files import atomic_path
 from brcd_lightning.search import old_index_file
 from brcd_lightning.search.stored import IndexDescription, StoredArray, StoredIndex
+from brcd_lightning.storage.atomic import atomic_path
 
 VERSION = 2
 PAGE = 4096

@@ -1,15 +1,15 @@
 """Where Hydra looks for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=search``."""
 
-from brcd_lightning import launcher, slurm, tuning
+from brcd_lightning.experiment.sweeps import local_launcher, optuna_sweeper, slurm_launcher
 
 
-class LocalLauncher(launcher.ProcessLauncher):
-    """See `launcher.ProcessLauncher`."""
+class LocalLauncher(local_launcher.ProcessLauncher):
+    """See `local_launcher.ProcessLauncher`."""
 
 
-class SlurmLauncher(slurm.SlurmLauncher):
-    """See `slurm.SlurmLauncher`."""
+class SlurmLauncher(slurm_launcher.SlurmLauncher):
+    """See `slurm_launcher.SlurmLauncher`."""
 
 
-class SearchSweeper(tuning.StudySweeper):
-    """See `tuning.StudySweeper`."""
+class SearchSweeper(optuna_sweeper.StudySweeper):
+    """See `optuna_sweeper.StudySweeper`."""

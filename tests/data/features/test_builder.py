@@ -9,8 +9,8 @@ from brcd_lightning.data.features.datamodule import evaluation_rows
 from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.data.features.store import FeatureStore
 from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.distributed.seeding import random_stream
 from brcd_lightning.errors import InputError
-from brcd_lightning.seeding import random_stream
 from conftest import network_input
 
 VIEWS = 4

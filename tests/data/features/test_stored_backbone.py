@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from brcd_lightning.backbones import Backbone, small_backbone
-from brcd_lightning.checkpoints import load_network, save_network
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.storage.checkpoints import load_network, save_network
 from conftest import make_network
 
 IMAGES, TRAIN = 6, 3

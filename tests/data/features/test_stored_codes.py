@@ -9,7 +9,7 @@ from brcd_lightning.data.features.stored_codes import StoredCodes
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.distillation.none import NoDistillation
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.modules import DistillationModule
+from brcd_lightning.training.hashing_module import DistillationModule
 from conftest import make_network
 
 IMAGES, TRAIN = 40, 5

@@ -1,7 +1,7 @@
 import pytest
 from safetensors.torch import load_file, save_file
 
-from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.codes.clusters import kmeans_codes
 from brcd_lightning.metrics import offset_positive_rate
 from brcd_lightning.report.figures.cluster_counts import number_of_clusters, offset_positives
 from brcd_lightning.report.records import Records

@@ -20,8 +20,8 @@ from brcd_lightning.data.features.store import FeatureStore, PartWriter
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.data.workers import block_worker_signals
+from brcd_lightning.distributed.seeding import random_stream
 from brcd_lightning.errors import InputError
-from brcd_lightning.seeding import random_stream
 
 ForwardPass: TypeAlias = Callable[[Sequence[Backbone], PreparedImages | MixedImages], list[Tensor]]
 """Features (M, d) of each backbone for M images."""

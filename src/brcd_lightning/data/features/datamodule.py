@@ -15,8 +15,8 @@ from brcd_lightning.data.datamodule import EvalBatch, HashingDataModule, ViewBat
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.layout import KINDS, TURNS, first_rows
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.distributed.seeding import stream_seed
 from brcd_lightning.errors import require_positive_int
-from brcd_lightning.seeding import stream_seed
 
 
 class StoredViews(Dataset[ViewBatch]):

@@ -25,7 +25,7 @@ from torch import Tensor
 from brcd_lightning.data.features.layout import Part, parts_of
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError
-from brcd_lightning.files import write_text
+from brcd_lightning.storage.atomic import write_text
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"

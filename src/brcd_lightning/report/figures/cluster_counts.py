@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from brcd_lightning.clusters import kmeans_codes
+from brcd_lightning.codes.clusters import kmeans_codes
 from brcd_lightning.metrics import offset_positive_rate
 from brcd_lightning.report.catalog import CLUSTERS, figure
 from brcd_lightning.report.records import Records

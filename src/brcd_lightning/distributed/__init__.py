@@ -1,0 +1,1 @@
+"""Several processes that train together: one batch, one speaker, random streams that depend on neither."""

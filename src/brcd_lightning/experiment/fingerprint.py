@@ -1,0 +1,128 @@
+"""Fingerprints: equal for what would train the same teacher, wherever and whenever it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from brcd_lightning.data import transforms
+from brcd_lightning.results.identity import teacher_options
+from brcd_lightning.storage.atomic import sha256_of
+from brcd_lightning.storage.component_names import component_name, named_architecture
+
+_WEIGHTS = "teacher.backbone.weights"
+
+
+def digest(payload: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of canonical JSON."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What a checkpoint of the ``teacher`` or ``student`` must agree on to be loaded.
+
+    Args:
+        config: the whole resolved configuration, plain.
+        role: ``teacher`` or ``student``.
+    """
+    return named_architecture(
+        {
+            "bits": config["bits"],
+            "backbone": _backbone(config, role),
+            "hashing_model": config["hashing_model"]["_target_"],
+            "head": config[role]["head"],
+        }
+    )
+
+
+def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What, beside its weights, the stored features of a network depend on.
+
+    Feature stores on disk are found by it. They may hold hours of work, so it stays as release 0.1.0 wrote it, import
+    paths included, wherever the code is now.
+    """
+    backbone = _backbone(config, role)
+    name = component_name("backbone", backbone["_target_"])
+    return backbone | {"_target_": f"brcd_lightning.backbones.{name}_backbone"}
+
+
+def transform(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the pixels of evaluation images and views depend on, beside the images and seeds; see `stored_network`."""
+    name = component_name("transform", config["transform"]["_target_"])
+    return dict(config["transform"]) | {
+        "_target_": f"brcd_lightning.data.transforms.{name}",
+        "version": transforms.VERSION,
+    }
+
+
+def teacher_fingerprint(
+    config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
+) -> str:
+    """Identifies a teacher by everything that shapes its weights.
+
+    The data set counts by its split's content, weights by the file's content. A teacher that trains on stored views
+    sees those views only.
+
+    Args:
+        config: the whole resolved configuration, plain.
+        split_fingerprint: of the data set.
+        stored_views: what describes the views of the store, None when the teacher trains online.
+    """
+    options = teacher_options(config)
+    options[_WEIGHTS] = _content(options.get(_WEIGHTS))
+    return digest(
+        {
+            "options": options,
+            "split": split_fingerprint,
+            "stored_views": stored_views and dict(stored_views),
+            "transform": transforms.VERSION,
+        }
+    )
+
+
+def first_release_fingerprint(
+    config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
+) -> str | None:
+    """The fingerprint that release 0.1.0 gave to a teacher, so that those in the store are found and not trained again.
+
+    Returns:
+        None for options that it did not look at: a teacher under its name may be another one.
+    """
+    if config["compile"] or not config["gather"] or config["collapse"]["stop"]:
+        return None
+    teacher = {key: value for key, value in config["teacher"].items() if key != "checkpoint"}
+    teacher["backbone"] = dict(teacher["backbone"])
+    if "weights" in teacher["backbone"]:
+        teacher["backbone"]["weights"] = _content(teacher["backbone"]["weights"])
+    passing = ("accelerator", "strategy", "log_every_n_steps")
+    payload = {
+        "split": split_fingerprint,
+        "dataset": {key: value for key, value in config["dataset"].items() if key not in ("root", "download")},
+        "transform": transform(config),
+        "hashing_model": config["hashing_model"],
+        "bits": config["bits"],
+        "map_k": config["map_k"],
+        "batch_size": config["data"]["batch_size"],
+        "anchor_view": config["anchor_view"],
+        "teacher": teacher,
+        "optimizer": config["optimizer"],
+        "stored_views": stored_views and dict(stored_views),
+        "trainer": {
+            key: value
+            for key, value in config["trainer"].items()
+            if key not in passing and not key.startswith("enable_")
+        },
+    }
+    return digest(payload)
+
+
+def _backbone(config: Mapping[str, Any], role: str) -> dict[str, Any]:
+    return {key: value for key, value in config[role]["backbone"].items() if key not in ("weights", "freeze")}
+
+
+def _content(weights: str | None) -> str | None:
+    """The digest of a file of weights; their name where they come from a library."""
+    return sha256_of(weights) if weights and Path(weights).is_file() else weights

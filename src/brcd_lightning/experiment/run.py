@@ -1,0 +1,196 @@
+"""One run: teacher, student, test, results. `train` calls it with a composed configuration."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from brcd_lightning.config import build
+from brcd_lightning.data.manifest import write_manifest
+from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero, tells_of_lost_process
+from brcd_lightning.errors import InputError, RunEnded
+from brcd_lightning.experiment.build import build_context
+from brcd_lightning.experiment.context import RunContext, plain
+from brcd_lightning.experiment.outcome import write_outcome
+from brcd_lightning.experiment.plan import plan
+from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage
+from brcd_lightning.experiment.trainers import Trainers
+from brcd_lightning.results.record import (
+    DONE,
+    PRUNED,
+    RESULTS,
+    recorded_metric,
+    test_metric,
+)
+from brcd_lightning.storage.atomic import remove_temporaries, write_text
+from brcd_lightning.storage.checkpoints import load_network
+from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.loggers import close_loggers
+from brcd_lightning.training.resume import CONFIG, claim, end_when_asked
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Runs the stages that ``cfg.stage`` asks for.
+
+    Returns:
+        The watched test metric (what a sweep compares), None when nothing was tested.
+    """
+    end_when_asked(_run_dir())
+    if _has_finished(cfg):
+        return recorded_metric(_run_dir(), cfg.paradigm.monitor)
+    trainers = Trainers(cfg)
+    context = build_context(cfg, trainers.idle.world_size)
+    print_rank_zero(plan(context, trainers.idle))
+    if cfg.dry_run:
+        return None
+    exit_code = 1
+    try:
+        metric = _run_stages(context, trainers)
+        exit_code = 0
+    except RunEnded as error:
+        exit_code = error.exit_code
+        raise
+    except (RuntimeError, OSError) as error:
+        if (explained := _explained(error, context, trainers)) is not None:
+            raise explained from error
+        raise
+    finally:
+        close_loggers(exit_code)
+        if exit_code:  # after the loggers: Lightning kills this process soon after those that it started end
+            trainers.end_processes()
+    print_rank_zero(f"Teacher: {context.teacher_path}\nResults are in {context.run_dir}")
+    if is_rank_zero():
+        write_text(context.run_dir / DONE, "")  # the last act: a run without it did not finish
+    return metric
+
+
+def _explained(error: RuntimeError | OSError, context: RunContext, trainers: Trainers) -> BaseException | None:
+    """What a user should read instead of an error from outside; None for a bug, which keeps its traceback."""
+    if isinstance(error, RuntimeError):
+        if trainers.idle.world_size == 1 or not tells_of_lost_process(error):
+            return None
+        return RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).")
+    places = (context.run_dir, Path(context.cfg.output_dir).resolve())
+    ours = error.filename and any(Path(error.filename).is_relative_to(place) for place in places)
+    if not ours and error.errno not in DISK_FULL:
+        return None
+    return InputError(
+        f"{error.filename or context.run_dir} cannot be written: {error.strerror}; make room or choose another "
+        "folder, then continue with resume=auto."
+    )
+
+
+def _has_finished(cfg: DictConfig) -> bool:
+    """Whether the run is to be continued and there is nothing left to do."""
+    run_dir = _run_dir()
+    if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
+        return False
+    claim(run_dir, plain(cfg))
+    print_rank_zero(f"Finished already: {run_dir}")
+    return True
+
+
+def _run_dir() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir).resolve()
+
+
+def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
+    cfg, timings = context.cfg, Timings()
+    if is_rank_zero():
+        _clear(context)
+        write_manifest(Path(cfg.output_dir).resolve() / "splits", context.splits)
+    about = context.provenance() if cfg.stage != "test" else _load_student(context)
+    # A tested student is what its file says, whatever the command line calls it.
+    context = replace(context, labels={**context.labels, "kd_method": about["kd_method"]})
+    with timings.of("teacher"):
+        teacher_stage(context, trainers)
+    if cfg.stage == "teacher":
+        return None
+    module = _distillation_module(context, about)
+    with timings.of("store"):
+        data = stage_data(context, trainers.idle, "student")
+    with timings.of("student"):
+        trainer = student_stage(context, trainers, module, data, about)
+    if cfg.stage == "student":
+        return None
+    with timings.of("test"):
+        metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    if is_rank_zero():
+        write_outcome(context, trainer, module, metrics, timings.seconds, about)
+    return metrics[test_metric(cfg.paradigm.monitor)]
+
+
+class Timings:
+    """Seconds per stage of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Times a block."""
+        started = time.perf_counter()
+        yield
+        self.seconds[f"{stage}_seconds"] = time.perf_counter() - started
+
+
+def _distillation_module(context: RunContext, about: Mapping[str, Any]) -> DistillationModule:
+    cfg = context.cfg
+    return DistillationModule(
+        context.student,
+        context.teacher,
+        context.kd_method,
+        cfg.anchor_view,
+        learning_rate=cfg.student.learning_rate,
+        map_k=cfg.map_k,
+        architecture=context.architecture("student") | {"about": about},
+        optimizer=partial(build, cfg.optimizer),
+        gathers=cfg.gather,
+    )
+
+
+def _load_student(context: RunContext) -> dict[str, Any]:
+    """Loads the student to test, before the teacher, which may have to train first; returns its provenance."""
+    path = context.cfg.student.checkpoint
+    found = load_network(path, context.student, context.architecture("student"), "student")
+    about, current = found.get("about", {}), context.provenance()
+    for key in ("split", "teacher"):
+        if about.get(key) != current[key]:
+            raise InputError(
+                f"student checkpoint {path} belongs to {key} {about.get(key)}, but this run has {key} {current[key]}; "
+                "repeat the options of the student's run, or give its teacher as teacher.checkpoint."
+            )
+    return about
+
+
+def _clear(context: RunContext) -> None:
+    """Takes the folder of the run: removes what an earlier one left there unless it is to be continued."""
+    for folder in (context.run_dir, *context.run_dir.glob("checkpoints/*")):
+        remove_temporaries(folder)
+    for metrics in context.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
+        earlier = len(list(metrics.parent.iterdir()))
+        metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
+    outcome = [context.run_dir / name for name in (DONE, PRUNED, RESULTS)]
+    if context.cfg.resume != "auto":
+        outcome += [context.run_dir / CONFIG, *context.run_dir.glob("checkpoints/*/resume.ckpt")]
+    for path in outcome:
+        path.unlink(missing_ok=True)
+    claim(context.run_dir, context.config)
+    if not context.splits.skipped:
+        return
+    text = io.StringIO()
+    csv.writer(text).writerows([("image", "reason"), *context.splits.skipped.items()])
+    write_text(context.run_dir / "skipped_images.csv", text.getvalue())

@@ -1,0 +1,177 @@
+"""The two trainings of a run: the teacher's, once for all runs that share it, and the student's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import lightning as L
+from filelock import FileLock
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from brcd_lightning.config import build
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.features.builder import TransformedSplits
+from brcd_lightning.data.features.cache import Display
+from brcd_lightning.data.features.inference import Inference
+from brcd_lightning.data.features.stored_backbone import StoredBackbone
+from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero
+from brcd_lightning.experiment.build import build_datamodule
+from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.experiment.fingerprint import stored_network, transform
+from brcd_lightning.experiment.trainers import Trainers
+from brcd_lightning.storage.atomic import remove_temporaries
+from brcd_lightning.storage.checkpoints import load_network, save_network
+from brcd_lightning.training.callbacks import TeacherCodesCallback, TrialReport
+from brcd_lightning.training.hashing_module import DistillationModule, HashingModule
+from brcd_lightning.training.loggers import close_loggers
+from brcd_lightning.training.resume import ResumePoint, asked_to_end
+from brcd_lightning.training.wandb_media import LoggedFile, log_files
+
+
+def teacher_stage(context: RunContext, trainers: Trainers) -> None:
+    """Loads the given teacher, or the stored one of the same fingerprint, or trains and stores it."""
+    path, architecture = context.teacher_path, context.architecture("teacher")
+    if context.cfg.teacher.checkpoint is not None:
+        load_network(path, context.teacher, architecture, "teacher")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Concurrent jobs wait here for the one that trains; the first process does for all of its run.
+    with FileLock(path.parent / "teacher.lock") if is_rank_zero() else nullcontext():
+        if _agreed(trainers.idle, path.is_file()):
+            load_network(path, context.teacher, architecture, "teacher")
+        else:
+            remove_temporaries(path.parent)
+            _train_teacher(context, trainers)
+
+
+def _agreed(trainer: L.Trainer, decision: bool) -> bool:
+    """What the first process decides. Processes that it starts itself come later and find what it found."""
+    strategy = trainer.strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or isinstance(environment, LightningEnvironment):
+        return decision
+    strategy.setup_environment()
+    return strategy.broadcast(decision)
+
+
+def _train_teacher(context: RunContext, trainers: Trainers) -> None:
+    options, architecture = context.cfg.teacher, context.architecture("teacher")
+    module = HashingModule(
+        context.teacher,
+        options.learning_rate,
+        context.cfg.map_k,
+        architecture,
+        optimizer=partial(build, context.cfg.optimizer),
+        gathers=context.cfg.gather,
+    )
+    trainer = trainers.of_stage(context, "teacher", "val/map", [])
+    data = stage_data(context, trainers.idle, "teacher")
+    log_files(trainer.loggers, _stores(context), used=True)
+    _fit(context, trainer, module, data, options.seed)
+    if is_rank_zero():
+        about = {
+            "fingerprint": context.teacher_id,
+            "split": context.splits.fingerprint,
+            "config": context.kept_config["teacher"],
+        }
+        save_network(context.teacher_path, context.teacher, architecture | {"about": about})
+        log_files(trainer.loggers, [_teacher_file(context)])
+    close_loggers()
+
+
+def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:
+    """Loaders of a stage; where the view store serves it, builds what is missing and puts stored backbones in place.
+
+    Args:
+        context: of the run.
+        trainer: its device and precision compute the features.
+        stage: ``teacher`` or ``student``.
+    """
+    roles = context.stored_roles(stage)
+    stored: dict[str, StoredBackbone] = {}
+    if roles:
+        about = {role: stored_network(context.config, role) for role in roles}
+        # A test alone needs no views; its teacher may still have to be trained.
+        only_test = (context.cfg.stage, stage) == ("test", "student")
+        stored = context.view_store.open(
+            {role: context.networks[role].backbone for role in roles},
+            about | {"transform": transform(context.config)},
+            TransformedSplits(context.splits, context.transforms),
+            amounts={} if only_test else context.view_store.amounts(context.extras(stage)),
+            inference=Inference(trainer.strategy.root_device, trainer.precision),
+            display=Display(print_rank_zero, context.cfg.trainer.get("enable_progress_bar", True)),
+        )
+    for role, network in context.networks.items():  # online again where an earlier stage read stored features
+        network.backbone = stored.get(role, network.backbone.online)
+    return build_datamodule(context, stage, stored=bool(roles))
+
+
+def student_stage(
+    context: RunContext,
+    trainers: Trainers,
+    module: DistillationModule,
+    data: HashingDataModule,
+    about: Mapping[str, Any],
+) -> L.Trainer:
+    """Trains and saves the student unless only a test is asked for.
+
+    Args:
+        context: of the run.
+        trainers: of the run.
+        module: holds the student.
+        data: of the stage.
+        about: provenance of the student.
+
+    Returns:
+        The trainer that also tests.
+    """
+    cfg, monitor = context.cfg, context.cfg.paradigm.monitor
+    callbacks: list[L.Callback] = [TeacherCodesCallback(context.run_dir, about)]
+    if cfg.trial is not None:
+        callbacks.append(TrialReport(context.run_dir, cfg.trial, monitor))
+    trainer = trainers.of_stage(context, "student", monitor, callbacks)
+    if cfg.stage == "test":
+        return trainer
+    log_files(trainer.loggers, [*_stores(context), _teacher_file(context)], used=True)
+    _fit(context, trainer, module, data, cfg.student.seed)
+    if is_rank_zero():
+        architecture = context.architecture("student") | {"about": about}
+        save_network(context.run_dir / "student.safetensors", context.student, architecture)
+    return trainer
+
+
+def _stores(context: RunContext) -> list[LoggedFile]:
+    """What the view stores in use hold, by their fingerprints."""
+    return [
+        LoggedFile(f"features-{path.parent.name}", "dataset", path, {"backbone": role})
+        for role, path in context.view_store.manifests.items()
+    ]
+
+
+def _teacher_file(context: RunContext) -> LoggedFile:
+    facts = {"fingerprint": context.teacher_id, "split": context.splits.fingerprint}
+    return LoggedFile(f"teacher-{context.teacher_id}", "model", context.teacher_path, facts)
+
+
+def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, seed: int) -> None:
+    """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network."""
+    L.seed_everything(seed, workers=True, verbose=False)
+    (point,) = (callback for callback in trainer.callbacks if isinstance(callback, ResumePoint))
+    resumes = context.cfg.resume == "auto" and point.path.exists()
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if resumes else None)
+    except SIGTERMException as error:
+        if not is_rank_zero():
+            sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
+        raise asked_to_end(context.run_dir) from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.strategy.barrier()
+    best = trainer.checkpoint_callback.best_model_path
+    if best:
+        load_network(best, module.network, module.hparams["architecture"], "best")

@@ -1,0 +1,195 @@
+"""The jobs of a multirun as processes of their own, on this machine.
+
+Jobs in one process share what a process has one of: torch.distributed's group, wandb's run, the seeds of generators.
+Here each starts afresh, may use several devices, and may fail or hang alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from brcd_lightning.errors import ExitCode, InputError, require_positive, require_positive_int
+
+STATUS = "sweep_status.json"
+LOG = "console.log"
+_GRACE_S = 30
+# What a data-parallel run leaves in the environment, and its children would take for their own.
+_OF_A_RUN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+class ProcessLauncher(Launcher):
+    """Runs every job as ``python -m brcd_lightning.train`` in a session of its own, some of them at once.
+
+    Output goes to ``console.log`` in the job's folder, the state of all jobs to ``sweep_status.json`` in the sweep's.
+    A job that fails is listed there and stops no other one.
+
+    Args:
+        jobs: at once; None for one, or as many as `gpus` allow.
+        gpus: numbers of the GPUs to share out; None leaves all of them to every job.
+        gpus_per_job: how many each job gets of them.
+        timeout_s: a job is ended after so many seconds; None waits.
+
+    Raises:
+        InputError: for options that cannot be.
+    """
+
+    def __init__(
+        self,
+        jobs: int | None = None,
+        gpus: Sequence[int] | None = None,
+        gpus_per_job: int = 1,
+        timeout_s: float | None = None,
+    ) -> None:
+        require_positive_int("hydra.launcher.gpus_per_job", gpus_per_job)
+        shared = list(gpus or ())
+        slots = len(shared) // gpus_per_job
+        if gpus is not None and not slots:
+            raise InputError(f"hydra.launcher.gpus={shared} are too few for gpus_per_job={gpus_per_job}.")
+        self.jobs = jobs if jobs is not None else max(1, slots)
+        require_positive_int("hydra.launcher.jobs", self.jobs)
+        if slots and self.jobs > slots:
+            raise InputError(f"hydra.launcher.jobs must be at most {slots} with these GPUs, got {self.jobs}.")
+        if timeout_s is not None:
+            require_positive("hydra.launcher.timeout_s", timeout_s)
+        self.timeout_s = timeout_s
+        self._slots: SimpleQueue[list[int] | None] = SimpleQueue()
+        for number in range(self.jobs):
+            self._slots.put(shared[number * gpus_per_job : (number + 1) * gpus_per_job] if slots else None)
+        self._processes: set[subprocess.Popen] = set()
+        self._status: dict[int, dict[str, Any]] = {}
+        self._noting = Lock()
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `launch`; exit codes of failed jobs go to the task's `exit_codes`."""
+        self.hydra_context, self.config = hydra_context, config
+        self._exit_codes: list[int] = getattr(task_function, "exit_codes", [])  # of `cli.train.TrainTask`
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Runs the jobs; the value of each is its watched test metric, None if it failed."""
+        setup_globals()
+        self._sweep_dir = Path(self.config.hydra.sweep.dir).resolve()
+        self._sweep_dir.mkdir(parents=True, exist_ok=True)
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        for number, overrides in zip(numbers, job_overrides, strict=True):
+            self._note(number, state="waiting", overrides=list(overrides))
+        self._say(f"{len(job_overrides)} jobs, {self.jobs} at once; sweep folder: {self._sweep_dir}")
+        configs = [self._config(*job) for job in zip(numbers, job_overrides, strict=True)]
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                return list(pool.map(self._run, numbers, job_overrides, configs))
+            except BaseException:  # jobs have sessions of their own: no signal to this process reaches them
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self._processes):
+                    _stop(process)
+                raise
+            finally:
+                signal.signal(signal.SIGTERM, before)
+
+    def _config(self, number: int, overrides: Sequence[str]) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+        return config
+
+    def _run(self, number: int, overrides: Sequence[str], config: DictConfig) -> JobReturn:
+        folder = self._sweep_dir / config.hydra.sweep.subdir
+        folder.mkdir(parents=True, exist_ok=True)
+        gpus = self._slots.get()
+        self._note(number, state="running", folder=str(folder))
+        self._say(f"#{number} {' '.join(overrides)}")
+        started = time.monotonic()
+        code = self._run_process(overrides, folder, gpus)
+        self._slots.put(gpus)
+        seconds = round(time.monotonic() - started, 1)
+        self._note(number, state="failed" if code else "finished", exit_code=int(code), seconds=seconds)
+        if code:
+            self._exit_codes.append(abs(code))
+        what = f"ended after {self.timeout_s} s" if code == ExitCode.TIMED_OUT else f"failed with exit code {code}"
+        self._say(f"#{number} {f'{what}, see {folder / LOG}' if code else f'finished in {seconds} s'}")
+        from brcd_lightning.results.record import recorded_metric  # noqa: PLC0415 (as in `_note`)
+
+        # Completed also when it failed: Hydra would drop the results of all others.
+        return JobReturn(
+            overrides=list(overrides),
+            cfg=config,
+            working_dir=str(folder),
+            task_name="train",
+            status=JobStatus.COMPLETED,
+            _return_value=None if code else recorded_metric(folder, config.paradigm.monitor),
+        )
+
+    def _run_process(self, overrides: Sequence[str], folder: Path, gpus: Sequence[int] | None) -> int:
+        """Runs a job to its end in a process of its own; returns its exit code."""
+        command = [sys.executable, "-m", "brcd_lightning.train", *overrides]
+        command += [f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
+        with (folder / LOG).open("w") as log:
+            process = subprocess.Popen(
+                command,
+                env=self._environment(gpus),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its own processes end with it
+            )
+            self._processes.add(process)
+            try:
+                code = process.wait(self.timeout_s)
+            except subprocess.TimeoutExpired:
+                _stop(process)
+                code = ExitCode.TIMED_OUT
+            _end(process)
+            self._processes.discard(process)
+        return code
+
+    def _environment(self, gpus: Sequence[int] | None) -> dict[str, str]:
+        environment = {key: value for key, value in os.environ.items() if key not in _OF_A_RUN}
+        if gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+        if self.jobs > 1:  # or every job would start a thread for every processor
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        return environment
+
+    def _note(self, number: int, **facts: Any) -> None:
+        from brcd_lightning.storage.atomic import write_text  # noqa: PLC0415 (Hydra imports this file for every command)
+
+        with self._noting:  # or an older state could be written last
+            self._status[number] = self._status.get(number, {"job": number}) | facts
+            write_text(self._sweep_dir / STATUS, json.dumps(list(self._status.values()), indent=1) + "\n")
+
+    def _say(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Asks a job to end, so that it writes a checkpoint, and ends it when it does not."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+    _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends what is left of a job: the processes of its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,167 @@
+"""Hyper-parameter search as a Hydra sweeper: every trial is a job, its values chosen by what the others reached."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from brcd_lightning.config import check
+from brcd_lightning.errors import InputError, require_bool, require_non_negative_int, require_positive_int
+
+if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+_SUBDIR = "${hydra.job.num}"
+_EXAMPLE = "'kd_method.alpha=interval(0.1,1)'"
+
+
+class StudySweeper(Sweeper):
+    """Launches trials, as many at once as the launcher runs jobs, until enough have finished.
+
+    What is maximised is the watched metric on validation queries, never a test metric. A trial that fails stops no
+    other one and does not count: the same command tries another in its place, also for what a killed search had begun.
+
+    Args:
+        trials: that are to finish, those that are pruned among them.
+        seed: of what is tried.
+        prune: whether to end trials that fall below the median of the others.
+        startup_trials: that run to their end before any is pruned.
+        warmup_epochs: of the student before its trial is pruned.
+        params: overrides by key, as ``conf/sweep`` gives them; those of the command line come on top.
+
+    Raises:
+        InputError: for options that cannot be.
+    """
+
+    def __init__(
+        self,
+        trials: int,
+        seed: int = 0,
+        prune: bool = True,
+        startup_trials: int = 5,
+        warmup_epochs: int = 10,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        require_positive_int("hydra.sweeper.trials", trials)
+        require_bool("hydra.sweeper.prune", prune)
+        counts = {"seed": seed, "startup_trials": startup_trials, "warmup_epochs": warmup_epochs}
+        for name, value in counts.items():
+            require_non_negative_int(f"hydra.sweeper.{name}", value)
+        self.trials, self.seed, self.params = trials, seed, dict(params or {})
+        self.pruning = {"prune": prune, "startup_trials": startup_trials, "warmup_epochs": warmup_epochs}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self._loader, self._config = hydra_context.config_loader, config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs the trials that are missing; `arguments` are the command's overrides."""
+        try:
+            from brcd_lightning.experiment.sweeps.study import Study, overrides_of, quiet  # noqa: PLC0415 (Hydra imports this file always)
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            raise InputError("hydra/sweeper=search needs optuna: pip install 'brcd_lightning[search]'.") from error
+        parser = OverridesParser.create(config_loader=self._loader)
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        given = {override.get_key_element(): override for override in parsed}  # the last of a key holds
+        space = {key: distribution(override) for key, override in given.items() if override.is_sweep_override()}
+        if not space:
+            raise InputError(f"a search needs an option to search, such as {_EXAMPLE}.")
+        written = {key: _written(override) for key, override in given.items()}
+        ends = {key: _ends(one) for key, one in space.items()}
+        first = written | {key: values[0] for key, values in ends.items()}
+        for key, values in ends.items():
+            for value in values:
+                self._check(overrides_of(first | {key: value}))
+        sweep_dir = Path(self._config.hydra.sweep.dir).resolve()
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            quiet()
+            with FileLock(sweep_dir / "study.lock", timeout=0):
+                study = Study(sweep_dir, written, space, self.seed, self.pruning)
+                study.settle()  # what a search left running that was killed
+                missing = self.trials - study.finished()
+                while missing > 0:
+                    batch = [study.ask() for _ in range(min(missing, getattr(self._launcher, "jobs", 1)))]
+                    jobs = [overrides_of(written | values | {"trial": number}) for number, values in batch]
+                    self._launcher.launch(jobs, initial_job_idx=batch[0][0])
+                    study.settle()
+                    missing -= len(batch)
+                    sys.stdout.write(f"{study.finished()} of {self.trials} trials have finished\n")
+        except Timeout as error:
+            raise InputError(f"another search runs in {sweep_dir}; wait, or give another hydra.sweep.dir.") from error
+
+    def _check(self, overrides: Sequence[str]) -> None:
+        """Refuses what would fail in every trial, before the study is begun."""
+        sweep = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        if not isinstance(sweep, dict) or sweep["subdir"] != _SUBDIR:
+            raise InputError("a search names the folders of its trials by number; leave hydra.sweep.subdir as it is.")
+        config = self._loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(config):
+            del config["hydra"]
+        check(config)
+        if config.stage != "all" or config.dry_run or config.trial is not None:
+            raise InputError("a search runs all stages of its trials; leave stage, dry_run and trial as they are.")
+
+
+def distribution(override: Override) -> FloatDistribution | IntDistribution | CategoricalDistribution:
+    """What Optuna draws an option from: ``interval(low,high)``, ``range(...)``, ``choice(...)`` or ``a,b,c``.
+
+    ``tag(log,...)`` makes an interval or a range logarithmic.
+
+    Raises:
+        InputError: for any other tag, and for bounds that cannot be.
+    """
+    from optuna import distributions  # noqa: PLC0415 (an extra)
+
+    sweep = override.value()
+    tags: set[str] = getattr(sweep, "tags", set())
+    log = tags == {"log"}
+    try:
+        if tags and not (log and isinstance(sweep, IntervalSweep | RangeSweep)):
+            raise ValueError("the only tag is log, of an interval or a range")
+        if isinstance(sweep, IntervalSweep):
+            if isinstance(sweep.start, int):
+                raise ValueError("integers are given as range(first,last+1)")
+            if sweep.start is None or sweep.end is None:
+                raise ValueError("an interval has two ends")
+            return distributions.FloatDistribution(sweep.start, sweep.end, log=log)
+        if isinstance(sweep, RangeSweep):
+            values = sorted(sweep.range())
+            if not values:
+                raise ValueError("the range is empty")
+            if isinstance(sweep.range(), range):
+                return distributions.IntDistribution(
+                    int(values[0]), int(values[-1]), log=log, step=int(abs(sweep.step))
+                )
+            return distributions.FloatDistribution(values[0], values[-1], log=log, step=abs(sweep.step))
+        return distributions.CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
+    except ValueError as error:
+        raise InputError(f"{override.input_line}: {str(error).rstrip('.')} (docs/scaling.md).") from error
+
+
+def _ends(one: FloatDistribution | IntDistribution | CategoricalDistribution) -> Sequence[Any]:
+    """The values whose configurations are checked before the search: all choices, or both bounds."""
+    from optuna.distributions import CategoricalDistribution  # noqa: PLC0415 (an extra)
+
+    return one.choices if isinstance(one, CategoricalDistribution) else (one.low, one.high)
+
+
+def _written(override: Override) -> str | None:
+    """The value of an override as the user wrote it; None where there is none."""
+    _, equals, value = (override.input_line or "").partition("=")
+    return value if equals else None

@@ -1,0 +1,106 @@
+"""Which options identify a run: the one place that tables, dashboards, fingerprints and resuming ask.
+
+An option counts unless it is listed here. So a new option splits cells until somebody decides that it changes nothing
+in what is computed; a test demands that decision for every key of every configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from brcd_lightning.storage.component_names import named_options
+
+PASSING = frozenset(
+    {
+        "checkpoint_every_s",
+        "data.eval_batch_size",
+        "data.num_workers",
+        "dataset.download",
+        "dry_run",
+        "output_dir",
+        "resume",
+        "trainer.check_val_every_n_epoch",  # the stages set it
+        "trainer.enable_model_summary",
+        "trainer.enable_progress_bar",
+        "trainer.log_every_n_steps",
+        "view_store.eval_batch_size",
+        "view_store.folder",
+        "view_store.max_gb",
+        "view_store.num_workers",
+    }
+)
+"""Options that may change while a run is interrupted."""
+PLACES = frozenset(
+    {
+        "dataset.root",
+        "stage",
+        "student.checkpoint",  # results hold the fingerprints of what these files contain
+        "teacher.checkpoint",
+        "trainer.accelerator",
+        "trainer.deterministic",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.strategy",
+        "trainer.strategy.timeout_s",
+        "trainer.strategy.type",
+        "trial",
+    }
+)
+"""Options that say where and how a run works, not what it computes. A continued run keeps them all the same."""
+SEEDS = frozenset({"kd_method.seed", "seed", "student.seed", "teacher.seed", "view_store.seed"})
+"""Options that tell the runs of one cell apart. Another ``dataset.seed`` is another split, hence another cell."""
+NEUTRAL_GROUPS = ("logger",)
+"""Groups without any option that counts."""
+NOT_OF_TEACHERS = ("dataset", "kd_method", "paradigm", "profile", "seed", "student", "tap", "view_store")
+"""Groups and keys that do not shape a teacher by themselves.
+
+The data set counts by its content and the stored views by their description (`fingerprint`); ``seed`` and ``tap`` are
+what other options refer to.
+"""
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by their full keys, components by their names.
+
+    Args:
+        config: the whole resolved configuration, plain; of this release or an older one.
+    """
+    return named_options(_flat(config))
+
+
+def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that an interrupted run must be continued with."""
+    return {key: value for key, value in options_of(config).items() if key not in PASSING and not _is_neutral(key)}
+
+
+def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, Any]:
+    """The options that make a cell of a table: what decides the outcome wherever the run's files are.
+
+    Args:
+        config: the whole resolved configuration, plain.
+        seeds: with those of seeds, which tell the runs of a cell apart.
+    """
+    lasting = lasting_options(config)
+    return {key: value for key, value in lasting.items() if key not in PLACES and (seeds or key not in SEEDS)}
+
+
+def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that shape the weights of a teacher, beside its data and stored views."""
+    options = cell_options(config, seeds=True)
+    return {key: value for key, value in options.items() if not _is_below(key, NOT_OF_TEACHERS)}
+
+
+def _is_neutral(key: str) -> bool:
+    return _is_below(key, NEUTRAL_GROUPS)
+
+
+def _is_below(key: str, groups: tuple[str, ...]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

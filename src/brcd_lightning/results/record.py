@@ -1,0 +1,213 @@
+"""``results.json``: everything a table row needs, its schema, and the table itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor
+
+from brcd_lightning.codes import pack
+from brcd_lightning.errors import InputError
+from brcd_lightning.metrics.declared import COLUMNS
+from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
+from brcd_lightning.storage.component_names import TYPE, named
+
+SCHEMA_VERSION = 3
+_READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
+RESULTS = "results.json"
+DONE = "DONE"
+PRUNED = "PRUNED"
+PARADIGMS = ("sshp", "ashp")
+_PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured.
+
+    Args:
+        metrics: test metrics by name.
+        intervals: 95 % bootstrap intervals over queries, by metric name.
+        validation: best value of the watched metric on validation queries; what options are chosen by.
+        epochs: student epochs run.
+        timings: seconds per stage.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    validation: float | None
+    epochs: int
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured.
+
+    Args:
+        labels: coordinates in the grid, see `config.labels`.
+        method: options of the distillation method that made the student.
+        uses_labels: whether that method saw labels of training images.
+        seed: of the student.
+        config: the whole resolved configuration; components are stored by their names.
+        sizes: images per role.
+        fingerprints: of split and teacher.
+    """
+
+    labels: Mapping[str, str]
+    method: Mapping[str, Any]
+    uses_labels: bool
+    seed: int
+    config: Mapping[str, Any]
+    sizes: Mapping[str, int]
+    fingerprints: Mapping[str, str]
+
+
+def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
+    """The record of one run, as ``results.json`` holds it."""
+    config = subject.config
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "metrics": dict(outcome.metrics),
+        "intervals": {name: list(ends) for name, ends in outcome.intervals.items()},
+        "metric_protocol": {
+            "k": config["map_k"],
+            "denominator": "relevant items in the top K",
+            "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
+            "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
+            "queries_without_hit": "count as 0; *_zero_hits: their share",
+        },
+        "row": {**subject.labels, "bits": config["bits"], "seed": subject.seed},
+        "method": {key: value for key, value in subject.method.items() if key != TYPE},
+        "uses_labels": subject.uses_labels,
+        "validation": outcome.validation,
+        "epochs": outcome.epochs,
+        "sizes": dict(subject.sizes),
+        "timings": {name: round(seconds, 3) for name, seconds in outcome.timings.items()},
+        "fingerprints": dict(subject.fingerprints),
+        "commit": source_commit(),
+        "versions": _versions(),
+        "device": _device(),
+        "config": named(config),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
+
+
+def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
+    """Writes ``results.json`` atomically."""
+    write_text(run_dir / RESULTS, json.dumps(results, indent=2, sort_keys=True) + "\n")
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """Reads ``results.json`` of a run.
+
+    Raises:
+        InputError: if it is missing, damaged or of another schema.
+    """
+    path = run_dir / RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(results, dict) or results.get("schema_version") not in _READ:
+        raise InputError(f"{path} is not a results file of schema {' or '.join(map(str, _READ))}.")
+    config = results.get("config")
+    return results | {"config": named(config)} if isinstance(config, dict) else results
+
+
+def test_metric(monitor: str) -> str:
+    """The test metric of a validation metric that chooses the epoch."""
+    return monitor.replace("val/", "test/")
+
+
+def recorded_metric(run_dir: Path, monitor: str) -> float | None:
+    """What a finished run reached in the test metric of `monitor`; None if it tested nothing (a stage alone)."""
+    return read_results(run_dir)["metrics"][test_metric(monitor)] if (run_dir / RESULTS).exists() else None
+
+
+def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Writes packed codes and labels of both sides, for later figures and for building an index."""
+    tensors = {}
+    for name, (rows, labels) in codes.items():
+        tensors[f"{name}_packed"] = pack(rows)
+        tensors[f"{name.rpartition('_')[2]}_labels"] = labels.contiguous()
+    bits = {str(rows.shape[1]) for rows, _ in codes.values()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"bits": bits.pop()})
+
+
+def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of runs: the teachers first, then one row per run, with the columns in which runs differ.
+
+    Args:
+        runs: records of `make_results`, at least one.
+    """
+    first, several = runs[0], len(runs) > 1
+    varying = [key for key in first["row"] if key not in ("kd_method", "paradigm") and _differ(runs, "row", key)]
+    options = list(dict.fromkeys(key for run in runs for key in run["method"] if _differ(runs, "method", key)))
+    table = _empty_table(runs, [*varying, *options], ["validation"] if several else [])
+    teachers = {run["fingerprints"]["teacher"]: run for run in reversed(runs)}
+    for run in reversed(teachers.values()):
+        cells = [str(run["row"][key]) if key != "student" else "" for key in varying] + [""] * len(options)
+        scores = [text for metric in COLUMNS for text in (_score(run, metric.key("teacher")), "")]
+        table.add_row(f"teacher ({run['row']['teacher']})", *cells, *([""] if several else []), *scores)
+    for run in runs:
+        name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
+        cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
+        chosen_by = [_number(run["validation"])] if several else []
+        scores = [_score(run, metric.key(paradigm)) for metric in COLUMNS for paradigm in PARADIGMS]
+        table.add_row(f"{name} *" if run["uses_labels"] else name, *cells, *chosen_by, *scores)
+    return table
+
+
+def _empty_table(runs: Sequence[Mapping[str, Any]], texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Title, caption and columns: of the method, `texts`, `numbers`, and each reported metric under both paradigms."""
+    first = runs[0]
+    k = first["metric_protocol"]["k"]
+    fixed = {"dataset": first["row"]["dataset"], "bits": f"{first['row']['bits']} bits"}
+    subject = ", ".join(text for key, text in fixed.items() if key not in texts)
+    titles = ", ".join(metric.title_at(k) for metric in COLUMNS)
+    table = Table(title=f"{subject}, {titles} on test queries", title_justify="left")
+    if any(run["uses_labels"] for run in runs):
+        table.caption = "* uses labels of the training images"
+    for column in ("method", *texts):
+        table.add_column(column)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    for metric in COLUMNS:
+        for paradigm in PARADIGMS:
+            heading = paradigm.upper() if len(COLUMNS) == 1 else f"{paradigm.upper()} {metric.title_at(k)}"
+            table.add_column(heading, justify="right")
+    return table
+
+
+def _differ(runs: Sequence[Mapping[str, Any]], part: str, key: str) -> bool:
+    """Whether runs that have the key disagree about it."""
+    return len({str(run[part][key]) for run in runs if key in run[part]}) > 1
+
+
+def _score(run: Mapping[str, Any], metric: str) -> str:
+    return _number(run["metrics"].get(f"test/{metric}"))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

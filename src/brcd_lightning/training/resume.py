@@ -1,0 +1,167 @@
+"""Continuing an interrupted run so that nothing tells it from an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from brcd_lightning.errors import ExitCode, InputError, RunEnded, require_non_negative
+from brcd_lightning.results.identity import lasting_options
+from brcd_lightning.storage.atomic import write_text
+
+CONFIG = "config.json"
+
+
+class ResumePoint(L.Callback):
+    """Keeps a checkpoint that a stage of a run continues from: networks, optimiser, loops, memories and generators.
+
+    It is written at the end of an epoch, when the last one is old enough, at the end of the stage, and after the
+    running step when a process is asked to end (SIGTERM). A loss that is no number ends the run instead; every
+    ``trainer.log_every_n_steps`` steps it is looked at, since a look waits for the device.
+
+    Args:
+        path: of the checkpoint.
+        every_s: least time between two of them, in seconds.
+    """
+
+    def __init__(self, path: Path, every_s: float) -> None:
+        require_non_negative("checkpoint_every_s", every_s)
+        self.path, self.every_s = path, every_s
+        self._written = time.monotonic()
+        self._restored: dict[str, Any] | None = None
+        self._stopped = False
+        self._asked_to_end = False
+        self._outside = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes SIGTERM over from Lightning; does not go on with a training that was told to stop."""
+        if self._restored is not None and self._restored["stopped"]:
+            trainer.should_stop = True
+
+        def note(*_: object) -> None:
+            self._asked_to_end = True
+            if trainer.world_size == 1:
+                trainer._signal_connector.received_sigterm = True
+
+        # Lightning's own handler has processes talk to each other wherever the signal meets them.
+        signal.signal(signal.SIGTERM, note)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing to keep here: ends as outside of Lightning."""
+        signal.signal(signal.SIGTERM, self._outside)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        """Looks at the loss, and whether any process was asked to end: all of them end after the same step."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self._require_a_number(trainer, outputs["loss"])
+        if trainer.world_size > 1 and not trainer.is_last_batch:  # after the last one, validation may come first
+            self._agree(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the checkpoint when it is time, which the first process decides for all."""
+        self._require_a_number(trainer, trainer.callback_metrics.get("train/loss"))
+        self._agree(trainer)
+        old = time.monotonic() - self._written >= self.every_s
+        if trainer.received_sigterm or trainer.strategy.broadcast(old):
+            self._write(trainer)
+
+    def _require_a_number(self, trainer: L.Trainer, loss: torch.Tensor | None) -> None:
+        if loss is None or loss.isfinite():
+            return
+        best = self.path.with_name("best.ckpt")
+        kept = f" The weights of the best validation are in {best}." if best.exists() else ""
+        raise RunEnded(
+            f"the loss became {loss.item()} by step {trainer.global_step}, in epoch {trainer.current_epoch}; lower the "
+            f"learning rate or a weight.{kept}"
+        )
+
+    def _agree(self, trainer: L.Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False):
+            trainer._signal_connector.received_sigterm = True
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Writes the checkpoint when the process is asked to end inside an epoch; a validation starts anew."""
+        inside = trainer.training and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if isinstance(exception, SIGTERMException) and inside:
+            self._write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the checkpoint of the finished stage."""
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        self._stopped = trainer.should_stop
+        trainer.save_checkpoint(self.path)
+        self._written = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the training was told to stop early, and torch's generators: objectives draw from them."""
+        return {"stopped": self._stopped, "cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the state until training starts: what comes before that may draw."""
+        self._restored = state_dict
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Puts the generators where they were."""
+        if self._restored is None:
+            return
+        torch.set_rng_state(self._restored["cpu"].cpu())
+        if len(self._restored["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
+        self._restored = None
+
+
+def asked_to_end(run_dir: Path) -> RunEnded:
+    """What a run ends with that was asked to (SIGTERM)."""
+    how = f"continue with the same options, resume=auto and hydra.run.dir={run_dir}."
+    return RunEnded(f"asked to end (SIGTERM); {how}", ExitCode.PREEMPTED)
+
+
+def end_when_asked(run_dir: Path) -> None:
+    """From here on SIGTERM ends this process at once, and tells how to continue; `ResumePoint` does better."""
+    process = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() != process:  # a child that has not come to handlers of its own
+            os._exit(ExitCode.PREEMPTED)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out already
+        raise asked_to_end(run_dir)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Notes the options of a run in its folder; an interrupted run is continued with the same ones only.
+
+    Args:
+        run_dir: folder of the run.
+        config: the whole resolved configuration, plain.
+
+    Raises:
+        InputError: naming the first option that differs from those of the run that the folder holds.
+    """
+    path = run_dir / CONFIG
+    options = lasting_options(config)
+    try:
+        found = lasting_options(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        found = options
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove the folder to start anew.") from error
+    for key in sorted(found.keys() | options.keys()):
+        if found.get(key) != options.get(key):
+            raise InputError(
+                f"resume=auto: {run_dir} holds a run with {key}={found.get(key)!r}, this one has "
+                f"{options.get(key)!r}; give the same options, or another hydra.run.dir."
+            )
+    write_text(path, json.dumps(options, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from brcd_lightning.codes.clusters import _lloyd, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
+from brcd_lightning.errors import InputError
+from conftest import random_codes
+
+
+@pytest.fixture
+def vector(kd_vectors):
+    return kd_vectors["v8_masks_and_labels"]
+
+
+def test_expectations_equal_the_vectors(vector):
+    e = bit_expectations(torch.tensor(vector["codes"]), torch.tensor(vector["assign"]), 2)
+    assert torch.allclose(e, torch.tensor(vector["expected"]["e"], dtype=torch.float64), atol=1e-9)
+
+
+@pytest.mark.parametrize("delta", [0.5, 0.6, 0.0])
+def test_masks_equal_the_vectors_also_exactly_on_delta(vector, delta):
+    masks = bit_masks(torch.tensor(vector["codes"]), torch.tensor(vector["assign"]), 2, delta)
+    assert masks.tolist() == vector["expected"][f"mask_delta_{delta}"]
+
+
+def test_labels_equal_the_vectors(vector):
+    labels = nearest_centroid(torch.tensor(vector["probes"]), torch.tensor(vector["centroids"]))
+    assert labels.tolist() == vector["expected"]["probe_labels"]
+
+
+def test_label_ties_go_to_the_lowest_cluster(vector):
+    label = nearest_centroid(torch.tensor([vector["tie_probe"]]), torch.tensor(vector["tie_centroids"]))
+    assert label.item() == vector["expected"]["tie_label"]
+
+
+def test_nearest_centroid_equals_a_loop(generator):
+    codes, centroids = random_codes(40, 12, generator), torch.randn(5, 12, generator=generator)
+    loop = [min(range(5), key=lambda c: (code - centroids[c]).square().sum().item()) for code in codes.float()]
+    assert nearest_centroid(codes, centroids).tolist() == loop
+
+
+def test_kmeans_ends_at_a_fixed_point(generator):
+    codes = random_codes(300, 16, generator)
+    centroids, assignments = kmeans_codes(codes, 7, seed=3, restarts=4)
+    assert torch.equal(nearest_centroid(codes, centroids), assignments)
+    for cluster in range(7):
+        assert torch.equal(codes[assignments == cluster].double().mean(dim=0), centroids[cluster])
+    assert torch.equal(bit_expectations(codes, assignments, 7), centroids.abs())  # Eq. (8) is |centroid|
+
+
+def test_kmeans_finds_separate_groups(generator):
+    prototypes = random_codes(4, 32, generator)
+    truth = torch.arange(4).repeat(25)
+    codes = prototypes[truth]
+    codes[torch.arange(100), torch.randint(0, 32, (100,), generator=generator)] *= -1
+    _, assignments = kmeans_codes(codes, 4, seed=0, restarts=5)
+    pairs = set(zip(truth.tolist(), assignments.tolist(), strict=True))
+    assert len(pairs) == 4
+
+
+@pytest.mark.parametrize("method", ["sklearn", "faiss"])
+def test_both_methods_end_at_the_same_identities(method, generator):
+    codes = random_codes(400, 16, generator)
+    centroids, assignments = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    assert torch.equal(nearest_centroid(codes, centroids), assignments)
+    assert assignments.bincount(minlength=6).min() > 0
+    assert torch.equal(bit_expectations(codes, assignments, 6), centroids.abs())
+    again = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    assert torch.equal(again[0], centroids)
+
+
+def test_an_empty_cluster_takes_the_farthest_code():
+    points = torch.tensor([[1.0, 1], [1, 1], [1, -1], [-1, -1]], dtype=torch.float64)
+    _, assignments = _lloyd(points, torch.zeros(4, dtype=torch.long), 3)
+    assert sorted(assignments.bincount(minlength=3).tolist()) == [1, 1, 2]
+
+
+def test_kmeans_repeats_bit_for_bit(generator):
+    codes = random_codes(500, 16, generator)
+    first, second = (kmeans_codes(codes, 9, seed=1, restarts=3) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_more_clusters_than_images_is_refused(generator):
+    with pytest.raises(InputError, match="at most the number of training images, got 6 clusters for 5 images"):
+        kmeans_codes(random_codes(5, 8, generator), 6)
+
+
+def test_more_clusters_than_distinct_codes_is_refused():
+    with pytest.raises(InputError, match="1 distinct codes; the teacher may have collapsed"):
+        kmeans_codes(torch.ones(20, 8), 2)
+
+
+def test_min_bits_keeps_the_strongest_bits_and_warns():
+    codes = torch.tensor([[1, 1, 1, -1], [1, -1, 1, 1], [-1, 1, 1, 1], [1, 1, -1, -1]])  # e = .5 .5 .5 0
+    with pytest.warns(UserWarning, match="delta=0.9 leaves fewer than 2 bits in clusters \\[0\\]"):
+        masks = bit_masks(codes, torch.zeros(4, dtype=torch.long), 1, 0.9, min_bits=2)
+    assert masks.tolist() == [[1, 1, 0, 0]]  # ties to the lowest bit
+    assert bit_masks(codes, torch.zeros(4, dtype=torch.long), 1, 0.9, min_bits=0).sum() == 0
+
+
+@pytest.mark.parametrize("delta", [-0.1, 1.1, float("nan"), True])
+def test_delta_outside_the_unit_interval_is_refused(delta):
+    with pytest.raises(InputError, match="delta must be in \\[0, 1\\]"):
+        bit_masks(torch.ones(2, 4), torch.zeros(2, dtype=torch.long), 1, delta)

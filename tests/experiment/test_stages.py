@@ -1,0 +1,102 @@
+"""Runs of several processes: who starts them, and what becomes of the others when one is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import TINY, run_command
+from training.test_resume import outcome, started
+
+ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2"]
+TWO += ["trainer.enable_progress_bar=false", "trainer.strategy.timeout_s=20"]
+SMALL = [option for option in TINY if option != "trainer=debug"]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_of_a_run(tmp_path):
+    epochs = ["teacher.max_epochs=1", "student.max_epochs=2", "hydra.run.dir=run"]
+    launch = ["--standalone", "--nproc-per-node=2", "-m", "brcd_lightning.train"]
+    for stage in ("all", "student"):  # the second time the teacher is there
+        options = [*SMALL, *TWO, *epochs, f"stage={stage}"]
+        done = run_command(*launch, *options, cwd=tmp_path, module="torch.distributed.run", env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Results are in") == 1
+        if stage == "all":
+            assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]["test/map_sshp"] > 0
+    assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "rank"), [(signal.SIGKILL, 1), (signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
+def test_the_others_end_when_a_process_is_lost(tmp_path, sent, rank):
+    options = [*SMALL, *TWO, "teacher.max_epochs=1", "student.max_epochs=100000", "student.patience=100000"]
+    command = [sys.executable, "-m", "brcd_lightning.train", *options, "hydra.run.dir=run", "checkpoint_every_s=0"]
+    with (tmp_path / "text").open("w") as text:
+        first = subprocess.Popen(command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=text, stderr=text)
+    while not (tmp_path / "run" / "checkpoints" / "student" / "resume.ckpt").exists():
+        assert first.poll() is None, (tmp_path / "text").read_text()
+        time.sleep(0.2)
+    second = child_of(first)
+    os.kill([first.pid, second][rank], sent)
+    assert first.wait(timeout=60) != 0
+    deadline = time.monotonic() + 60
+    while _runs(second):
+        assert time.monotonic() < deadline, "the other process is still there"
+        time.sleep(0.2)
+    assert "error: another process of this run ended or hangs" in (tmp_path / "text").read_text()
+
+
+def child_of(process):
+    (pid,) = map(int, subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split())
+    return pid
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_memory_needs_the_batch_of_all_devices(tmp_path):
+    options = ["kd_method=crd", "~kd_method.num_clusters", "kd_method.num_negatives=5", "gather=false"]
+    done = run_command(*SMALL, *TWO, *options, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert "gather=false is not possible with kd_method CRD: what it remembers (bank_student" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_asked_to_end_continue_as_if_they_had_not_been(tmp_path):
+    assert started(tmp_path / "whole", *TWO, **ENVIRONMENT).wait(timeout=120) == 0
+    folder = tmp_path / "resumed"
+    for rank, moment in ((1, "teacher"), (0, "student")):  # whichever process is asked, all end after the same step
+        process = started(folder, *TWO, "resume=auto", **ENVIRONMENT)
+        while not list(folder.glob(f"run/checkpoints/{moment}/resume.ckpt")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        os.kill(child_of(process) if rank else process.pid, signal.SIGTERM)
+        text = process.communicate(timeout=120)[0]
+        assert process.returncode == 143, text
+        assert text.count("error: asked to end (SIGTERM)") == 1
+        assert "Traceback" not in text
+    assert started(folder, *TWO, "resume=auto", **ENVIRONMENT).wait(timeout=120) == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_jobs_of_one_process_leave_no_data_out(tmp_path):
+    options = [*SMALL, *TWO, "teacher.max_epochs=1", "student.max_epochs=1", "hydra.sweep.dir=sweep"]
+    options = [option for option in options if not option.startswith("trainer.devices")]
+    done = run_command("-m", *options, "trainer.devices=1,2", cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert done.stderr.count("error: ") == 1  # the first job left its variables behind
+    assert "process 0 of 1, but trainer.devices and trainer.num_nodes ask for 2" in done.stderr
+    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/results.json")] == ["0"]

@@ -1,0 +1,45 @@
+import torch
+from PIL import Image
+
+from brcd_lightning.results.gallery import HIT, MISS, choose_queries, save_gallery
+from conftest import random_codes
+
+
+def to_rgb(color):
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_frames_are_green_for_hits_and_red_for_misses(tmp_path, splits, generator):
+    query, database = (splits.labels(role) for role in ("query", "database"))
+    prototypes = random_codes(4, 16, generator)
+    perfect, wrong = prototypes[database], prototypes[(database + 1) % 4]
+    for name, codes, seen, unseen in (("good", perfect, HIT, MISS), ("bad", wrong, MISS, HIT)):
+        tables = {
+            "student_query": (prototypes[query], query),
+            "student_database": (codes, database),
+            "teacher_database": (codes, database),
+        }
+        scores = torch.arange(len(query)).double()
+        save_gallery(tmp_path / f"{name}.png", splits, tables, scores, "test", num_queries=3, top=4)
+        colors = {color for _, color in Image.open(tmp_path / f"{name}.png").convert("RGB").getcolors(1 << 20)}
+        assert to_rgb(seen) in colors
+        assert to_rgb(unseen) not in colors
+
+
+def test_small_databases_show_what_there_is(tmp_path, splits):
+    codes = (torch.ones(3, 8, dtype=torch.int8), torch.tensor([0, 1, 2]))
+    tables = dict.fromkeys(("student_query", "student_database", "teacher_database"), codes)
+    save_gallery(tmp_path / "g.png", splits, tables, torch.zeros(3), "test")
+    assert (tmp_path / "g.png").stat().st_size > 1000
+
+
+def test_the_best_some_and_the_worst_queries_are_shown():
+    scores = torch.tensor([0.5, 0.9, 0.1, 0.7, 0.3, 0.2, 0.6])
+    kinds = choose_queries(scores, 6)
+    assert list(kinds.values()) == ["best", "best", "random", "random", "worst", "worst"]
+    assert list(kinds)[:2] == [1, 3]
+    assert list(kinds)[-2:] == [5, 2]
+    assert set(list(kinds)[2:4]) < {0, 4, 6}
+    assert choose_queries(scores, 6) == kinds
+    for count in range(1, 8):
+        assert len(choose_queries(scores, count)) == count

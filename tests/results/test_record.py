@@ -1,0 +1,87 @@
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors import safe_open
+
+from brcd_lightning.codes import unpack
+from brcd_lightning.errors import InputError
+from brcd_lightning.results.record import (
+    Outcome,
+    Subject,
+    make_results,
+    read_results,
+    results_table,
+    save_codes,
+    write_results,
+)
+from conftest import random_codes
+
+LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "profile": "paper", "paradigm": "sshp"}
+LABELS |= {"teacher": "small_wide", "student": "small"}
+
+
+def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
+    outcome = Outcome(
+        metrics={"test/map_sshp": sshp, "test/map_ashp": 0.25, "test/map_teacher": 0.75},
+        intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
+        validation=0.4567,
+        epochs=3,
+        timings={"student_seconds": 1.23456},
+    )
+    subject = Subject(
+        labels=LABELS | {"kd_method": kd_method},
+        method={"type": "x", **method},
+        uses_labels=kd_method == "packd",
+        seed=seed,
+        config={"map_k": 100, "bits": 32, "seed": seed},
+        sizes={"train": 4},
+        fingerprints={"split": "s", "teacher": teacher},
+    )
+    return make_results(outcome, subject)
+
+
+def printed(runs):
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(results_table(runs))
+    return console.export_text()
+
+
+def test_round_trip(tmp_path):
+    write_results(tmp_path, results())
+    found = read_results(tmp_path)
+    assert found == json.loads(json.dumps(results()))
+    assert found["metric_protocol"]["k"] == 100
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 99}'])
+def test_damaged_and_foreign_files_are_refused(tmp_path, text):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError, match=r"results\.json"):
+        read_results(tmp_path)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_results(tmp_path)
+
+
+def test_the_table_shows_what_differs():
+    text = printed([results("none", sshp=0.4321), results("brcd", alpha=0.6), results("brcd", alpha=0.9)])
+    assert "digits, 32 bits, mAP@100" in text
+    assert text.count("teacher (small_wide)") == 1
+    assert "NO KD" in text
+    assert "0.4321" in text
+    assert "alpha" in text
+    assert "seed" not in text
+    assert "seed" in printed([results(seed=0), results(seed=1, teacher="t1")])
+
+
+def test_codes_round_trip(tmp_path, generator):
+    codes = random_codes(5, 12, generator).to(torch.int8)
+    save_codes(tmp_path / "codes.safetensors", {"student_query": (codes, torch.arange(5))})
+    with safe_open(tmp_path / "codes.safetensors", framework="pt") as file:
+        assert torch.equal(unpack(file.get_tensor("student_query_packed"), int(file.metadata()["bits"])), codes)
+        assert file.get_tensor("query_labels").tolist() == [0, 1, 2, 3, 4]

@@ -1,0 +1,241 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from brcd_lightning.distillation.crd import CRD
+from brcd_lightning.errors import InputError, RunEnded
+from brcd_lightning.hashing.tbh import TBH
+from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.resume import CONFIG, ResumePoint, claim, end_when_asked
+from conftest import TINY, make_datamodule, make_network
+from training.test_hashing_module import make_teacher, make_trainer
+
+EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
+
+
+class AskedToEnd(L.Callback):
+    """SIGTERM arrives in a chosen step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def make_module(splits):
+    """Everything that a checkpoint has to hold: memories, counters, and objectives that draw random numbers."""
+    torch.manual_seed(3)
+    network = make_network(seed=1)
+    features = network.backbone.num_features
+    network.hashing_model = TBH(features, 16, latent_features=8, hidden_features=8, head="linear", adversarial=0.1)
+    method = CRD(dim=8, num_negatives=5)
+    method.setup(len(splits.train), 16, STEPS)
+    return DistillationModule(network, make_teacher(), method, "clean", 1e-2, 20, {"bits": 16})
+
+
+def train(folder, splits, every_s=0.0, step=None, **loaders):
+    """Trains from the resume point of a folder, if there is one; returns the state at the end, None if interrupted."""
+    L.seed_everything(0, verbose=False)
+    module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
+    best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
+    options = {"check_val_every_n_epoch": 2, "enable_checkpointing": True, "default_root_dir": folder}
+    trainer = make_trainer(folder, EPOCHS, module, [best, AskedToEnd(step), point], **options)
+    data = make_datamodule(splits, **loaders)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if point.path.exists() else None)
+    except SIGTERMException:
+        return None
+    state = {name: value.clone() for name, value in module.state_dict().items() if not name.startswith("tables")}
+    return state | {"best": best.best_model_score, "step": torch.tensor(trainer.global_step)}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    from brcd_lightning.data.fake import fake
+
+    return train(tmp_path_factory.mktemp("straight"), fake())
+
+
+@pytest.mark.parametrize("every_s", [0.0, 1e9])
+@pytest.mark.parametrize("step", range(EPOCHS * STEPS))
+def test_a_run_asked_to_end_in_any_step_continues_as_if_it_had_not_been(tmp_path, splits, straight, step, every_s):
+    assert train(tmp_path, splits, every_s, step) is None
+    assert_equal(train(tmp_path, splits, every_s), straight)
+
+
+def assert_equal(resumed, straight):
+    assert resumed.keys() == straight.keys()
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2 * STEPS - 1, 2 * STEPS + 1])
+def test_a_run_continues_with_another_number_of_loader_workers(tmp_path, splits, straight, step):
+    assert train(tmp_path, splits, step=step, num_workers=2) is None
+    assert_equal(train(tmp_path, splits, num_workers=1), straight)
+
+
+def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
+    class Stop(L.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = True
+
+    steps = []
+    for callbacks in ([Stop()], []):
+        module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
+        trainer = make_trainer(tmp_path, EPOCHS, module, [*callbacks, point])
+        trainer.fit(module, datamodule=make_datamodule(splits), ckpt_path=str(point.path) if steps else None)
+        steps.append(trainer.global_step)
+    assert steps == [STEPS, STEPS]
+
+
+@pytest.mark.parametrize(("every", "seen"), [(2, 2), (50, STEPS)])
+def test_a_loss_that_is_no_number_ends_the_run_soon(tmp_path, splits, every, seen):
+    class Broken(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, *_):
+            with torch.no_grad():
+                next(pl_module.network.hashing_model.head.parameters()).fill_(float("nan"))
+
+    module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
+    trainer = make_trainer(tmp_path, 2, module, [Broken(), point], limit_val_batches=0, log_every_n_steps=every)
+    with pytest.raises(RunEnded, match=f"the loss became nan by step {seen}, in epoch 0; lower the learning rate"):
+        trainer.fit(module, datamodule=make_datamodule(splits))
+    assert trainer.global_step == seen
+    assert not point.path.exists()
+
+
+def test_outside_of_a_training_sigterm_ends_a_run_at_once(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        end_when_asked(tmp_path)
+        with pytest.raises(RunEnded, match=f"resume=auto and hydra.run.dir={tmp_path}") as ended:
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.exit_code == 143
+        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_test_ends_at_once_too(tmp_path, splits):
+    class Asked(L.Callback):
+        def on_test_batch_start(self, *_):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        end_when_asked(tmp_path)
+        module = make_module(splits)
+        trainer = make_trainer(tmp_path, module=module, callbacks=[Asked(), ResumePoint(tmp_path / "resume.ckpt", 0)])
+        with pytest.raises(RunEnded):
+            trainer.test(module, datamodule=make_datamodule(splits), verbose=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_folder_belongs_to_one_set_of_options(tmp_path):
+    config = {"bits": 16, "kd_method": {"alpha": 0.8}, "resume": "never"}
+    claim(tmp_path, config)
+    claim(tmp_path, config | {"resume": "auto", "data": {"num_workers": 2}})
+    with pytest.raises(InputError, match=r"holds a run with kd_method.alpha=0.8, this one has 0.7"):
+        claim(tmp_path, config | {"kd_method": {"alpha": 0.7}})
+    (tmp_path / CONFIG).write_text("{")
+    with pytest.raises(InputError, match="cannot be read .* remove the folder to start anew"):
+        claim(tmp_path, config)
+
+
+LONGER = [
+    *[option for option in TINY if option != "trainer=debug"],
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "teacher.max_epochs=6",
+    "student.max_epochs=20",
+    "teacher.check_val_every=2",
+    "student.check_val_every=2",
+    "checkpoint_every_s=0",
+]
+
+
+def started(folder, *options, **variables):
+    """A run that has printed its plan and begins its first stage."""
+    command = [sys.executable, "-m", "brcd_lightning.train", *LONGER, "output_dir=.", "hydra.run.dir=run", *options]
+    folder.mkdir(exist_ok=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | variables, **pipes)
+    for line in process.stdout:
+        if line.startswith("Results go to"):
+            break
+    return process
+
+
+def outcome(folder):
+    """Bytes of both networks and of all codes, and the metrics."""
+    (teacher,) = folder.glob("teachers/*/teacher.safetensors")
+    files = [teacher, *(folder / "run" / name for name in ("student.safetensors", "codes.safetensors"))]
+    results = json.loads((folder / "run" / "results.json").read_text())
+    return [file.read_bytes() for file in files], results["metrics"], results["validation"], results["epochs"]
+
+
+# What a run has just written when it is killed; "" is soon after its plan. Random moments of the clock would all fall
+# into the start on a slow machine.
+MOMENTS = [
+    "",
+    "run/metrics/teacher/metrics.csv",
+    "run/checkpoints/teacher/resume.ckpt",
+    "teachers/*/teacher.safetensors",
+    "run/teacher_codes.safetensors",
+    "run/metrics/student/metrics.csv",
+    "run/checkpoints/student/resume.ckpt",
+    "run/checkpoints/student/best.ckpt",
+    "run/student.safetensors",
+    "run/codes.safetensors",
+]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_path):
+    assert started(tmp_path / "whole").wait() == 0
+    delays, folder, killed = random.Random(0), tmp_path / "killed", 0
+    for moment in MOMENTS:
+        process = started(folder, "resume=auto")
+        while moment and not list(folder.glob(moment)) and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delays.uniform(0, 0.5))
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed >= 8  # the last two moments are close to the end
+    process = started(folder, "resume=auto")
+    assert process.wait() == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    assert not list((folder / "run").rglob(".*.tmp*"))
+    assert list((folder / "run").glob("metrics/*/metrics_before_*.csv"))  # nothing logged is lost
+    process = started(folder, "resume=auto")
+    assert process.wait() == 0  # a finished run is not run again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["", "run/checkpoints/student/resume.ckpt"])
+def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, moment):
+    process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000")
+    while moment and not list(tmp_path.glob(moment)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.terminate()
+    text = process.communicate()[0]
+    assert process.returncode == 143, text
+    assert "error: asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir=" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "run" / "DONE").exists()
