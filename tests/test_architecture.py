@@ -56,6 +56,7 @@ ALLOWED = {
 }
 # Tests of files that are not in a test file of the same name.
 ELSEWHERE = {
+    "distillation/base": "test_none",
     "experiment/run": "../test_train",
     "experiment/build": "../test_train",
     "experiment/context": "../test_train",
