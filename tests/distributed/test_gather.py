@@ -5,41 +5,34 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from brcd_lightning.config import build
+from brcd_lightning.config import CONFIG_DIR, build
 from brcd_lightning.data.datamodule import ViewBatch
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.distributed.gather import gather
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.training.hashing_module import DistillationModule
 from conftest import make_datamodule
-from offered import HASHING_MODELS, KD_METHODS, small
+from offered import HASHING_MODELS, small
 from test_configs import composed
 from training.test_hashing_module import centred
 
 STEPS = 5
-ABLATIONS = ["brcd_eq3", "brcd_wo_bm", "brcd_wo_n", "brcd_wo_np", "brcd_wo_p"]
-CASES = (
-    [("cibhash", method) for method in [*KD_METHODS, *ABLATIONS]]
-    + [(model, "brcd") for model in HASHING_MODELS if model != "cibhash"]
-    + [("mecoq", "sp")]
-)
+METHODS = sorted(path.stem for path in (CONFIG_DIR / "kd_method").glob("*.yaml"))  # ablations too
+CASES = [("cibhash", method) for method in METHODS]
+CASES += [(model, method) for model in HASHING_MODELS for method in ("brcd", "sp") if model != "cibhash"]
 
 
 def make_module(model, method, splits):
-    options = ["bits=16", f"hashing_model={model}", f"kd_method={method}", *small(method.partition("_")[0])]
-    if model == "tbh":
-        options += ["hashing_model.latent_features=8", "hashing_model.hidden_features=8"]
-    if model == "mecoq":
-        options += ["hashing_model.queue_start=0"]
-    cfg = composed(options)
+    cfg = composed(["bits=16", f"hashing_model={model}", f"kd_method={method}"])
     torch.manual_seed(0)
     networks = []
     for role in ("teacher", "student"):
         backbone = build(cfg[role].backbone, widths=[4], grid=2)
-        head = build(cfg.hashing_model, in_features=backbone.num_features, bits=16, head=cfg[role].head)
+        options = small(cfg.hashing_model)
+        head = build(options, in_features=backbone.num_features, bits=16, head=cfg[role].head)
         head.setup(steps_per_epoch=4)
         networks.append(HashNetwork(backbone, head))
-    kd_method = build(cfg.kd_method)
+    kd_method = build(small(cfg.kd_method))
     kd_method.setup(len(splits.train), 16, 4)
     module = DistillationModule(networks[1], centred(networks[0]), kd_method, "clean", 1e-2, 20, {})
     module.train()
