@@ -41,8 +41,9 @@ from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.brcd import BRCD
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
-from brcd_lightning.training.callbacks import TeacherCodesCallback
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import TrainingOptions
+from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 
 TRAIN, EVALUATED, BATCH, EPOCHS, CELLS = 5_000, 60_000, 64, 400, 20
 STEPS = TRAIN // BATCH * EPOCHS
@@ -141,7 +142,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         table = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
         network.backbone = StoredBackbone(backbone, table)
     times = StepTimes()
-    module = DistillationModule(student, teacher, BRCD(num_clusters=10), "clean", 1e-3, 1000, {})
+    module = DistillationModule(student, teacher, BRCD(num_clusters=10), TrainingOptions(1e-3, 1000), {})
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=200,

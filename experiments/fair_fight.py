@@ -26,7 +26,8 @@ from safetensors.torch import load_file
 
 from brcd_lightning.codes import unpack
 from brcd_lightning.metrics import average_precisions_by_ties, bootstrap_interval
-from brcd_lightning.results.record import DONE, read_results
+from brcd_lightning.results.record import read_results
+from brcd_lightning.results.run_files import DONE
 
 GRIDS: dict[str, list[list[str]]] = {
     "packd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],

@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.fingerprint import first_release_fingerprint
+from brcd_lightning.experiment.run_folder import claim_run_folder
 from brcd_lightning.report.records import Records
 from brcd_lightning.results.record import read_results
 from brcd_lightning.storage.checkpoints import read_architecture
-from brcd_lightning.training.resume import claim
 from conftest import TINY, run_command
 from test_configs import composed
 
@@ -86,11 +86,11 @@ def test_the_old_fingerprint_is_still_known():
 
 def test_an_interrupted_run_is_continued(tmp_path):
     shutil.copy(RUN / "config.json", tmp_path)
-    claim(tmp_path, plain())
+    claim_run_folder(tmp_path, plain())
     assert "_target_" not in (tmp_path / "config.json").read_text()
     shutil.copy(RUN / "config.json", tmp_path)
     with pytest.raises(InputError, match=r"kd_method\.alpha=0\.8, this one has 0\.9"):
-        claim(tmp_path, plain("kd_method.alpha=0.9"))
+        claim_run_folder(tmp_path, plain("kd_method.alpha=0.9"))
 
 
 def test_codes_are_unchanged():

@@ -6,11 +6,12 @@ import torch
 from brcd_lightning.config import build, check
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import TrainingOptions
 from conftest import make_datamodule
 from offered import HASHING_MODELS, KD_METHODS, small
+from small_training import centred, make_trainer
 from test_configs import composed
-from training.test_hashing_module import centred, make_trainer
 
 
 @pytest.mark.parametrize("method", KD_METHODS)
@@ -32,7 +33,9 @@ def test_composes_and_trains(model, method, splits, tmp_path):
         networks.append(HashNetwork(backbone, head))
     kd_method = build(small(cfg.kd_method))
     kd_method.setup(len(splits.train), cfg.bits, 4)
-    module = DistillationModule(networks[1], centred(networks[0]), kd_method, cfg.anchor_view, 1e-3, 20, {})
+    module = DistillationModule(
+        networks[1], centred(networks[0]), kd_method, TrainingOptions(1e-3, 20), {}, cfg.anchor_view
+    )
     before = [parameter.clone() for parameter in networks[1].hashing_model.head.parameters()]
     trainer = make_trainer(tmp_path, module=module, limit_train_batches=2, limit_val_batches=0)
     extras = Extras(kd_method.rotation_views, kd_method.num_positives)

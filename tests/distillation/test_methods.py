@@ -10,7 +10,7 @@ from brcd_lightning.config import CONFIG_DIR
 from brcd_lightning.data.extra_views import Extras
 from conftest import make_datamodule, random_codes
 from offered import BITS, IMAGES, KD_CASES, KD_METHODS, make_batch, make_method, ready
-from training.test_hashing_module import distillation, make_trainer
+from small_training import distillation, make_trainer
 
 MIXED = "16-mixed" if torch.cuda.is_available() else "bf16-mixed"
 

@@ -10,11 +10,12 @@ from brcd_lightning.data.datamodule import ViewBatch
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.distributed.gather import gather
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import TrainingOptions
 from conftest import make_datamodule
 from offered import HASHING_MODELS, small
+from small_training import centred
 from test_configs import composed
-from training.test_hashing_module import centred
 
 STEPS = 5
 METHODS = sorted(path.stem for path in (CONFIG_DIR / "kd_method").glob("*.yaml"))  # ablations too
@@ -34,7 +35,7 @@ def make_module(model, method, splits):
         networks.append(HashNetwork(backbone, head))
     kd_method = build(small(cfg.kd_method))
     kd_method.setup(len(splits.train), 16, 4)
-    module = DistillationModule(networks[1], centred(networks[0]), kd_method, "clean", 1e-2, 20, {})
+    module = DistillationModule(networks[1], centred(networks[0]), kd_method, TrainingOptions(1e-2, 20), {})
     module.train()
     networks[1].backbone.network.eval()  # the statistics of batch norm are each process's own
     return module

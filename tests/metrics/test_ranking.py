@@ -3,8 +3,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError

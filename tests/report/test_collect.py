@@ -3,7 +3,8 @@ import csv
 import pytest
 
 from brcd_lightning.cli import main
-from brcd_lightning.results.record import DONE, PRUNED, write_results
+from brcd_lightning.results.record import write_results
+from brcd_lightning.results.run_files import DONE, PRUNED
 from experiment.sweeps.test_study import finish, study_in
 from results.test_record import results
 

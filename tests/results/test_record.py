@@ -2,20 +2,11 @@ import json
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors import safe_open
 
 from brcd_lightning.codes import unpack
 from brcd_lightning.errors import InputError
-from brcd_lightning.results.record import (
-    Outcome,
-    Subject,
-    make_results,
-    read_results,
-    results_table,
-    save_codes,
-    write_results,
-)
+from brcd_lightning.results.record import Outcome, Subject, make_results, read_results, save_codes, write_results
 from conftest import random_codes
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "profile": "paper", "paradigm": "sshp"}
@@ -42,12 +33,6 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
     return make_results(outcome, subject)
 
 
-def printed(runs):
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(results_table(runs))
-    return console.export_text()
-
-
 def test_round_trip(tmp_path):
     write_results(tmp_path, results())
     found = read_results(tmp_path)
@@ -66,17 +51,6 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, text):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_results(tmp_path)
-
-
-def test_the_table_shows_what_differs():
-    text = printed([results("none", sshp=0.4321), results("brcd", alpha=0.6), results("brcd", alpha=0.9)])
-    assert "digits, 32 bits, mAP@100" in text
-    assert text.count("teacher (small_wide)") == 1
-    assert "NO KD" in text
-    assert "0.4321" in text
-    assert "alpha" in text
-    assert "seed" not in text
-    assert "seed" in printed([results(seed=0), results(seed=1, teacher="t1")])
 
 
 def test_codes_round_trip(tmp_path, generator):

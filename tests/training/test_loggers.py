@@ -78,7 +78,7 @@ SWEEP = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "wandb" / "
 def test_the_options_of_the_wandb_sweep_are_ours(end):
     cfg = composed([f"{key}={ends[end]}" for key, ends in SWEEP["parameters"].items()])
     check(cfg)
-    assert build(cfg.kd_method).alpha == SWEEP["parameters"]["kd_method.alpha"][end]
+    assert build(cfg.kd_method).options.alpha == SWEEP["parameters"]["kd_method.alpha"][end]
     assert SWEEP["metric"] == {"name": cfg.paradigm.monitor, "goal": "maximize"}
 
 

@@ -13,12 +13,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brcd_lightning.distillation.crd import CRD
-from brcd_lightning.errors import InputError, RunEnded
+from brcd_lightning.errors import RunEnded
+from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.hashing.tbh import TBH
-from brcd_lightning.training.hashing_module import DistillationModule
-from brcd_lightning.training.resume import CONFIG, ResumePoint, claim, end_when_asked
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import TrainingOptions
+from brcd_lightning.training.resume import ResumePoint
 from conftest import TINY, make_datamodule, make_network
-from training.test_hashing_module import make_teacher, make_trainer
+from small_training import make_teacher, make_trainer
 
 EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
 
@@ -42,7 +44,7 @@ def make_module(splits):
     network.hashing_model = TBH(features, 16, latent_features=8, hidden_features=8, head="linear", adversarial=0.1)
     method = CRD(dim=8, num_negatives=5)
     method.setup(len(splits.train), 16, STEPS)
-    return DistillationModule(network, make_teacher(), method, "clean", 1e-2, 20, {"bits": 16})
+    return DistillationModule(network, make_teacher(), method, TrainingOptions(1e-2, 20), {"bits": 16})
 
 
 def train(folder, splits, every_s=0.0, step=None, **loaders):
@@ -117,18 +119,6 @@ def test_a_loss_that_is_no_number_ends_the_run_soon(tmp_path, splits, every, see
     assert not point.path.exists()
 
 
-def test_outside_of_a_training_sigterm_ends_a_run_at_once(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        end_when_asked(tmp_path)
-        with pytest.raises(RunEnded, match=f"resume=auto and hydra.run.dir={tmp_path}") as ended:
-            signal.raise_signal(signal.SIGTERM)
-        assert ended.value.exit_code == 143
-        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the end
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def test_a_test_ends_at_once_too(tmp_path, splits):
     class Asked(L.Callback):
         def on_test_batch_start(self, *_):
@@ -143,17 +133,6 @@ def test_a_test_ends_at_once_too(tmp_path, splits):
             trainer.test(module, datamodule=make_datamodule(splits), verbose=False)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def test_a_folder_belongs_to_one_set_of_options(tmp_path):
-    config = {"bits": 16, "kd_method": {"alpha": 0.8}, "resume": "never"}
-    claim(tmp_path, config)
-    claim(tmp_path, config | {"resume": "auto", "data": {"num_workers": 2}})
-    with pytest.raises(InputError, match=r"holds a run with kd_method.alpha=0.8, this one has 0.7"):
-        claim(tmp_path, config | {"kd_method": {"alpha": 0.7}})
-    (tmp_path / CONFIG).write_text("{")
-    with pytest.raises(InputError, match="cannot be read .* remove the folder to start anew"):
-        claim(tmp_path, config)
 
 
 LONGER = [

@@ -53,6 +53,17 @@ class EvalBatch(NamedTuple):
     """(M,) int64 class, or (M, C) multi-hot."""
 
 
+def finished(images: Tensor | PreparedImages | MixedImages | None) -> Tensor:
+    """Network input of a batch, which must have been finished by a loader worker or on the device.
+
+    Raises:
+        TypeError: for images that are on their way to the device, or not there.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"a batch must be finished first, see on_after_batch_transfer; got {type(images).__name__}.")
+    return images
+
+
 class ViewDataset(Dataset[ViewBatch]):
     """Training images by (epoch, position); the views of an item depend on (seed, epoch, position, view) alone."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 
 def num_processes() -> int:
@@ -33,13 +34,13 @@ def gather(rows: Tensor, dim: int = 0) -> Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor, dim: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, dim: int) -> Tensor:
         ctx.dim = dim
         parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(num_processes())]
         dist.all_gather(parts, rows.contiguous())
         return torch.stack(parts, dim=dim + 1).flatten(dim, dim + 1)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         shares = gradient.unflatten(ctx.dim, (-1, num_processes()))
         return num_processes() * shares.select(ctx.dim + 1, dist.get_rank()), None

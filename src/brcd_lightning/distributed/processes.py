@@ -32,7 +32,8 @@ _LOST = (
 
 def is_rank_zero() -> bool:
     """Whether this process speaks and writes for all of its run."""
-    return rank_zero_only.rank == 0
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it on the function
+    return rank == 0
 
 
 def print_rank_zero(text: str) -> None:

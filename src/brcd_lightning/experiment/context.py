@@ -16,6 +16,7 @@ from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.experiment.fingerprint import architecture
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.results.run_files import TEACHER
 from brcd_lightning.storage.component_names import named
 
 
@@ -95,9 +96,10 @@ class RunContext:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """A configuration as plain Python values, interpolations resolved."""
-    return OmegaConf.to_container(cfg, resolve=True)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
 
 
 def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:
     """Where the teacher of a fingerprint lies in the store."""
-    return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / "teacher.safetensors"
+    return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / TEACHER

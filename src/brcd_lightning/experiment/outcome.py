@@ -10,10 +10,13 @@ import torch
 from rich.console import Console
 
 from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.experiment.trainers import best_checkpoint
 from brcd_lightning.metrics import bootstrap_intervals
-from brcd_lightning.results.gallery import GALLERY, save_gallery
-from brcd_lightning.results.record import Outcome, Subject, make_results, results_table, save_codes, write_results
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.results.gallery import save_gallery
+from brcd_lightning.results.record import Outcome, Subject, make_results, save_codes, write_results
+from brcd_lightning.results.run_files import CODES, GALLERY
+from brcd_lightning.results.summary_table import results_table
+from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.wandb_media import log_outcome
 
 
@@ -36,7 +39,7 @@ def write_outcome(
         about: provenance of the student, see `RunContext.provenance`.
     """
     scores, codes = module.evaluation
-    best = trainer.checkpoint_callback.best_model_score
+    best = best_checkpoint(trainer).best_model_score
     ends = bootstrap_intervals(torch.stack(list(scores.values()))).tolist()
     outcome = Outcome(
         metrics=metrics,
@@ -55,11 +58,11 @@ def write_outcome(
         fingerprints={"split": context.splits.fingerprint, "teacher": context.teacher_id},
     )
     results = make_results(outcome, subject)
-    save_codes(context.run_dir / "codes.safetensors", codes)
+    save_codes(context.run_dir / CODES, codes)
     title = f"{context.labels['kd_method']}, {context.cfg.bits} bits"
     both = (scores["test/map_sshp"] + scores["test/map_ashp"]) / 2
     save_gallery(context.run_dir / GALLERY, context.splits, codes, both, title=title)
-    log_outcome(module.loggers, results, context.run_dir)
+    log_outcome(trainer.loggers, results, context.run_dir)
     write_results(context.run_dir, results)
     Console(soft_wrap=True).print(results_table([results]))
     Console(soft_wrap=True, highlight=False, markup=False).print(f"Gallery: {context.run_dir / GALLERY}")

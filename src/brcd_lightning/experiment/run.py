@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from brcd_lightning.config import build
 from brcd_lightning.data.manifest import write_manifest
 from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero, tells_of_lost_process
 from brcd_lightning.errors import InputError, RunEnded
@@ -24,20 +20,16 @@ from brcd_lightning.experiment.build import build_context
 from brcd_lightning.experiment.context import RunContext, plain
 from brcd_lightning.experiment.outcome import write_outcome
 from brcd_lightning.experiment.plan import plan
-from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage
+from brcd_lightning.experiment.run_folder import claim_run_folder, take_run_folder
+from brcd_lightning.experiment.signals import end_when_asked
+from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage, training_options
 from brcd_lightning.experiment.trainers import Trainers
-from brcd_lightning.results.record import (
-    DONE,
-    PRUNED,
-    RESULTS,
-    recorded_metric,
-    test_metric,
-)
-from brcd_lightning.storage.atomic import remove_temporaries, write_text
+from brcd_lightning.results.record import recorded_metric, test_metric
+from brcd_lightning.results.run_files import DONE
+from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.checkpoints import load_network
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.loggers import close_loggers
-from brcd_lightning.training.resume import CONFIG, claim, end_when_asked
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -98,7 +90,7 @@ def _has_finished(cfg: DictConfig) -> bool:
     run_dir = _run_dir()
     if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
         return False
-    claim(run_dir, plain(cfg))
+    claim_run_folder(run_dir, plain(cfg))
     print_rank_zero(f"Finished already: {run_dir}")
     return True
 
@@ -110,7 +102,7 @@ def _run_dir() -> Path:
 def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
     cfg, timings = context.cfg, Timings()
     if is_rank_zero():
-        _clear(context)
+        take_run_folder(context)
         write_manifest(Path(cfg.output_dir).resolve() / "splits", context.splits)
     about = context.provenance() if cfg.stage != "test" else _load_student(context)
     # A tested student is what its file says, whatever the command line calls it.
@@ -148,17 +140,13 @@ class Timings:
 
 
 def _distillation_module(context: RunContext, about: Mapping[str, Any]) -> DistillationModule:
-    cfg = context.cfg
     return DistillationModule(
         context.student,
         context.teacher,
         context.kd_method,
-        cfg.anchor_view,
-        learning_rate=cfg.student.learning_rate,
-        map_k=cfg.map_k,
-        architecture=context.architecture("student") | {"about": about},
-        optimizer=partial(build, cfg.optimizer),
-        gathers=cfg.gather,
+        training_options(context, "student"),
+        context.architecture("student") | {"about": about},
+        context.cfg.anchor_view,
     )
 
 
@@ -174,23 +162,3 @@ def _load_student(context: RunContext) -> dict[str, Any]:
                 "repeat the options of the student's run, or give its teacher as teacher.checkpoint."
             )
     return about
-
-
-def _clear(context: RunContext) -> None:
-    """Takes the folder of the run: removes what an earlier one left there unless it is to be continued."""
-    for folder in (context.run_dir, *context.run_dir.glob("checkpoints/*")):
-        remove_temporaries(folder)
-    for metrics in context.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
-        earlier = len(list(metrics.parent.iterdir()))
-        metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
-    outcome = [context.run_dir / name for name in (DONE, PRUNED, RESULTS)]
-    if context.cfg.resume != "auto":
-        outcome += [context.run_dir / CONFIG, *context.run_dir.glob("checkpoints/*/resume.ckpt")]
-    for path in outcome:
-        path.unlink(missing_ok=True)
-    claim(context.run_dir, context.config)
-    if not context.splits.skipped:
-        return
-    text = io.StringIO()
-    csv.writer(text).writerows([("image", "reason"), *context.splits.skipped.items()])
-    write_text(context.run_dir / "skipped_images.csv", text.getvalue())

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 from filelock import FileLock
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brcd_lightning.config import build
@@ -23,13 +23,16 @@ from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero
 from brcd_lightning.experiment.build import build_datamodule
 from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.experiment.fingerprint import stored_network, transform
-from brcd_lightning.experiment.trainers import Trainers
+from brcd_lightning.experiment.signals import asked_to_end
+from brcd_lightning.experiment.sweeps.pruning import TrialReport
+from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
+from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
 from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import load_network, save_network
-from brcd_lightning.training.callbacks import TeacherCodesCallback, TrialReport
-from brcd_lightning.training.hashing_module import DistillationModule, HashingModule
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers
-from brcd_lightning.training.resume import ResumePoint, asked_to_end
+from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 from brcd_lightning.training.wandb_media import LoggedFile, log_files
 
 
@@ -60,19 +63,12 @@ def _agreed(trainer: L.Trainer, decision: bool) -> bool:
 
 
 def _train_teacher(context: RunContext, trainers: Trainers) -> None:
-    options, architecture = context.cfg.teacher, context.architecture("teacher")
-    module = HashingModule(
-        context.teacher,
-        options.learning_rate,
-        context.cfg.map_k,
-        architecture,
-        optimizer=partial(build, context.cfg.optimizer),
-        gathers=context.cfg.gather,
-    )
+    architecture = context.architecture("teacher")
+    module = HashingModule(context.teacher, training_options(context, "teacher"), architecture)
     trainer = trainers.of_stage(context, "teacher", "val/map", [])
     data = stage_data(context, trainers.idle, "teacher")
     log_files(trainer.loggers, _stores(context), used=True)
-    _fit(context, trainer, module, data, options.seed)
+    _fit(context, trainer, module, data, "teacher")
     if is_rank_zero():
         about = {
             "fingerprint": context.teacher_id,
@@ -82,6 +78,12 @@ def _train_teacher(context: RunContext, trainers: Trainers) -> None:
         save_network(context.teacher_path, context.teacher, architecture | {"about": about})
         log_files(trainer.loggers, [_teacher_file(context)])
     close_loggers()
+
+
+def training_options(context: RunContext, stage: str) -> TrainingOptions:
+    """Options of the training of a ``teacher`` or ``student``."""
+    cfg = context.cfg
+    return TrainingOptions(cfg[stage].learning_rate, cfg.map_k, partial(build, cfg.optimizer), cfg.gather)
 
 
 def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:
@@ -138,10 +140,10 @@ def student_stage(
     if cfg.stage == "test":
         return trainer
     log_files(trainer.loggers, [*_stores(context), _teacher_file(context)], used=True)
-    _fit(context, trainer, module, data, cfg.student.seed)
+    _fit(context, trainer, module, data, "student")
     if is_rank_zero():
         architecture = context.architecture("student") | {"about": about}
-        save_network(context.run_dir / "student.safetensors", context.student, architecture)
+        save_network(context.run_dir / STUDENT, context.student, architecture)
     return trainer
 
 
@@ -158,13 +160,13 @@ def _teacher_file(context: RunContext) -> LoggedFile:
     return LoggedFile(f"teacher-{context.teacher_id}", "model", context.teacher_path, facts)
 
 
-def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, seed: int) -> None:
+def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, stage: str) -> None:
     """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network."""
-    L.seed_everything(seed, workers=True, verbose=False)
-    (point,) = (callback for callback in trainer.callbacks if isinstance(callback, ResumePoint))
-    resumes = context.cfg.resume == "auto" and point.path.exists()
+    L.seed_everything(context.cfg[stage].seed, workers=True, verbose=False)
+    point = context.run_dir / CHECKPOINTS / stage / RESUME
+    resumes = context.cfg.resume == "auto" and point.exists()
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(point.path) if resumes else None)
+        trainer.fit(module, datamodule=data, ckpt_path=str(point) if resumes else None)
     except SIGTERMException as error:
         if not is_rank_zero():
             sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
@@ -172,6 +174,6 @@ def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: H
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.strategy.barrier()
-    best = trainer.checkpoint_callback.best_model_path
+    best = best_checkpoint(trainer).best_model_path
     if best:
         load_network(best, module.network, module.hparams["architecture"], "best")

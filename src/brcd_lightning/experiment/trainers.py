@@ -7,18 +7,19 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from brcd_lightning.config import build
 from brcd_lightning.distributed.processes import cluster, is_rank_zero, require_processes
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.results.run_files import CHECKPOINTS, RESUME
 from brcd_lightning.storage.checkpoints import AtomicCheckpointIO
-from brcd_lightning.training.callbacks import StageProgressBar
 from brcd_lightning.training.loggers import LogContext
+from brcd_lightning.training.progress import StageProgressBar
 from brcd_lightning.training.resume import ResumePoint
 
 
@@ -49,7 +50,7 @@ class Trainers:
             callbacks: further ones.
         """
         cfg, options = self._cfg, self._cfg[stage]
-        folder = context.run_dir / "checkpoints" / stage
+        folder = context.run_dir / CHECKPOINTS / stage
         loggers = []
         if is_rank_zero():
             seen = LogContext(context.run_dir, stage, context.labels, cfg.bits, options.seed, context.kept_config)
@@ -58,7 +59,7 @@ class Trainers:
         stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
         if cfg.trainer.get("enable_progress_bar", True):
             callbacks = [*callbacks, StageProgressBar()]
-        point = ResumePoint(folder / "resume.ckpt", cfg.checkpoint_every_s)
+        point = ResumePoint(folder / RESUME, cfg.checkpoint_every_s)
         epochs = context.max_epochs(stage)
         trainer = self._make(
             max_epochs=epochs,
@@ -93,3 +94,11 @@ class Trainers:
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > (os.cpu_count() or 1):
             raise InputError(f"trainer.devices must be at most the {os.cpu_count()} CPUs, got {trainer.num_devices}.")
         return trainer
+
+
+def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
+    """The callback of a stage's trainer that keeps the best validation."""
+    callback = trainer.checkpoint_callback
+    if not isinstance(callback, ModelCheckpoint):
+        raise TypeError(f"a trainer of a stage keeps its best checkpoint, this one has {type(callback).__name__}.")
+    return callback

@@ -13,11 +13,9 @@ from rich.console import Console
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.runs import Run, read_run, run_folders
-from brcd_lightning.results.record import results_table
+from brcd_lightning.results.run_files import SUMMARY, TRIALS
+from brcd_lightning.results.summary_table import results_table
 from brcd_lightning.storage.atomic import write_text
-
-SUMMARY = "summary.csv"
-TRIALS = "study.csv"
 
 
 def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:

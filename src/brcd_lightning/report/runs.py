@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.report.saved_codes import CODES, TEACHER_CODES, Side, TensorFile, read_teacher_codes
+from brcd_lightning.report.saved_codes import Side, TensorFile, read_teacher_codes
 from brcd_lightning.results.identity import cell_options
-from brcd_lightning.results.record import DONE, PRUNED, RESULTS, read_results
+from brcd_lightning.results.record import read_results
+from brcd_lightning.results.run_files import CODES, CONFIG, DONE, PRUNED, RESULTS, TEACHER_CODES
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
@@ -161,7 +162,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if it did not finish, or its results are missing, damaged or of another program.
     """
-    if (folder / DONE).exists() and not (folder / RESULTS).exists() and (folder / "config.json").exists():
+    if (folder / DONE).exists() and not (folder / RESULTS).exists() and (folder / CONFIG).exists():
         raise InputError(f"{folder} tested nothing (a stage by itself)")
     if not (folder / DONE).exists():
         raise InputError(f"{folder} was pruned" if (folder / PRUNED).exists() else f"{folder} did not finish")

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from brcd_lightning.errors import InputError
 
-CODES, TEACHER_CODES = "codes.safetensors", "teacher_codes.safetensors"
-
 
 class Side(NamedTuple):
     """Codes and labels of the queries or of the database."""

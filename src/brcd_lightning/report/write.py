@@ -20,6 +20,7 @@ from brcd_lightning.report.render import RENDERINGS
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 from brcd_lightning.report.table import Table
+from brcd_lightning.results.run_files import GALLERY
 from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
 
 PAGE, FILES = "report.html", "files.txt"
@@ -119,7 +120,7 @@ def _galleries(records: Records, folder: Path) -> list[tuple[str, Path]]:
     shown: list[tuple[str, Path]] = []
     taken: list[Path] = []
     for name, (label, cell) in {"gallery_best": cells[-1], "gallery_weakest": cells[0]}.items():
-        source = cell.first.folder / "gallery.png"
+        source = cell.first.folder / GALLERY
         if source.is_file() and source not in taken:
             taken.append(source)
             with atomic_path(folder / f"{name}.png") as temporary:

@@ -16,7 +16,6 @@ from brcd_lightning.metrics import relevance_of
 from brcd_lightning.search import nearest_codes
 from brcd_lightning.storage.atomic import atomic_path
 
-GALLERY = "gallery.png"
 HIT, MISS, QUERY = "#1a9641", "#d7191c", "#404040"
 _STEP_X, _STEP_Y = 1.12, 1.42  # distance between cells of width and height 1; the rest is for the caption
 PARADIGMS = {"SSHP": ("student_query", "student_database"), "ASHP": ("student_query", "teacher_database")}

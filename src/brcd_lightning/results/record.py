@@ -1,32 +1,27 @@
-"""``results.json``: everything a table row needs, its schema, and the table itself."""
+"""``results.json``: everything a table row needs, and its schema."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics.declared import COLUMNS
+from brcd_lightning.results.run_files import RESULTS
 from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
 from brcd_lightning.storage.component_names import TYPE, named
 
 SCHEMA_VERSION = 3
 _READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
-RESULTS = "results.json"
-DONE = "DONE"
-PRUNED = "PRUNED"
-PARADIGMS = ("sshp", "ashp")
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -153,61 +148,3 @@ def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     bits = {str(rows.shape[1]) for rows, _ in codes.values()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"bits": bits.pop()})
-
-
-def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of runs: the teachers first, then one row per run, with the columns in which runs differ.
-
-    Args:
-        runs: records of `make_results`, at least one.
-    """
-    first, several = runs[0], len(runs) > 1
-    varying = [key for key in first["row"] if key not in ("kd_method", "paradigm") and _differ(runs, "row", key)]
-    options = list(dict.fromkeys(key for run in runs for key in run["method"] if _differ(runs, "method", key)))
-    table = _empty_table(runs, [*varying, *options], ["validation"] if several else [])
-    teachers = {run["fingerprints"]["teacher"]: run for run in reversed(runs)}
-    for run in reversed(teachers.values()):
-        cells = [str(run["row"][key]) if key != "student" else "" for key in varying] + [""] * len(options)
-        scores = [text for metric in COLUMNS for text in (_score(run, metric.key("teacher")), "")]
-        table.add_row(f"teacher ({run['row']['teacher']})", *cells, *([""] if several else []), *scores)
-    for run in runs:
-        name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
-        cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
-        chosen_by = [_number(run["validation"])] if several else []
-        scores = [_score(run, metric.key(paradigm)) for metric in COLUMNS for paradigm in PARADIGMS]
-        table.add_row(f"{name} *" if run["uses_labels"] else name, *cells, *chosen_by, *scores)
-    return table
-
-
-def _empty_table(runs: Sequence[Mapping[str, Any]], texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Title, caption and columns: of the method, `texts`, `numbers`, and each reported metric under both paradigms."""
-    first = runs[0]
-    k = first["metric_protocol"]["k"]
-    fixed = {"dataset": first["row"]["dataset"], "bits": f"{first['row']['bits']} bits"}
-    subject = ", ".join(text for key, text in fixed.items() if key not in texts)
-    titles = ", ".join(metric.title_at(k) for metric in COLUMNS)
-    table = Table(title=f"{subject}, {titles} on test queries", title_justify="left")
-    if any(run["uses_labels"] for run in runs):
-        table.caption = "* uses labels of the training images"
-    for column in ("method", *texts):
-        table.add_column(column)
-    for column in numbers:
-        table.add_column(column, justify="right")
-    for metric in COLUMNS:
-        for paradigm in PARADIGMS:
-            heading = paradigm.upper() if len(COLUMNS) == 1 else f"{paradigm.upper()} {metric.title_at(k)}"
-            table.add_column(heading, justify="right")
-    return table
-
-
-def _differ(runs: Sequence[Mapping[str, Any]], part: str, key: str) -> bool:
-    """Whether runs that have the key disagree about it."""
-    return len({str(run[part][key]) for run in runs if key in run[part]}) > 1
-
-
-def _score(run: Mapping[str, Any], metric: str) -> str:
-    return _number(run["metrics"].get(f"test/{metric}"))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -27,12 +27,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     `PermissionError`, so a run can end well without its checkpoint; here the error reaches the user.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes `checkpoint` to `path`."""
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)  # given a path, it would not say why it cannot write
 
-    def load_checkpoint(self, path: str, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Reads a checkpoint with ``weights_only=True``, whatever is asked."""
         return super().load_checkpoint(path, map_location=map_location, weights_only=True)
 

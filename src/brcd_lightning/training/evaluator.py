@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from brcd_lightning.data.datamodule import EvalBatch
+from brcd_lightning.data.datamodule import EvalBatch, finished
 from brcd_lightning.hashing.base import Encoder
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.metrics.declared import REPORTED, VALIDATED, reported_values
@@ -63,7 +63,7 @@ class RetrievalEvaluator(nn.Module):
         for encoder, its_side in self._places(stage):
             key = _key(encoder, its_side)
             if its_side == side and (stage, key) not in self._fixed:
-                self.tables[key].update(batch.index, encoders[encoder].encode(batch.image), batch.label)
+                self._table(key).update(batch.index, encoders[encoder].encode(finished(batch.image)), batch.label)
 
     def evaluate(self, stage: str) -> Evaluation:
         """The metrics of `metrics.declared` for all queries of a stage; empties the tables for the next evaluation."""
@@ -81,12 +81,15 @@ class RetrievalEvaluator(nn.Module):
         """Encoders and sides that a stage needs."""
         return sorted({place for pair in self.pairs[stage].values() for place in zip(pair, SIDES, strict=True)})
 
+    def _table(self, key: str) -> CodeTable:
+        return cast(CodeTable, self.tables[key])
+
     def _codes(self, stage: str, encoder: str, side: str) -> tuple[Tensor, Tensor]:
         """Codes and labels of a split, from the table or as they were before."""
         key = _key(encoder, side)
         if (stage, key) in self._fixed:
             return self._fixed[stage, key]
-        table = self.tables[key]
+        table = self._table(key)
         found = table.compute()
         table.reset()
         if encoder != IN_TRAINING:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,8 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from brcd_lightning.errors import ExitCode, InputError, RunEnded, require_non_negative
-from brcd_lightning.results.identity import lasting_options
-from brcd_lightning.storage.atomic import write_text
-
-CONFIG = "config.json"
+from brcd_lightning.errors import RunEnded, require_non_negative
+from brcd_lightning.results.run_files import BEST
 
 
 class ResumePoint(L.Callback):
@@ -61,7 +55,7 @@ class ResumePoint(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Looks at the loss, and whether any process was asked to end: all of them end after the same step."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % _log_every_n_steps(trainer) == 0:
             self._require_a_number(trainer, outputs["loss"])
         if trainer.world_size > 1 and not trainer.is_last_batch:  # after the last one, validation may come first
             self._agree(trainer)
@@ -77,7 +71,7 @@ class ResumePoint(L.Callback):
     def _require_a_number(self, trainer: L.Trainer, loss: torch.Tensor | None) -> None:
         if loss is None or loss.isfinite():
             return
-        best = self.path.with_name("best.ckpt")
+        best = self.path.with_name(BEST)
         kept = f" The weights of the best validation are in {best}." if best.exists() else ""
         raise RunEnded(
             f"the loss became {loss.item()} by step {trainer.global_step}, in epoch {trainer.current_epoch}; lower the "
@@ -121,47 +115,6 @@ class ResumePoint(L.Callback):
         self._restored = None
 
 
-def asked_to_end(run_dir: Path) -> RunEnded:
-    """What a run ends with that was asked to (SIGTERM)."""
-    how = f"continue with the same options, resume=auto and hydra.run.dir={run_dir}."
-    return RunEnded(f"asked to end (SIGTERM); {how}", ExitCode.PREEMPTED)
-
-
-def end_when_asked(run_dir: Path) -> None:
-    """From here on SIGTERM ends this process at once, and tells how to continue; `ResumePoint` does better."""
-    process = os.getpid()
-
-    def end(*_: object) -> None:
-        if os.getpid() != process:  # a child that has not come to handlers of its own
-            os._exit(ExitCode.PREEMPTED)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out already
-        raise asked_to_end(run_dir)
-
-    signal.signal(signal.SIGTERM, end)
-
-
-def claim(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Notes the options of a run in its folder; an interrupted run is continued with the same ones only.
-
-    Args:
-        run_dir: folder of the run.
-        config: the whole resolved configuration, plain.
-
-    Raises:
-        InputError: naming the first option that differs from those of the run that the folder holds.
-    """
-    path = run_dir / CONFIG
-    options = lasting_options(config)
-    try:
-        found = lasting_options(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        found = options
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove the folder to start anew.") from error
-    for key in sorted(found.keys() | options.keys()):
-        if found.get(key) != options.get(key):
-            raise InputError(
-                f"resume=auto: {run_dir} holds a run with {key}={found.get(key)!r}, this one has "
-                f"{options.get(key)!r}; give the same options, or another hydra.run.dir."
-            )
-    write_text(path, json.dumps(options, indent=1, sort_keys=True) + "\n")
+def _log_every_n_steps(trainer: L.Trainer) -> int:
+    steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return steps

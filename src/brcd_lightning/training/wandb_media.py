@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brcd_lightning.metrics import kept_bits
 from brcd_lightning.report.figures.redundancy import draw_masks
-from brcd_lightning.results.gallery import GALLERY
+from brcd_lightning.results.run_files import CODES, GALLERY, STUDENT
 
 
 class LoggedFile(NamedTuple):
@@ -68,8 +68,8 @@ def log_outcome(loggers: Sequence[Logger], results: Mapping[str, Any], run_dir: 
         table = wandb.Table(columns=["metric", "value", "low", "high"], data=rows)
         run.log({"test/table": table, "test/gallery": wandb.Image(str(run_dir / GALLERY))})
         lineage = results["fingerprints"] | {"commit": results["commit"]}
-        student = LoggedFile(f"student-{run.id}", "model", run_dir / "student.safetensors", lineage)
-        log_files(loggers, [student, LoggedFile(f"codes-{run.id}", "codes", run_dir / "codes.safetensors", lineage)])
+        student = LoggedFile(f"student-{run.id}", "model", run_dir / STUDENT, lineage)
+        log_files(loggers, [student, LoggedFile(f"codes-{run.id}", "codes", run_dir / CODES, lineage)])
 
 
 def log_files(loggers: Sequence[Logger], files: Iterable[LoggedFile], *, used: bool = False) -> None:

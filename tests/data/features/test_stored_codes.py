@@ -9,7 +9,8 @@ from brcd_lightning.data.features.stored_codes import StoredCodes
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.distillation.none import NoDistillation
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.training.hashing_module import DistillationModule
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.hashing_module import TrainingOptions
 from conftest import make_network
 
 IMAGES, TRAIN = 40, 5
@@ -50,7 +51,7 @@ def test_a_network_that_computes_its_features_has_no_stored_codes():
 def test_a_student_looks_the_codes_of_its_teacher_up_from_fit_start_on():
     online, student = make_network(freeze="full"), make_network(seed=1, freeze="full")
     for teacher, kind in ((online, HashNetwork), (make_stored(online), StoredCodes)):
-        module = DistillationModule(student, teacher, NoDistillation(), "clean", 1e-3, 10, {})
+        module = DistillationModule(student, teacher, NoDistillation(), TrainingOptions(1e-3, 10), {})
         assert module.encoders()["teacher"] is teacher
         module.on_fit_start()
         assert isinstance(module.encoders()["teacher"], kind)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.experiment.sweeps.local_launcher import STATUS, ProcessLauncher
+from brcd_lightning.experiment.sweeps.local_launcher import ProcessLauncher
+from brcd_lightning.results.run_files import SWEEP_STATUS
 from conftest import TINY, run_command
 from experiment.test_stages import ENVIRONMENT, TWO
 
@@ -15,7 +16,7 @@ LOCAL = ["-m", "hydra/launcher=local", "hydra.sweep.dir=sweep"]
 
 
 def states(folder):
-    return {job["job"]: job for job in json.loads((folder / "sweep" / STATUS).read_text())}
+    return {job["job"]: job for job in json.loads((folder / "sweep" / SWEEP_STATUS).read_text())}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from brcd_lightning.config import CONFIG_DIR
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.sweeps.optuna_sweeper import StudySweeper, distribution
 from brcd_lightning.experiment.sweeps.study import STUDY
-from brcd_lightning.results.record import DONE
+from brcd_lightning.results.run_files import DONE
 from conftest import TINY, run_command
 from experiment.sweeps.test_study import finish, rows_of
 

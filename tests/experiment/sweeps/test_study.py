@@ -6,7 +6,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.experiment.sweeps.study import STUDY, Study, report
-from brcd_lightning.results.record import DONE, PRUNED, write_results
+from brcd_lightning.results.record import write_results
+from brcd_lightning.results.run_files import DONE, PRUNED
 from results.test_record import results
 
 OVERRIDES = {"bits": "16", "kd_method.alpha": "interval(0,1)", "~kd_method.tau": None}

@@ -26,8 +26,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from brcd_lightning.errors import ExitCode, InputError, require_positive, require_positive_int
+from brcd_lightning.results.run_files import SWEEP_STATUS
 
-STATUS = "sweep_status.json"
 LOG = "console.log"
 _GRACE_S = 30
 # What a data-parallel run leaves in the environment, and its children would take for their own.
@@ -172,7 +172,7 @@ class ProcessLauncher(Launcher):
 
         with self._noting:  # or an older state could be written last
             self._status[number] = self._status.get(number, {"job": number}) | facts
-            write_text(self._sweep_dir / STATUS, json.dumps(list(self._status.values()), indent=1) + "\n")
+            write_text(self._sweep_dir / SWEEP_STATUS, json.dumps(list(self._status.values()), indent=1) + "\n")
 
     def _say(self, text: str) -> None:
         sys.stdout.write(text + "\n")

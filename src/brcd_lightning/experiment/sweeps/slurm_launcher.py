@@ -82,7 +82,7 @@ class SlurmLauncher(Launcher):
         return done
 
     def _has_finished(self, job: JobReturn) -> bool:
-        from brcd_lightning.results.record import DONE, PRUNED  # noqa: PLC0415 (Hydra imports this file for every command)
+        from brcd_lightning.results.run_files import DONE, PRUNED  # noqa: PLC0415 (Hydra imports this file for every command)
 
         if self._dry_run:
             return True

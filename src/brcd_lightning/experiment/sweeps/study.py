@@ -24,8 +24,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from brcd_lightning.errors import InputError, RunEnded
-from brcd_lightning.report.collect import TRIALS
-from brcd_lightning.results.record import DONE, PRUNED, read_results
+from brcd_lightning.results.record import read_results
+from brcd_lightning.results.run_files import DONE, PRUNED, TRIALS
 from brcd_lightning.storage.atomic import write_text
 
 STUDY = "study.journal"

@@ -1,0 +1,63 @@
+"""The folder of a run: taken by one set of options, and cleared of what an earlier run left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.results.identity import lasting_options
+from brcd_lightning.results.run_files import CHECKPOINTS, CONFIG, DONE, PRUNED, RESULTS, RESUME, SKIPPED
+from brcd_lightning.storage.atomic import remove_temporaries, write_text
+
+
+def take_run_folder(context: RunContext) -> None:
+    """Takes the folder of the run: removes what an earlier one left there unless it is to be continued."""
+    for folder in (context.run_dir, *context.run_dir.glob(f"{CHECKPOINTS}/*")):
+        remove_temporaries(folder)
+    for metrics in context.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
+        earlier = len(list(metrics.parent.iterdir()))
+        metrics.rename(metrics.with_name(f"metrics_before_{earlier}.csv"))
+    outcome = [context.run_dir / name for name in (DONE, PRUNED, RESULTS)]
+    if context.cfg.resume != "auto":
+        outcome += [context.run_dir / CONFIG, *context.run_dir.glob(f"{CHECKPOINTS}/*/{RESUME}")]
+    for path in outcome:
+        path.unlink(missing_ok=True)
+    claim_run_folder(context.run_dir, context.config)
+    if not context.splits.skipped:
+        return
+    text = io.StringIO()
+    csv.writer(text).writerows([("image", "reason"), *context.splits.skipped.items()])
+    write_text(context.run_dir / SKIPPED, text.getvalue())
+
+
+def claim_run_folder(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Notes the options of a run in its folder; an interrupted run is continued with the same ones only.
+
+    Args:
+        run_dir: folder of the run.
+        config: the whole resolved configuration, plain.
+
+    Raises:
+        InputError: naming the first option that differs from those of the run that the folder holds.
+    """
+    path = run_dir / CONFIG
+    options = lasting_options(config)
+    try:
+        found = lasting_options(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        found = options
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove the folder to start anew.") from error
+    for key in sorted(found.keys() | options.keys()):
+        if found.get(key) != options.get(key):
+            raise InputError(
+                f"resume=auto: {run_dir} holds a run with {key}={found.get(key)!r}, this one has "
+                f"{options.get(key)!r}; give the same options, or another hydra.run.dir."
+            )
+    write_text(path, json.dumps(options, indent=1, sort_keys=True) + "\n")

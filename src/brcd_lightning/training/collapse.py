@@ -1,0 +1,39 @@
+"""A monitor of codes that collapse: of bits that become the same for all images."""
+
+from __future__ import annotations
+
+import warnings
+
+import lightning as L
+
+from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
+
+
+class CollapseMonitor(L.Callback):
+    """Watches for codes that become the same for all images, which some objectives do with a wrong weight.
+
+    Args:
+        threshold: of ``train/bit_balance``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
+        stop: ends the training there; otherwise there is only a warning.
+    """
+
+    def __init__(self, threshold: float = 0.9, stop: bool = False) -> None:
+        require_positive("collapse.threshold", threshold)
+        require_unit_interval("collapse.threshold", threshold)
+        require_bool("collapse.stop", stop)
+        self.threshold, self.stop = threshold, stop
+        self._warned = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Looks at the epoch's mean."""
+        balance = float(trainer.callback_metrics.get("train/bit_balance", 0.0))
+        if balance <= self.threshold:
+            return
+        if not self._warned:
+            warnings.warn(
+                f"codes collapse: mean |bit mean| {balance:.2f} in epoch {trainer.current_epoch}, above "
+                f"collapse.threshold={self.threshold}; most images share their bits.",
+                stacklevel=2,
+            )
+        self._warned = True
+        trainer.should_stop = trainer.should_stop or self.stop

@@ -1,0 +1,160 @@
+"""The LightningModule of a student that distils from a frozen teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.data.datamodule import ViewBatch, finished
+from brcd_lightning.data.features.stored_codes import StoredCodes
+from brcd_lightning.data.transforms import MixedImages, PreparedImages
+from brcd_lightning.distillation.base import KDInput, KDMethod
+from brcd_lightning.distributed.gather import gather
+from brcd_lightning.hashing.base import Encoder, HashNetwork
+from brcd_lightning.training.evaluator import IN_TRAINING, Pair
+from brcd_lightning.training.hashing_module import HashingModule, Pairs, TrainingOptions, as_float
+
+TEACHER = "teacher"
+
+
+class DistillationModule(HashingModule):
+    """Trains a student hash network on its own objective plus a distillation loss from a frozen teacher.
+
+    The teacher is not a child module: it stays in eval mode whatever calls `train`, is not trained and not in the
+    checkpoint; `_apply` moves it along to the device.
+
+    Logs ``map_sshp`` (student encodes both sides), ``map_ashp`` (student queries, teacher database) and, at test,
+    ``map_teacher`` (teacher both).
+
+    Args:
+        network: the student.
+        teacher: the trained teacher.
+        kd_method: the distillation method; its parameters train with the student.
+        options: of the training.
+        architecture: see `HashingModule`.
+        anchor_view: ``clean`` or ``aug``, as the batches are made, see `ViewBatch`.
+    """
+
+    training_codes: Tensor
+    _paradigms: ClassVar[dict[str, Pair]] = {
+        "sshp": Pair(IN_TRAINING, IN_TRAINING),
+        "ashp": Pair(IN_TRAINING, TEACHER),
+    }
+    evaluated_pairs: ClassVar[Pairs] = {
+        "val": _paradigms,
+        "test": _paradigms | {"teacher": Pair(TEACHER, TEACHER)},
+    }
+
+    def __init__(
+        self,
+        network: HashNetwork,
+        teacher: HashNetwork,
+        kd_method: KDMethod,
+        options: TrainingOptions,
+        architecture: Mapping[str, Any],
+        anchor_view: str = "clean",
+    ) -> None:
+        super().__init__(network, options, architecture)
+        self._teacher = (teacher.requires_grad_(False).eval(),)
+        self._encoder: tuple[Encoder] = self._teacher  # from fit start on its codes, where features are stored
+        self.kd_method = kd_method
+        self.anchor_view = anchor_view
+        # Clean teacher codes of the training split, filled at fit start; recomputed, hence not saved.
+        self.register_buffer("training_codes", torch.empty(0, dtype=torch.int8), persistent=False)
+
+    @property
+    def teacher(self) -> HashNetwork:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistillationModule:
+        self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def encoders(self) -> dict[str, Encoder]:
+        """Student and teacher."""
+        return {IN_TRAINING: self.network, TEACHER: self.teacher_encoder}
+
+    @property
+    def teacher_encoder(self) -> Encoder:
+        """What encodes as the teacher: the network itself or, from fit start on, its codes of stored features."""
+        return self._encoder[0]
+
+    def on_fit_start(self) -> None:
+        """Encodes what is stored once: the teacher does not change any more."""
+        self._encoder = (StoredCodes.of(self.teacher, self.device) or self.teacher,)
+
+    def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Weighted terms of the hashing objective and of the distillation method, by name."""
+        views, others = self._inputs(batch)
+        found = self.network([*views.values(), *others.values()], self.options.gather_distributed)
+        with self._full_precision():
+            outputs = dict(zip((*views, *others), map(as_float, found), strict=True))
+            terms = self._hashing_terms([outputs[name] for name in views])
+            if self.kd_method.needs:
+                codes = {name: self.network.hashing_model.kd_code(output) for name, output in outputs.items()}
+                kd = self.kd_method(self._kd_input(batch, codes))
+                terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
+                for name, value in kd.diagnostics.items():
+                    self._note(f"kd_{name}", value)
+        return terms
+
+    def _inputs(self, batch: ViewBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the student encodes, by name: the views of its objective, and what only distillation asks for."""
+        views = {"anchor": finished(batch.anchor)}
+        others: dict[str, Tensor] = {}
+        if self.network.hashing_model.num_views == 2:
+            views = {"first": finished(batch.first), "second": finished(batch.second)}
+            if self.anchor_view == "clean" and self.kd_method.needs:  # an augmented anchor is the first view
+                others["anchor"] = finished(batch.anchor)
+        for kind, images in (("rotation", batch.rotations), ("positive", batch.positives)):
+            if images is not None:
+                others |= {f"{kind}_{number}": each for number, each in enumerate(finished(images).unbind(1))}
+        return views, others
+
+    def _kd_input(self, batch: ViewBatch, codes: Mapping[str, Tensor]) -> KDInput:
+        """What the method needs of a batch.
+
+        Args:
+            batch: the batch.
+            codes: of the student, by the names of `_inputs`.
+        """
+        index = self._whole(batch.index)
+        if self.anchor_view == "clean" and len(self.training_codes):
+            teacher = self.training_codes[index]
+        else:
+            teacher = self._whole(self.teacher_encoder.encode(finished(batch.anchor)))
+        view = None
+        if "teacher_view" in self.kd_method.needs:
+            view = self._whole(self.teacher_encoder.encode(finished(batch.second))).float()
+        return KDInput(
+            student=codes["anchor"] if "anchor" in codes else codes["first"],
+            teacher=teacher.float(),
+            index=index,
+            teacher_view=view,
+            student_rotations=_stacked(codes, "rotation"),
+            teacher_rotations=self._teacher_codes(batch.rotations),
+            student_positives=_stacked(codes, "positive"),
+            teacher_positives=self._teacher_codes(batch.positives),
+        )
+
+    def _teacher_codes(self, images: Tensor | PreparedImages | MixedImages | None) -> Tensor | None:
+        """Codes (M, c, b) of images (M, c, ...)."""
+        if images is None:
+            return None
+        inputs = finished(images)
+        codes = self.teacher_encoder.encode(inputs.flatten(end_dim=1))
+        return self._whole(codes.unflatten(0, inputs.shape[:2])).float()
+
+    def _whole(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, where the losses see them all."""
+        return gather(rows) if self.options.gather_distributed else rows
+
+
+def _stacked(codes: Mapping[str, Tensor], kind: str) -> Tensor | None:
+    """Codes (M, c, b) of all inputs of a kind; None if there are none."""
+    found = [code for name, code in codes.items() if name.startswith(f"{kind}_")]
+    return torch.stack(found, dim=1) if found else None

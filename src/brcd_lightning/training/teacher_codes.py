@@ -1,0 +1,95 @@
+"""The callback that clusters teacher codes and computes bit masks at fit start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.progress import track
+from safetensors.torch import save_file
+from torch import Tensor
+
+from brcd_lightning.data.datamodule import HashingDataModule, finished
+from brcd_lightning.metrics import CodeTable
+from brcd_lightning.results.run_files import TEACHER_CODES
+from brcd_lightning.storage.atomic import atomic_path
+from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.wandb_media import log_clusters
+
+
+class TeacherCodesCallback(L.Callback):
+    """Encodes the training images with the teacher and hands the codes to the distillation method.
+
+    It runs at fit start, also on resume, for every method that asks anything of the teacher: images under the
+    evaluation transform, teacher in eval mode; clean anchors then need no teacher any more. The method clusters and
+    masks the codes (rank 0; the other ranks receive the result). What it returns is written to
+    ``teacher_codes.safetensors``, with codes of one view of each image where the method compares with views; its
+    scalars are logged.
+
+    Args:
+        run_dir: folder of the run.
+        about: JSON-able provenance kept in the file (fingerprints of teacher and split, options of the method).
+    """
+
+    def __init__(self, run_dir: Path | str, about: Mapping[str, Any]) -> None:
+        self.path = Path(run_dir) / TEACHER_CODES
+        self.about = dict(about)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prepares the distillation method."""
+        if not isinstance(pl_module, DistillationModule):
+            raise TypeError(f"only a DistillationModule has teacher codes, got {type(pl_module).__name__}.")
+        method = pl_module.kd_method
+        if not method.needs:
+            return
+        codes, labels = self._encode_training_images(trainer, pl_module)
+        views = self._encode_views(trainer, pl_module) if "teacher_view" in method.needs else {}
+        given = labels if "training_labels" in method.needs else None  # labels reach no other method
+        kept: dict[str, Tensor] = method.prepare(codes, given) if trainer.is_global_zero else {}
+        buffers = trainer.strategy.broadcast({name: value.cpu() for name, value in method.named_buffers()})
+        for name, value in buffers.items():
+            parent, _, leaf = name.rpartition(".")
+            setattr(method.get_submodule(parent), leaf, value.to(pl_module.device))
+        pl_module.training_codes = codes.to(pl_module.device)
+        if trainer.is_global_zero:
+            self._write(kept, {"codes": codes, **views})
+            log_clusters(trainer.loggers, kept)
+            scalars = {f"teacher/{name}": value.item() for name, value in kept.items() if value.ndim == 0}
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=0)
+
+    def _encode_training_images(self, trainer: L.Trainer, module: DistillationModule) -> tuple[Tensor, Tensor]:
+        table = CodeTable().to(module.device)
+        loader = _data(trainer).eval_dataloader("train")
+        batches = track(loader, "Encoding training images", transient=True, disable=not trainer.is_global_zero)
+        for batch in batches:
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            table.update(batch.index, module.teacher.encode(finished(batch.image)), batch.label)
+        return table.compute()
+
+    def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
+        """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
+
+        An epoch leaves out the images that fill no batch; ``view_index`` says which are there.
+        """
+        table = CodeTable().to(module.device)
+        loader = _data(trainer).train_dataloader()
+        for batch in track(loader, "Encoding views", transient=True, disable=not trainer.is_global_zero):
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            table.update(batch.index, module.teacher.encode(finished(batch.second)), batch.index)
+        codes, index = table.compute()
+        return {"view_codes": codes, "view_index": index}
+
+    def _write(self, *parts: Mapping[str, Tensor]) -> None:
+        tensors = {name: value.cpu().contiguous() for part in parts for name, value in part.items()}
+        with atomic_path(self.path) as temporary:
+            save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})
+
+
+def _data(trainer: L.Trainer) -> HashingDataModule:
+    """The data module of a running fit."""
+    data: HashingDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return data

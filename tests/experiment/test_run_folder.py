@@ -1,0 +1,16 @@
+import pytest
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.experiment.run_folder import claim_run_folder
+from brcd_lightning.results.run_files import CONFIG
+
+
+def test_a_folder_belongs_to_one_set_of_options(tmp_path):
+    config = {"bits": 16, "kd_method": {"alpha": 0.8}, "resume": "never"}
+    claim_run_folder(tmp_path, config)
+    claim_run_folder(tmp_path, config | {"resume": "auto", "data": {"num_workers": 2}})
+    with pytest.raises(InputError, match=r"holds a run with kd_method.alpha=0.8, this one has 0.7"):
+        claim_run_folder(tmp_path, config | {"kd_method": {"alpha": 0.7}})
+    (tmp_path / CONFIG).write_text("{")
+    with pytest.raises(InputError, match="cannot be read .* remove the folder to start anew"):
+        claim_run_folder(tmp_path, config)

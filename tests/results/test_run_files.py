@@ -1,0 +1,20 @@
+import ast
+from pathlib import Path
+
+from brcd_lightning.results import run_files
+
+NAMES = {value for name, value in vars(run_files).items() if name.isupper()}
+SOURCE = Path(run_files.__file__).parents[1]
+
+
+def test_no_file_of_a_run_is_named_elsewhere():
+    for path in SOURCE.rglob("*.py"):
+        if path == Path(run_files.__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in NAMES - {"checkpoints"}, f"{path.name} writes {node.value} out"
+
+
+def test_names_are_distinct():
+    assert len(NAMES) == len([name for name in vars(run_files) if name.isupper()])

@@ -1,0 +1,107 @@
+import lightning as L
+import pytest
+import torch
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.none import NoDistillation
+from brcd_lightning.metrics import mean_average_precision
+from conftest import make_datamodule, network_input
+from small_training import distillation, make_trainer, state_of
+
+
+@pytest.mark.parametrize("anchor_view", ["clean", "aug"])
+def test_distillation_trains_the_student_and_nothing_of_the_teacher(tmp_path, splits, anchor_view):
+    module = distillation(anchor_view=anchor_view)
+    student, teacher = state_of(module.network), state_of(module.teacher)
+    trainer = make_trainer(tmp_path, epochs=2, module=module)
+    trainer.fit(module, datamodule=make_datamodule(splits, anchor_view=anchor_view))
+    assert not any(m.training for m in module.teacher.modules())
+    assert all(torch.equal(teacher[name], tensor) for name, tensor in module.teacher.state_dict().items())
+    assert any(not torch.equal(student[name], tensor) for name, tensor in module.network.state_dict().items())
+    assert {"train/kd_brcd", "train/kd_agreement", "val/map_sshp", "val/map_ashp"} <= set(trainer.callback_metrics)
+
+
+def test_the_teacher_stays_in_eval_and_out_of_the_checkpoint(tmp_path):
+    module = distillation()
+    module.train()
+    assert not any(m.training for m in module.teacher.modules())
+    assert all(not p.requires_grad for p in module.teacher.parameters())
+    assert not [key for key in module.state_dict() if not key.startswith("network.")]
+    trained = {id(p) for group in module.configure_optimizers().param_groups for p in group["params"]}
+    assert not trained & {id(p) for p in module.teacher.parameters()}
+
+
+def test_the_teacher_moves_along():
+    module = distillation().double()
+    assert next(module.teacher.parameters()).dtype == torch.float64
+
+
+def test_parameters_of_a_method_train_with_the_student(tmp_path, splits):
+    class Scaled(KDMethod):
+        needs = frozenset({"teacher"})
+
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(16, 1)
+            self.register_buffer("bank", torch.zeros(3))
+
+        def forward(self, batch: KDInput) -> KDOutput:
+            assert batch.teacher_view is None
+            assert not batch.teacher.requires_grad
+            return KDOutput({"scaled": self.head(batch.student * batch.teacher).square().mean()}, {})
+
+    module = distillation(Scaled())
+    before = module.kd_method.head.weight.clone()
+    make_trainer(tmp_path, module=module).fit(module, datamodule=make_datamodule(splits))
+    assert not torch.equal(module.kd_method.head.weight, before)
+    assert "kd_method.bank" in module.state_dict()
+
+
+def test_without_distillation_the_teacher_is_not_asked_in_training(tmp_path, splits, monkeypatch):
+    module = distillation(NoDistillation())
+    calls = []
+    encode = module.teacher.encode
+    monkeypatch.setattr(module.teacher, "encode", lambda images: calls.append(len(images)) or encode(images))
+    trainer = make_trainer(tmp_path, epochs=3, module=module)
+    trainer.fit(module, datamodule=make_datamodule(splits))
+    # Only the database of the validation, and once: the teacher never changes.
+    assert sum(calls) == len(splits.val_database)
+
+
+def test_test_metrics_are_computed_over_whole_splits(tmp_path, splits):
+    module = distillation()
+    metrics = make_trainer(tmp_path, module=module).test(module, datamodule=make_datamodule(splits), verbose=False)[0]
+    images = {role: network_input(splits, splits.positions(role)) for role in ("query", "database")}
+    student, teacher = module.network, module.teacher
+    for name, query, database in (
+        ("sshp", student, student),
+        ("ashp", student, teacher),
+        ("teacher", teacher, teacher),
+    ):
+        expected = mean_average_precision(
+            query.encode(images["query"]),
+            database.encode(images["database"]),
+            splits.labels("query"),
+            splits.labels("database"),
+            20,
+        )
+        assert metrics[f"test/map_{name}"] == pytest.approx(expected.item(), abs=1e-9)
+        assert metrics[f"test/map_{name}"] == pytest.approx(
+            module.evaluation.scores[f"test/map_{name}"].mean().item(), abs=1e-9
+        )
+
+
+def test_resume_equals_the_uninterrupted_run(tmp_path, splits):
+    def train(epochs, checkpoint=None):
+        L.seed_everything(0, verbose=False)
+        module = distillation()
+        trainer = make_trainer(tmp_path, epochs=epochs, module=module)
+        trainer.fit(module, datamodule=make_datamodule(splits), ckpt_path=checkpoint, weights_only=True)
+        return trainer, module
+
+    _, straight = train(4)
+    trainer, _ = train(2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    _, resumed = train(4, str(tmp_path / "half.ckpt"))
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
