@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from brcd_lightning.config import CONFIG_DIR, build, check, labels
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.training.loggers import LogContext
 from data import stand_ins
@@ -129,12 +130,15 @@ def test_trainers_build_on_this_machine(option):
 @pytest.mark.parametrize("option", [file for file in FILES if file.startswith("logger/")])
 def test_loggers_build(option, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    if option.endswith("tensorboard"):
-        pytest.importorskip("tensorboard")
     cfg = composed(overrides_of(option))
     context = LogContext(tmp_path, "student", labels(cfg), 32, 0, {})
-    for node in cfg.logger.values():
-        build(node, context=context)
+    try:
+        made = [build(node, context=context) for node in cfg.logger.values()]
+    except InputError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            pytest.skip(str(error))  # a logger of a library that is not installed
+        raise
+    assert len(made) == len(cfg.logger)
     from brcd_lightning.training.loggers import close_loggers
 
     close_loggers()

@@ -4,7 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from brcd_lightning.config import build, check
-from brcd_lightning.training.loggers import LogContext, close_loggers, csv_logger, wandb_logger
+from brcd_lightning.errors import InputError
+from brcd_lightning.training.loggers import LogContext, close_loggers, lightning_logger, wandb_logger
 from conftest import ROOT, TINY, run_command
 from test_configs import composed
 from wandb_log import read_records
@@ -61,10 +62,23 @@ def test_two_stages_are_two_wandb_runs(tmp_path):
 
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_csv_lies_in_the_run_folder(tmp_path, stage):
-    logger = csv_logger(context(tmp_path, stage))
+    options = {"save_dir": "{run_dir}", "name": "metrics", "version": "{stage}"}
+    logger = lightning_logger(context(tmp_path, stage), "CSVLogger", **options)
     logger.log_metrics({"val/map": 0.5}, step=1)
     logger.save()
     assert "val/map" in (tmp_path / "metrics" / stage / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("logger", "options", "message"),
+    [
+        ("CSVLoger", {}, "logger must be one of .*, got 'CSVLoger'. Did you mean 'CSVLogger'?"),
+        ("CSVLogger", {"folder": "x"}, "logger CSVLogger cannot be made: .*save_dir"),
+    ],
+)
+def test_a_wrong_logger_is_refused(tmp_path, logger, options, message):
+    with pytest.raises(InputError, match=message):
+        lightning_logger(context(tmp_path), logger, **options)
 
 
 def test_closing_nothing_is_fine():

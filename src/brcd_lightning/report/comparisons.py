@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
+from brcd_lightning.metrics.declared import COLUMNS, ReportedMetric
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, mean_and_deviation
+from brcd_lightning.report.runs import SETTING, Cell, mean_and_deviation
 from brcd_lightning.report.table import Number, Table, Value, ranked
+from brcd_lightning.results.summary_table import PARADIGMS
 
 _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
 
@@ -49,33 +52,43 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
     columns = sorted({_column(cell, across) for cell in cells})
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
-    cut = sorted({column[2] for column in columns})
+    cuts = sorted({k for _, _, k in columns})
     body: dict[str, list[Value]] = {label: [] for label in labels}
     teachers: list[Value] = []
-    heads, missing = ["method"], 0
+    heads = ["method"]
     for column in columns:
         inside = [cell for cell in cells if _column(cell, across) == column]
-        for paradigm in PARADIGMS:
-            value, bits, k = column
-            head = f"{value} {bits} bits {paradigm.upper()}"
-            heads.append(f"{head} mAP@{k}" if len(cut) > 1 else head)
+        for metric, paradigm in product(COLUMNS, PARADIGMS):
+            heads.append(_head(column, metric, paradigm, named=len(cuts) * len(COLUMNS) > 1))
             chosen = records.chosen(inside, paradigm)
-            scores = [score(chosen[label], f"map_{paradigm}") if label in chosen else None for label in labels]
-            missing += scores.count(None)
+            key = metric.key(paradigm)
+            scores = [score(chosen[label], key) if label in chosen else None for label in labels]
             for label, cell in zip(labels, ranked(scores, [label in competing for label in labels]), strict=True):
                 body[label].append(cell)
-            teachers.append(_teacher(list(chosen.values())) if paradigm == "sshp" else None)
-    order = sorted(labels, key=lambda label: (label in competing, *_strength(body[label])))
+            teachers.append(_teacher(list(chosen.values()), metric) if paradigm == PARADIGMS[0] else None)
+    order = sorted(labels, key=lambda label: (label in competing, _strength(body[label])))
     uses_labels = {records.label(cell.first) for cell in cells if cell.first.results.get("uses_labels")}
     rows: list[list[Value]] = [["teacher, both sides", *teachers]]
     rows += [[f"{label} *" if label in uses_labels else label, *body[label]] for label in order]
-    note = f"mAP@{'/'.join(map(str, cut))} on test queries; mean ± standard deviation over seeds. Options chosen on "
-    note += "validation queries. Bold: best, underlined: second, among distilled students."
+    missing = sum(value is None for values in body.values() for value in values)
+    return Table(name, title, heads, rows, _note(cuts, bool(uses_labels), missing))
+
+
+def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *, named: bool) -> str:
+    """Heading of a column; it names the metric where columns have several or cut at several K."""
+    value, bits, k = column
+    head = f"{value} {bits} bits {paradigm.upper()}"
+    return f"{head} {metric.title_at(k)}" if named else head
+
+
+def _note(cuts: Sequence[int], uses_labels: bool, missing: int) -> str:
+    """The text below a table."""
+    titles = ", ".join(metric.title.format(k="/".join(map(str, cuts))) for metric in COLUMNS)
+    note = f"{titles} on test queries; mean ± standard deviation over seeds. Options chosen on validation queries. "
+    note += "Bold: best, underlined: second, among distilled students."
     if uses_labels:
         note += " * uses labels of training images."
-    if missing:
-        note += f" {missing} cells missing."
-    return Table(name, title, heads, rows, note)
+    return f"{note} {missing} cells missing." if missing else note
 
 
 def _column(cell: Cell, across: str) -> tuple[str, int, int]:
@@ -89,20 +102,22 @@ def score(cell: Cell, metric: str) -> Number | None:
     return Number(*mean_and_deviation(values), len(values)) if values else None
 
 
-def _teacher(cells: Sequence[Cell]) -> Number | None:
-    """Mean mAP of the teachers of some students. Teachers of the same seed and mAP are counted once."""
+def _teacher(cells: Sequence[Cell], metric: ReportedMetric) -> Number | None:
+    """Mean of the teachers of some students. Teachers of the same seed and score are counted once."""
     teachers = {
         (run.row["seed"], value): value
         for cell in cells
         for run in cell.runs
-        if (value := run.metric("map_teacher")) is not None
+        if (value := run.metric(metric.key("teacher"))) is not None
     }
     return Number(*mean_and_deviation(list(teachers.values())), len(teachers)) if teachers else None
 
 
-def _strength(cells: Sequence[Value]) -> tuple[float, ...]:
-    numbers = [cell.mean for cell in cells[::2] if isinstance(cell, Number)]
-    return (sum(numbers) / len(numbers) if numbers else 0.0,)
+def _strength(cells: Sequence[Value]) -> float:
+    """Mean score in the first metric under the first paradigm, over all columns."""
+    step = len(COLUMNS) * len(PARADIGMS)
+    numbers = [cell.mean for cell in cells[::step] if isinstance(cell, Number)]
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 def runs_table(records: Records) -> Table:
@@ -117,11 +132,14 @@ def runs_table(records: Records) -> Table:
         cells += [_shown(run.options.get(key)) for key in options]
         validation = run.results.get("validation")
         cells.append(None if validation is None else Number(validation))
-        for metric in ("map_sshp", "map_ashp", "map_teacher"):
-            value = run.metric(metric)
+        for metric, pair in product(COLUMNS, (*PARADIGMS, "teacher")):
+            value = run.metric(metric.key(pair))
             cells.append(None if value is None else Number(value))
         body.append([*cells, run.folder.parent.name + "/" + run.folder.name])
-    heads += ["validation", "SSHP", "ASHP", "teacher", "folder"]
+    heads.append("validation")
+    for metric, pair in product(COLUMNS, ("SSHP", "ASHP", "teacher")):
+        heads.append(pair if len(COLUMNS) == 1 else f"{pair} {metric.title.format(k='K')}")
+    heads.append("folder")
     return Table("runs", "All runs", heads, body)
 
 

@@ -21,7 +21,6 @@ from brcd_lightning.results.run_files import CODES, CONFIG, DONE, PRUNED, RESULT
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """What is fixed in one table, next to the code length."""
-PARADIGMS = ("sshp", "ashp")
 
 
 class UnfilledError(Exception):

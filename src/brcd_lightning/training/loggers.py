@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers import Logger, WandbLogger
 
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, require_choice
+from brcd_lightning.metrics.declared import VALIDATED
 from brcd_lightning.results.identity import cell_options
 
-METRICS_UP = ("val/map", "val/map_sshp", "val/map_ashp")  # by name: of several patterns that fit wandb takes any
+# By name: of several patterns that fit, wandb takes any.
+METRICS_UP = tuple(f"val/{metric.key(pair)}" for metric in VALIDATED for pair in ("", "sshp", "ashp"))
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,39 @@ class LogContext:
         return f"{one['dataset']}/{one['hashing_model']}/{networks}/{one['kd_method']}/{self.bits}b/{digest}"
 
     @property
+    def name(self) -> str:
+        """What a dashboard calls the stage."""
+        return f"{self.labels['kd_method']}-{self.bits}b-s{self.seed}-{self.id[:6]}"
+
+    @property
     def id(self) -> str:
         """Stable over restarts of the same stage in the same run folder."""
         return hashlib.sha256(f"{self.run_dir.resolve()}/{self.stage}".encode()).hexdigest()[:16]
 
 
-def csv_logger(context: LogContext) -> Logger:
-    """Scalars in ``<run_dir>/metrics/<stage>/metrics.csv``."""
-    return CSVLogger(context.run_dir, name="metrics", version=context.stage)
+def lightning_logger(context: LogContext, logger: str, **options: Any) -> Logger:
+    """Any logger of Lightning, by the name of its class.
 
+    Args:
+        context: of the stage.
+        logger: such as ``CSVLogger`` or ``MLFlowLogger``.
+        **options: of the class. A text may hold ``{run_dir}``, ``{stage}``, ``{name}``, ``{group}``, ``{id}``,
+            ``{seed}`` and ``{bits}``, see `LogContext`.
 
-def tensorboard_logger(context: LogContext) -> Logger:
-    """Scalars in ``<run_dir>/tensorboard/<stage>``; needs the ``tensorboard`` extra."""
-    return TensorBoardLogger(context.run_dir, name="tensorboard", version=context.stage)
+    Raises:
+        InputError: for an unknown logger, an option that it does not have, or a library that is missing.
+    """
+    kinds = [name for name in loggers.__all__ if name.endswith("Logger") and name != "Logger"]
+    require_choice("logger", logger, kinds)
+    kind = getattr(loggers, logger)
+    facts = {name: getattr(context, name) for name in ("run_dir", "stage", "name", "group", "id", "seed", "bits")}
+    given = {key: value.format(**facts) if isinstance(value, str) else value for key, value in options.items()}
+    try:
+        inspect.signature(kind).bind(**given)
+        made: Logger = kind(**given)
+    except (TypeError, ModuleNotFoundError) as error:
+        raise InputError(f"logger {logger} cannot be made: {' '.join(str(error).split())}.") from error
+    return made
 
 
 def wandb_logger(context: LogContext, project: str, entity: str | None = None, offline: bool = False) -> Logger:
@@ -73,7 +97,7 @@ def wandb_logger(context: LogContext, project: str, entity: str | None = None, o
         entity=entity,
         group=context.group,
         job_type=context.stage,
-        name=f"{context.labels['kd_method']}-{context.bits}b-s{context.seed}-{context.id[:6]}",
+        name=context.name,
         id=context.id,
         resume="allow",
         tags=[*dict.fromkeys(context.labels.values()), f"{context.bits}b"],

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from brcd_lightning.report.catalog import COST, figure
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import PARADIGMS, Cell, Run, UnfilledError
+from brcd_lightning.report.runs import Cell, Run, UnfilledError
 from brcd_lightning.report.style import legend_below, line_look, new_figure, panels
+from brcd_lightning.results.summary_table import PARADIGMS
 
 Latency = Mapping[str, Any]
 Places = dict[tuple[str, str, str], tuple[float, float]]

@@ -8,9 +8,10 @@ from torch import Tensor
 from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
 from brcd_lightning.report.catalog import FOUND, figure
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import PARADIGMS, Run
+from brcd_lightning.report.runs import Run
 from brcd_lightning.report.saved_codes import Side, memberships
 from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
+from brcd_lightning.results.summary_table import PARADIGMS
 from brcd_lightning.search import nearest_codes
 
 _QUERIES = 500

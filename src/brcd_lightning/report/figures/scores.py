@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from brcd_lightning.report.catalog import SCORES, figure
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import PARADIGMS, SETTING, Cell, UnfilledError
+from brcd_lightning.report.runs import SETTING, Cell, UnfilledError
 from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
+from brcd_lightning.results.summary_table import PARADIGMS
 
 _COLUMNS = 3
 
