@@ -11,6 +11,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from brcd_lightning.cli.loading import load_libraries
 from brcd_lightning.cli.run import report_error
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
@@ -42,6 +43,7 @@ class TrainTask:
         try:
             check(cfg)
             # torch and lightning load only for a configuration that holds.
+            load_libraries()
             from brcd_lightning.cli.libraries import configure_libraries
             from brcd_lightning.experiment.run import run
 
