@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DRILLS := $(addprefix tests/, $(addsuffix .py, test_resume test_stages test_launcher test_slurm test_strategies \
-	test_global_batch test_checkpoints test_files test_train data/test_datamodule data/test_workers))
+DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/test_stages experiment/test_run_folder \
+	experiment/test_signals experiment/sweeps/test_local_launcher experiment/sweeps/test_slurm_launcher \
+	distributed/test_processes distributed/test_gather storage/test_checkpoints storage/test_atomic test_train \
+	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo report-demo test test-fast drills drill-kill lint format clean clean-cache clean-outputs
@@ -33,9 +35,7 @@ report-demo: $(STAMP)  ## Run a small grid and see its report: every table and f
 	$(BIN)/brcd latency output_dir=outputs/small_grid
 	$(BIN)/brcd report outputs/small_grid --out outputs/small_grid_report
 
-test: $(STAMP)  ## Lint and run all tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: lint  ## Lint and run all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)  ## Run the tests that take seconds
@@ -45,18 +45,19 @@ drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their
 	$(BIN)/python -m pytest $(DRILLS)
 
 drill-kill: $(STAMP)  ## Kill a run at ten moments, continue it each time, and compare its end with an undisturbed one
-	$(BIN)/python -m pytest tests/test_resume.py -k killed_at_ten_random_moments
+	$(BIN)/python -m pytest tests/training/test_resume.py -k killed_at_ten_random_moments
 
-lint: $(STAMP)  ## Check style
+lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP)  ## Mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
 clean-cache:  ## Remove the stored features of frozen backbones
 	rm -rf outputs/features
