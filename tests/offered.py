@@ -19,7 +19,7 @@ BITS, IMAGES = 16, 64
 LIMITS = {
     "num_negatives": 10,
     "num_clusters": 4,
-    "restarts": 2,
+    "n_init": 2,
     "dim": 8,
     "latent_features": 8,
     "hidden_features": 12,

@@ -56,7 +56,7 @@ def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, c
         timings={},
     )
     subject = Subject(
-        labels=LABELS | {"kd_method": kd_method, "profile": "paper", "paradigm": "sshp"} | row,
+        coordinates=LABELS | {"kd_method": kd_method, "profile": "paper", "paradigm": "sshp"} | row,
         method=method,
         uses_labels=kd_method == "packd",
         seed=seed,
@@ -84,7 +84,7 @@ def write_codes(folder, bits, kd_method, seed):
     if kd_method != "none":
         labels = torch.arange(TRAIN) % CLASSES
         train = noisy(labels, bits, 0.1, seed)
-        centroids, assignments = kmeans_codes(train, CLASSES, seed=0, restarts=2)
+        centroids, assignments = kmeans_codes(train, CLASSES, seed=0, n_init=2)
         kept = {
             "codes": train,
             "centroids": centroids,

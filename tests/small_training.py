@@ -13,7 +13,7 @@ from conftest import make_network, network_input
 
 
 def distillation(method=None, anchor_view="clean", **network):
-    method = method or BRCD(num_clusters=4, restarts=2)
+    method = method or BRCD(num_clusters=4, n_init=2)
     student, options = make_network(seed=1, **network), TrainingOptions(1e-3, 20)
     return DistillationModule(student, make_teacher(), method, options, {"bits": 16}, anchor_view)
 

@@ -25,7 +25,7 @@ def test_penultimate_features(build, name, size, features):
 
 @pytest.mark.parametrize("build", [torchvision_backbone, timm_backbone])
 def test_logits(build):
-    backbone = build("resnet18", weights=None, tap="logits")
+    backbone = build("resnet18", weights=None, feature_layer="logits")
     assert backbone.num_features == 1000
     assert backbone(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
 
@@ -130,7 +130,11 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
             {"name": "resnet18", "weights": "V3"},
             "must be one of IMAGENET1K_V1 or a file, got 'V3'",
         ),
-        (torchvision_backbone, {"name": "resnet18", "tap": "last"}, "tap must be one of penultimate, logits"),
+        (
+            torchvision_backbone,
+            {"name": "resnet18", "feature_layer": "last"},
+            "feature_layer must be one of penultimate, logits",
+        ),
         (timm_backbone, {"name": "resnet18", "weights": None, "mean": 0.5}, "mean must be three numbers in [0, 1]"),
         (torchvision_backbone, {"name": "resnet18", "std": [1, 1, 0]}, "std must be above 0, got [1, 1, 0]"),
         (small_backbone, {"widths": ()}, "widths must be a list of positive integers"),

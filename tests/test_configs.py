@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from brcd_lightning.config import CONFIG_DIR, build, check, labels
+from brcd_lightning.config import CONFIG_DIR, build, check, grid_coordinates
 from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.errors import InputError
@@ -66,7 +66,7 @@ def test_composes_checks_and_instantiates(cfg, tmp_path):
             network = HashNetwork(backbone, model)
             size = backbone.image_size or cfg.transform.size
             assert network([torch.zeros(2, 3, size, size)])[0].code.shape == (2, cfg.bits)
-    one = labels(cfg)
+    one = grid_coordinates(cfg)
     assert cfg.paradigm.monitor == f"val/map_{one['paradigm']}"
     assert set(one) == {"dataset", "hashing_model", "kd_method", "profile", "paradigm", "teacher", "student"}
 
@@ -90,8 +90,8 @@ def test_the_release_profile_has_the_releases_heads_and_taps():
         composed([experiment, *extra]) for extra in ([], ["profile=release"], ["profile=release", "kd_method=none"])
     )
     assert (paper.student.head, release.student.head, without.student.head) == ("mlp", "mlp", "linear")
-    assert (paper.student.backbone.tap, release.student.backbone.tap) == ("penultimate", "logits")
-    assert release.teacher.backbone.tap == "penultimate"
+    assert (paper.student.backbone.feature_layer, release.student.backbone.feature_layer) == ("penultimate", "logits")
+    assert release.teacher.backbone.feature_layer == "penultimate"
     assert composed([experiment, "kd_method=none"]).student.head == "mlp"  # the same with and without distillation
 
 
@@ -131,7 +131,7 @@ def test_trainers_build_on_this_machine(option):
 def test_loggers_build(option, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     cfg = composed(overrides_of(option))
-    context = LogContext(tmp_path, "student", labels(cfg), 32, 0, {})
+    context = LogContext(tmp_path, "student", grid_coordinates(cfg), 32, 0, {})
     try:
         made = [build(node, context=context) for node in cfg.logger.values()]
     except InputError as error:

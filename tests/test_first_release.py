@@ -80,7 +80,7 @@ def test_descriptions_are_read_as_names():
 def test_the_old_fingerprint_is_still_known():
     split = read_results(RUN)["fingerprints"]["split"]
     assert first_release_fingerprint(plain(), split) == TEACHER.parent.name
-    for ignored_then in ("collapse.stop=true", "gather=false"):
+    for ignored_then in ("collapse_monitor.stop=true", "gather_distributed=false"):
         assert first_release_fingerprint(plain(ignored_then), split) is None
 
 

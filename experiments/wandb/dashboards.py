@@ -50,7 +50,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         ws.Section(name="SSHP against ASHP", panels=[*scores(), paradigms(), options()], is_open=True),
         ws.Section(
             name="Clusters and bits",
-            panels=[media("teacher/bit_masks"), media("teacher/clusters"), curve("train/bit_balance")],
+            panels=[media("teacher/bit_masks"), media("teacher/clusters"), curve("train/bit_bias")],
         ),
         ws.Section(name="Distillation", panels=[curve("train/kd_agreement"), curve("train/kd_offset_positives")]),
         ws.Section(name="Losses", panels=[curve("train/loss")]),

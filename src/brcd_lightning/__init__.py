@@ -121,7 +121,7 @@ if TYPE_CHECKING:
         average_precision as average_precision,
         average_precisions as average_precisions,
         average_precisions_by_ties as average_precisions_by_ties,
-        bit_balance as bit_balance,
+        bit_bias as bit_bias,
         bit_correlation as bit_correlation,
         bootstrap_interval as bootstrap_interval,
         bootstrap_intervals as bootstrap_intervals,
@@ -144,7 +144,7 @@ if TYPE_CHECKING:
         ranked_lists as ranked_lists,
         recall_at_k as recall_at_k,
         relevance_of as relevance_of,
-        zero_hit_share as zero_hit_share,
+        zero_hit_rate as zero_hit_rate,
     )
     from brcd_lightning.search import (
         HammingIndex as HammingIndex,

@@ -21,7 +21,7 @@ Normalisation: TypeAlias = tuple[Sequence[float] | Tensor, Sequence[float] | Ten
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""
 FREEZE_MODES = ("full", "params", "none")
-TAPS = ("penultimate", "logits")
+FEATURE_LAYERS = ("penultimate", "logits")
 
 
 class Backbone(nn.Module):
@@ -86,7 +86,7 @@ def torchvision_backbone(
     name: str,
     weights: str | None = None,
     freeze: str = "full",
-    tap: str = "penultimate",
+    feature_layer: str = "penultimate",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Backbone:
@@ -97,7 +97,7 @@ def torchvision_backbone(
         weights: a torchvision weights name (``IMAGENET1K_V1``, downloaded once), the path of a local
             safetensors or weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
-        tap: ``penultimate`` (input of the last linear layer) or ``logits`` (its output).
+        feature_layer: ``penultimate`` (input of the last linear layer) or ``logits`` (its output).
         mean: of each channel, which the weights were trained with; None for what torchvision says of them, and of a
             file what it says of its first weights of this network.
         std: the same.
@@ -115,7 +115,7 @@ def torchvision_backbone(
         options = {} if num_classes is None else {"num_classes": num_classes}
         return models.get_model(name, weights=weights, **options)
 
-    require_choice("tap", tap, TAPS)
+    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
     known = [entry.name for entry in models.get_model_weights(name)]
     if weights is None:
         network = create()
@@ -127,7 +127,7 @@ def torchvision_backbone(
     own = (trained[weights] if weights in known else next(iter(trained))).transforms()
     normalisation = _normalisation(mean, std, own.mean, own.std)
     layer, linear = _last_linear(network)
-    if tap == "penultimate":
+    if feature_layer == "penultimate":
         network.set_submodule(layer, nn.Identity())
         return Backbone(network, linear.in_features, normalisation, freeze)
     return Backbone(network, linear.out_features, normalisation, freeze)
@@ -137,7 +137,7 @@ def timm_backbone(
     name: str,
     weights: str | None = "pretrained",
     freeze: str = "full",
-    tap: str = "penultimate",
+    feature_layer: str = "penultimate",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Backbone:
@@ -148,7 +148,7 @@ def timm_backbone(
         weights: ``pretrained`` (timm's own weights, downloaded once), the path of a local safetensors or
             weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
-        tap: ``penultimate`` (pooled features) or ``logits`` (the classifier's output).
+        feature_layer: ``penultimate`` (pooled features) or ``logits`` (the classifier's output).
         mean: of each channel, which the weights were trained with; None for what timm says of its own weights.
         std: the same.
 
@@ -164,7 +164,7 @@ def timm_backbone(
         options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         return timm.create_model(name, pretrained=pretrained, **options)
 
-    require_choice("tap", tap, TAPS)
+    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
     network: Any  # all networks of timm have the attributes below; nn.Module declares none of them
     if weights is None:
         network = create()
@@ -174,7 +174,7 @@ def timm_backbone(
         network = _with_local_weights(create, Path(weights), name, ["pretrained"])
     own = network.pretrained_cfg
     normalisation = _normalisation(mean, std, own["mean"], own["std"])
-    if tap == "logits":
+    if feature_layer == "logits":
         return Backbone(network, network.num_classes, normalisation, freeze)
     network.reset_classifier(0)
     return Backbone(network, getattr(network, "head_hidden_size", network.num_features), normalisation, freeze)

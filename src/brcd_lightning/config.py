@@ -35,7 +35,7 @@ STAGES = ("all", "teacher", "student", "test")
 ANCHOR_VIEWS = ("clean", "aug")
 HEADS = ("linear", "mlp")
 MONITORS = ("val/map_sshp", "val/map_ashp")
-ROLES = ("teacher", "student")
+NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
@@ -107,11 +107,11 @@ def check(cfg: DictConfig) -> None:
     require_choice("paradigm.monitor", cfg.paradigm.get("monitor"), MONITORS)
     require_bool("dry_run", cfg.dry_run)
     require_bool("compile", cfg.compile)
-    require_bool("gather", cfg.gather)
-    counts = [f"{role}.{key}" for role in ROLES for key in ("max_epochs", "check_val_every", "patience")]
+    require_bool("gather_distributed", cfg.gather_distributed)
+    counts = [f"{role}.{key}" for role in NETWORKS for key in ("max_epochs", "check_val_every", "patience")]
     for key in ("bits", "map_k", *counts):
         require_positive_int(key, OmegaConf.select(cfg, key))
-    for role in ROLES:
+    for role in NETWORKS:
         require_positive(f"{role}.learning_rate", cfg[role].learning_rate)
         require_choice(f"{role}.head", cfg[role].head, HEADS)
     for key in ("seed", "teacher.seed", "student.seed"):
@@ -127,19 +127,19 @@ def check(cfg: DictConfig) -> None:
 def _check_keys(cfg: DictConfig) -> None:
     """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
     primary = load_options(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
-    for key in (*ROLES, *GROUPS, *(f"{role}.backbone" for role in ROLES)):
+    for key in (*NETWORKS, *GROUPS, *(f"{role}.backbone" for role in NETWORKS)):
         if not isinstance(OmegaConf.select(cfg, key), DictConfig):
             raise InputError(f"{key} must be a group of options, got {OmegaConf.select(cfg, key)!r}.")
     known = {str(key) for key in primary if key not in ("defaults", "hydra")} | set(GROUPS)
-    for role in ROLES:
+    for role in NETWORKS:
         known |= {f"{role}.{key}" for key in (*primary[role], *SCHEDULE, "backbone")}
-    present = [str(key) for key in cfg] + [f"{role}.{key}" for role in ROLES for key in cfg[role]]
+    present = [str(key) for key in cfg] + [f"{role}.{key}" for role in NETWORKS for key in cfg[role]]
     for key in present:
         if key not in known:
             raise InputError(f"unknown key {key!r}.{did_you_mean(key, known)}")
 
 
-def labels(cfg: DictConfig) -> dict[str, str]:
+def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
     """The coordinates of a run in the grid, by the names of the chosen options."""
     choices = HydraConfig.get().runtime.choices
 
@@ -147,7 +147,7 @@ def labels(cfg: DictConfig) -> dict[str, str]:
         return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
 
     groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
-    return {group: choices[group] for group in groups} | {role: backbone(role) for role in ROLES}
+    return {group: choices[group] for group in groups} | {role: backbone(role) for role in NETWORKS}
 
 
 def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> DictConfig:
@@ -165,7 +165,7 @@ def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> 
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             cfg = compose(config_name, overrides=list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)  # for `labels`
+        HydraConfig.instance().set_config(cfg)  # for `grid_coordinates`
         own = ("hydra", config_name)
         check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in own]))
     except (HydraException, OmegaConfBaseException) as error:

@@ -40,7 +40,7 @@ def test_nearest_centroid_equals_a_loop(generator):
 
 def test_kmeans_ends_at_a_fixed_point(generator):
     codes = random_codes(300, 16, generator)
-    centroids, assignments = kmeans_codes(codes, 7, seed=3, restarts=4)
+    centroids, assignments = kmeans_codes(codes, 7, seed=3, n_init=4)
     assert torch.equal(nearest_centroid(codes, centroids), assignments)
     for cluster in range(7):
         assert torch.equal(codes[assignments == cluster].double().mean(dim=0), centroids[cluster])
@@ -52,7 +52,7 @@ def test_kmeans_finds_separate_groups(generator):
     truth = torch.arange(4).repeat(25)
     codes = prototypes[truth]
     codes[torch.arange(100), torch.randint(0, 32, (100,), generator=generator)] *= -1
-    _, assignments = kmeans_codes(codes, 4, seed=0, restarts=5)
+    _, assignments = kmeans_codes(codes, 4, seed=0, n_init=5)
     pairs = set(zip(truth.tolist(), assignments.tolist(), strict=True))
     assert len(pairs) == 4
 
@@ -60,11 +60,11 @@ def test_kmeans_finds_separate_groups(generator):
 @pytest.mark.parametrize("method", ["sklearn", "faiss"])
 def test_both_methods_end_at_the_same_identities(method, generator):
     codes = random_codes(400, 16, generator)
-    centroids, assignments = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    centroids, assignments = kmeans_codes(codes, 6, seed=0, n_init=3, method=method)
     assert torch.equal(nearest_centroid(codes, centroids), assignments)
     assert assignments.bincount(minlength=6).min() > 0
     assert torch.equal(bit_expectations(codes, assignments, 6), centroids.abs())
-    again = kmeans_codes(codes, 6, seed=0, restarts=3, method=method)
+    again = kmeans_codes(codes, 6, seed=0, n_init=3, method=method)
     assert torch.equal(again[0], centroids)
 
 
@@ -76,7 +76,7 @@ def test_an_empty_cluster_takes_the_farthest_code():
 
 def test_kmeans_repeats_bit_for_bit(generator):
     codes = random_codes(500, 16, generator)
-    first, second = (kmeans_codes(codes, 9, seed=1, restarts=3) for _ in range(2))
+    first, second = (kmeans_codes(codes, 9, seed=1, n_init=3) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
 

@@ -211,7 +211,7 @@ def test_float32_agrees_with_float64(clustered):
 
 
 def test_module_prepares_clusters_and_returns_its_term(generator):
-    method = BRCD(num_clusters=3, restarts=2, weight=2.0)
+    method = BRCD(num_clusters=3, n_init=2, weight=2.0)
     codes = random_codes(60, 16, generator).to(torch.int8)
     kept = method.prepare(codes)
     assert kept["centroids"].shape == kept["masks"].shape == (3, 16)

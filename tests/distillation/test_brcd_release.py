@@ -70,7 +70,7 @@ def test_gradient_is_exact(generator):
 
 @pytest.mark.parametrize(("source", "kept"), [("zeros", False), ("expectations", True)])
 def test_the_source_of_the_masks(generator, source, kept):
-    method = ReleasedBRCD(mask_source=source, num_clusters=3, restarts=2)
+    method = ReleasedBRCD(mask_source=source, num_clusters=3, n_init=2)
     codes = random_codes(40, 8, generator)
     assert method.prepare(codes)["masks"].any() == kept
     batch = KDInput(codes[:4].float().requires_grad_(), codes[:4].float(), torch.arange(4), codes[4:8].float())

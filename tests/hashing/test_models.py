@@ -90,7 +90,7 @@ def test_diagnostics_say_how_balanced_and_decided_the_bits_are(name, generator):
     views = model(torch.randn(model.num_views * 8, model_width(model), generator=generator), model.num_views)
     model.objective(views)
     found = model.diagnostics(views)
-    assert {"bit_balance", "saturation"} <= set(found)
+    assert {"bit_bias", "saturation"} <= set(found)
     assert all(0 <= value.item() <= 1 for value in found.values())
 
 

@@ -2,13 +2,13 @@ import numpy as np
 import torch
 
 from brcd_lightning.codes import pack
-from brcd_lightning.metrics import bit_balance, bit_correlation, kept_bits
+from brcd_lightning.metrics import bit_bias, bit_correlation, kept_bits
 from conftest import random_codes
 
 
 def test_balance():
     codes = torch.tensor([[1, 1, -1], [1, -1, -1], [1, 1, -1], [1, -1, 1]])
-    assert bit_balance(codes).tolist() == [1, 0, 0.5]
+    assert bit_bias(codes).tolist() == [1, 0, 0.5]
 
 
 def test_correlation_equals_numpy(generator):
@@ -23,7 +23,7 @@ def test_constant_bits_correlate_with_nothing():
 
 def test_packed_codes_give_the_same(generator):
     codes = random_codes(50, 16, generator)
-    assert torch.equal(bit_balance(pack(codes)), bit_balance(codes))
+    assert torch.equal(bit_bias(pack(codes)), bit_bias(codes))
     assert torch.equal(bit_correlation(pack(codes)), bit_correlation(codes))
 
 

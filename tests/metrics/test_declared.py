@@ -7,7 +7,7 @@ from brcd_lightning.metrics import (
     precision_at_k,
     ranked_lists,
     recall_at_k,
-    zero_hit_share,
+    zero_hit_rate,
 )
 from brcd_lightning.metrics.declared import COLUMNS, REPORTED, VALIDATED, ListMetric, TieMetric, reported_values
 from brcd_lightning.search import nearest_codes
@@ -22,8 +22,8 @@ def split(generator):
 
 
 def test_keys_and_titles_are_those_of_results():
-    assert [metric.key("sshp") for metric in REPORTED] == ["map_sshp", "map_sshp_expected", "map_sshp_zero_hits"]
-    assert [metric.name for metric in REPORTED] == ["map", "map_expected", "map_zero_hits"]
+    assert [metric.key("sshp") for metric in REPORTED] == ["map_sshp", "map_sshp_expected", "map_sshp_zero_hit_rate"]
+    assert [metric.name for metric in REPORTED] == ["map", "map_expected", "map_zero_hit_rate"]
     assert [metric.key() for metric in VALIDATED] == ["map"]
     assert [metric.title_at(100) for metric in COLUMNS] == ["mAP@100"]
     assert [metric.whole_ties for metric in REPORTED] == [False, True, False]
@@ -38,12 +38,12 @@ def test_no_two_metrics_share_a_key():
 def test_values_equal_the_functions_by_themselves(split, k):
     values = reported_values(*split, k)
     by_ties = average_precisions_by_ties(*split, k)
-    assert list(values) == ["map", "map_expected", "map_zero_hits"]
+    assert list(values) == ["map", "map_expected", "map_zero_hit_rate"]
     assert torch.equal(values["map"], by_ties["stable"])
     assert torch.equal(values["map_expected"], by_ties["expected"])
-    assert torch.equal(values["map_zero_hits"], (by_ties["stable"] == 0).double())
+    assert torch.equal(values["map_zero_hit_rate"], (by_ties["stable"] == 0).double())
     lists = ranked_lists(nearest_codes(*split[:2], k)[1], *split[2:])
-    assert values["map_zero_hits"].mean() == zero_hit_share(lists, k)
+    assert values["map_zero_hit_rate"].mean() == zero_hit_rate(lists, k)
     assert torch.equal(reported_values(*split, k, VALIDATED)["map"], values["map"])
 
 

@@ -14,7 +14,7 @@ from brcd_lightning.metrics import (
     ranked_lists,
     recall_at_k,
     relevance_of,
-    zero_hit_share,
+    zero_hit_rate,
 )
 from brcd_lightning.metrics.lists import relevance_matrix, relevant_totals
 from brcd_lightning.search import HammingIndex, nearest_codes
@@ -68,9 +68,9 @@ def test_without_ties_both_tie_rules_agree():
 
 def test_zero_hits_are_counted():
     lists = ranked_lists(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 7]), torch.tensor([0, 1]))
-    assert zero_hit_share(lists, 2).item() == 0.5
+    assert zero_hit_rate(lists, 2).item() == 0.5
     assert recall_at_k(lists, 2).tolist() == [1, 0]
-    assert zero_hit_share(ranked_lists(torch.tensor([[1]]), torch.tensor([0]), torch.tensor([0, 1])), 1).item() == 1
+    assert zero_hit_rate(ranked_lists(torch.tensor([[1]]), torch.tensor([0]), torch.tensor([0, 1])), 1).item() == 1
 
 
 @pytest.mark.parametrize("multi_hot", [False, True])

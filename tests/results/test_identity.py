@@ -19,13 +19,13 @@ from test_configs import FILES, composed, overrides_of
 DECISIVE = {
     "anchor_view",
     "bits",
-    "collapse.stop",
-    "collapse.threshold",
-    "collapse.type",
+    "collapse_monitor.stop",
+    "collapse_monitor.threshold",
+    "collapse_monitor.type",
     "compile",
     "data.batch_size",
     "data.type",
-    "gather",
+    "gather_distributed",
     "map_k",
     "paradigm.monitor",
     "student.check_val_every",
@@ -33,7 +33,7 @@ DECISIVE = {
     "student.learning_rate",
     "student.max_epochs",
     "student.patience",
-    "tap",
+    "feature_layer",
     "teacher.check_val_every",
     "teacher.head",
     "teacher.learning_rate",
@@ -78,7 +78,13 @@ def test_nothing_is_decided_twice_and_nothing_that_is_gone():
 
 @pytest.mark.parametrize(
     "override",
-    ["+trainer.max_epochs=1", "collapse.stop=true", "dataset.seed=1", "gather=false", "+trainer.gradient_clip_val=1"],
+    [
+        "+trainer.max_epochs=1",
+        "collapse_monitor.stop=true",
+        "dataset.seed=1",
+        "gather_distributed=false",
+        "+trainer.gradient_clip_val=1",
+    ],
 )
 def test_what_decides_makes_another_cell(override):
     """A debugging run of one epoch is no further seed of a full run."""
@@ -103,4 +109,4 @@ def test_a_run_is_continued_on_the_same_devices():
 
 def test_a_teacher_ignores_its_students():
     assert not [key for key in teacher_options(config_of()) if key.startswith(("student.", "kd_method."))]
-    assert teacher_options(config_of("collapse.stop=true")) != teacher_options(config_of())
+    assert teacher_options(config_of("collapse_monitor.stop=true")) != teacher_options(config_of())

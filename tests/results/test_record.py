@@ -22,7 +22,7 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
         timings={"student_seconds": 1.23456},
     )
     subject = Subject(
-        labels=LABELS | {"kd_method": kd_method},
+        coordinates=LABELS | {"kd_method": kd_method},
         method={"type": "x", **method},
         uses_labels=kd_method == "packd",
         seed=seed,

@@ -21,7 +21,7 @@ def test_the_teacher_learns_and_is_evaluated(tmp_path, splits):
     trainer.fit(module, datamodule=make_datamodule(splits))
     assert losses[-1] < losses[0] - 0.1
     assert 0.25 < trainer.callback_metrics["val/map"] <= 1
-    assert {"train/hash_contrastive", "train/hash_bottleneck", "train/bit_balance"} <= set(trainer.callback_metrics)
+    assert {"train/hash_contrastive", "train/hash_bottleneck", "train/bit_bias"} <= set(trainer.callback_metrics)
 
 
 def test_wrong_options_are_refused():

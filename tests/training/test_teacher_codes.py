@@ -13,7 +13,7 @@ def test_fit_start_clusters_the_clean_training_codes(tmp_path, splits):
     make_trainer(tmp_path, module=module).fit(module, datamodule=data)
     codes = module.teacher.encode(network_input(splits, splits.train))
     assert torch.equal(module.training_codes, codes)
-    centroids, assignments = kmeans_codes(codes, 4, seed=0, restarts=2)
+    centroids, assignments = kmeans_codes(codes, 4, seed=0, n_init=2)
     assert torch.equal(module.kd_method.centroids, centroids)
     assert torch.equal(module.kd_method.masks, bit_masks(codes, assignments, 4, 0.5))
     assert torch.equal(nearest_centroid(codes, module.kd_method.centroids), assignments)
@@ -30,7 +30,7 @@ def test_a_second_fit_reclusters_for_another_teacher(tmp_path, splits):
         module.teacher.hashing_model.head.weight[:8] *= -1
     make_trainer(tmp_path, module=module).fit(module, datamodule=make_datamodule(splits))
     assert not torch.equal(module.training_codes, before)
-    centroids, _ = kmeans_codes(module.training_codes, 4, seed=0, restarts=2)
+    centroids, _ = kmeans_codes(module.training_codes, 4, seed=0, n_init=2)
     assert torch.equal(module.kd_method.centroids, centroids)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from brcd_lightning.config import CONFIG_NAME, compose_config
+from brcd_lightning.storage.renamed_options import current_overrides
 
 
 def read_config(
@@ -37,7 +38,7 @@ def read_config(
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="an option, or the choice of a group")
     parser.add_argument("--options", action="store_true", help="print all options as they would be, and stop")
     given = parser.parse_intermixed_args(arguments)
-    cfg = compose_config(given.overrides, config_name)
+    cfg = compose_config(current_overrides(given.overrides), config_name)
     if not given.options:
         return cfg
     sys.stdout.write(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])))

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from brcd_lightning.config import CONFIG_DIR, build, labels, load_options
+from brcd_lightning.config import CONFIG_DIR, build, grid_coordinates, load_options
 from brcd_lightning.errors import (
     InputError,
     did_you_mean,
@@ -197,7 +197,7 @@ def search_latency(
 def _backbones(cfg: DictConfig, names: list[str] | None) -> dict[str, Callable[[], nn.Module]]:
     """What builds each network, with random weights: they take as long as trained ones."""
     if names is None:
-        nodes = {labels(cfg)[role]: cfg[role].backbone for role in ("teacher", "student")}
+        nodes = {grid_coordinates(cfg)[role]: cfg[role].backbone for role in ("teacher", "student")}
     else:
         known = sorted(path.stem for path in (CONFIG_DIR / "backbone").glob("*.yaml"))
         for name in names:

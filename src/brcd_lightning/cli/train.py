@@ -15,6 +15,7 @@ from brcd_lightning.cli.loading import load_libraries
 from brcd_lightning.cli.run import report_error
 from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
+from brcd_lightning.storage.renamed_options import current_overrides
 
 
 class TrainTask:
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     task = TrainTask(sys.argv)
+    arguments = current_overrides(arguments)
     sys.argv = [sys.argv[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(task)()

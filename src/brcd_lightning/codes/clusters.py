@@ -22,7 +22,7 @@ _MAX_STEPS = 1000
 
 
 def kmeans_codes(
-    codes: Tensor, num_clusters: int, *, seed: int = 0, restarts: int = 30, method: str = "sklearn"
+    codes: Tensor, num_clusters: int, *, seed: int = 0, n_init: int = 30, method: str = "sklearn"
 ) -> tuple[Tensor, Tensor]:
     """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
 
@@ -34,7 +34,7 @@ def kmeans_codes(
         codes: (n, b) in {-1, +1}.
         num_clusters: k.
         seed: of the k-means++ draws; the same seed gives the same clusters bit for bit on one machine.
-        restarts: number of k-means++ initialisations.
+        n_init: number of k-means++ initialisations.
         method: ``sklearn``, or ``faiss`` for millions of codes (all of them are used, none sampled away).
 
     Returns:
@@ -44,7 +44,7 @@ def kmeans_codes(
         InputError: if there are fewer distinct codes than clusters.
     """
     require_positive_int("num_clusters", num_clusters)
-    require_positive_int("restarts", restarts)
+    require_positive_int("n_init", n_init)
     require_choice("method", method, KMEANS)
     if num_clusters > len(codes):
         raise InputError(
@@ -59,26 +59,26 @@ def kmeans_codes(
             f"{distinct} distinct codes; the teacher may have collapsed, or lower kd_method.num_clusters."
         )
     start = _sklearn_assignments if method == "sklearn" else _faiss_assignments
-    centroids, assignments = _lloyd(points, start(points, num_clusters, seed, restarts), num_clusters)
+    centroids, assignments = _lloyd(points, start(points, num_clusters, seed, n_init), num_clusters)
     return centroids.to(codes.device), assignments.to(codes.device)
 
 
-def _sklearn_assignments(points: Tensor, num_clusters: int, seed: int, restarts: int) -> Tensor:
-    model = KMeans(num_clusters, n_init=restarts, max_iter=1000, tol=0.0, random_state=seed, algorithm="lloyd")
+def _sklearn_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int) -> Tensor:
+    model = KMeans(num_clusters, n_init=n_init, max_iter=1000, tol=0.0, random_state=seed, algorithm="lloyd")
     # One thread: the order in which threads add their partial sums would change the last bits of a centroid.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return torch.from_numpy(model.fit(points.numpy()).labels_).long()
 
 
-def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, restarts: int) -> Tensor:
+def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int) -> Tensor:
     rows = np.ascontiguousarray(points.numpy(), dtype=np.float32)
     # faiss would otherwise sample 256 points per cluster and start from random ones.
     model = faiss.Kmeans(
         rows.shape[1],
         num_clusters,
         niter=100,
-        nredo=restarts,
+        nredo=n_init,
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),

@@ -173,7 +173,7 @@ class BRCD(KDMethod):
         dynamic_alpha: see `BRCDOptions`.
         offset_in_denominator: see `BRCDOptions`.
         min_bits: fewest bits a cluster keeps, see `bit_masks`.
-        restarts: k-means++ restarts.
+        n_init: k-means++ restarts.
         kmeans: ``sklearn``, or ``faiss`` for millions of training images, see `kmeans_codes`.
         seed: of k-means.
         weight: factor of the loss.
@@ -195,7 +195,7 @@ class BRCD(KDMethod):
         dynamic_alpha: bool = True,
         offset_in_denominator: bool = True,
         min_bits: int = 1,
-        restarts: int = 30,
+        n_init: int = 30,
         kmeans: str = "sklearn",
         seed: int = 0,
         weight: float = 1.0,
@@ -203,7 +203,7 @@ class BRCD(KDMethod):
         super().__init__(weight)
         require_positive_int("kd_method.num_clusters", num_clusters)
         require_unit_interval("kd_method.delta", delta)
-        require_positive_int("kd_method.restarts", restarts)
+        require_positive_int("kd_method.n_init", n_init)
         require_non_negative_int("kd_method.min_bits", min_bits)
         require_non_negative_int("kd_method.seed", seed)
         require_choice("kd_method.kmeans", kmeans, KMEANS)
@@ -211,7 +211,7 @@ class BRCD(KDMethod):
         self.num_clusters = num_clusters
         self.delta = delta
         self.min_bits = min_bits
-        self.restarts = restarts
+        self.n_init = n_init
         self.kmeans = kmeans
         self.seed = seed
         self.register_buffer("centroids", torch.empty(0), persistent=False)
@@ -230,7 +230,7 @@ class BRCD(KDMethod):
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Clusters the training codes (n, b) and builds the masks, Eqs. (8)-(9)."""
         centroids, assignments = kmeans_codes(
-            teacher_codes, self.num_clusters, seed=self.seed, restarts=self.restarts, method=self.kmeans
+            teacher_codes, self.num_clusters, seed=self.seed, n_init=self.n_init, method=self.kmeans
         )
         masks = bit_masks(teacher_codes, assignments, self.num_clusters, self.delta, min_bits=self.min_bits)
         self.centroids = centroids.to(self.centroids.device)

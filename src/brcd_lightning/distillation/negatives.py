@@ -68,7 +68,7 @@ class Negatives(nn.Module):
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None) -> None:
         """Groups the training images by the teacher's codes (n, b) or by their labels."""
         if self.kind == "pseudo_label":
-            self._group(kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, restarts=5)[1])
+            self._group(kmeans_codes(teacher_codes, self.num_clusters, seed=self.seed, n_init=5)[1])
         elif self.kind == "label":
             labels = needed(labels, "training_labels")
             if labels.ndim == 1:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import nn
 
-from brcd_lightning.config import build, labels
+from brcd_lightning.config import build, grid_coordinates
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.data.splits import Splits
@@ -45,14 +45,14 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
     for network in (teacher, student):
         network.hashing_model.setup(steps_per_epoch)
-    if world_size > 1 and not cfg.gather:
+    if world_size > 1 and not cfg.gather_distributed:
         _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
     stored_views = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
     return RunContext(
         cfg=cfg,
         config=plain(cfg),
         run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
-        labels=labels(cfg),
+        coordinates=grid_coordinates(cfg),
         splits=splits,
         transforms=build(cfg.transform),
         kd_method=kd_method,
@@ -112,7 +112,7 @@ def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
         remembered = part.state_dict().keys() - dict(part.named_parameters()).keys()
         if remembered:
             raise InputError(
-                f"gather=false is not possible with {key} {type(part).__name__}: what it remembers "
+                f"gather_distributed=false is not possible with {key} {type(part).__name__}: what it remembers "
                 f"({', '.join(sorted(remembered))}) must be the same on all devices."
             )
 

@@ -28,8 +28,8 @@ class RunContext:
     config: Mapping[str, Any]
     """The same as plain Python values, interpolations resolved."""
     run_dir: Path
-    labels: Mapping[str, str]
-    """Coordinates of the run in the grid, see `config.labels`."""
+    coordinates: Mapping[str, str]
+    """Coordinates of the run in the grid, see `config.grid_coordinates`."""
     splits: Splits
     transforms: ImageTransforms
     kd_method: KDMethod
@@ -87,7 +87,7 @@ class RunContext:
         return {
             "teacher": self.teacher_id,
             "split": self.splits.fingerprint,
-            "kd_method": self.labels["kd_method"],
+            "kd_method": self.coordinates["kd_method"],
             "method": self.kept_config["kd_method"],
             "uses_labels": self.kd_method.uses_labels,
             "seed": self.cfg.student.seed,

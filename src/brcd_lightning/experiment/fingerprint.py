@@ -46,7 +46,7 @@ def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
     """
     backbone = _backbone(config, role)
     name = component_name("backbone", backbone["_target_"])
-    return backbone | {"_target_": f"brcd_lightning.backbones.{name}_backbone"}
+    return _as_in_first_release(backbone) | {"_target_": f"brcd_lightning.backbones.{name}_backbone"}
 
 
 def transform(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def first_release_fingerprint(
     Returns:
         None for options that it did not look at: a teacher under its name may be another one.
     """
-    if config["compile"] or not config["gather"] or config["collapse"]["stop"]:
+    if config["compile"] or not config["gather_distributed"] or config["collapse_monitor"]["stop"]:
         return None
     teacher = {key: value for key, value in config["teacher"].items() if key != "checkpoint"}
-    teacher["backbone"] = dict(teacher["backbone"])
+    teacher["backbone"] = _as_in_first_release(teacher["backbone"])
     if "weights" in teacher["backbone"]:
         teacher["backbone"]["weights"] = _content(teacher["backbone"]["weights"])
     passing = ("accelerator", "strategy", "log_every_n_steps")
@@ -121,6 +121,11 @@ def first_release_fingerprint(
 
 def _backbone(config: Mapping[str, Any], role: str) -> dict[str, Any]:
     return {key: value for key, value in config[role]["backbone"].items() if key not in ("weights", "freeze")}
+
+
+def _as_in_first_release(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a backbone by the names that they had."""
+    return {"tap" if key == "feature_layer" else key: value for key, value in backbone.items()}
 
 
 def _content(weights: str | None) -> str | None:

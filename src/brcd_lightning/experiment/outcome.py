@@ -49,7 +49,7 @@ def write_outcome(
         timings=timings,
     )
     subject = Subject(
-        labels=context.labels,
+        coordinates=context.coordinates,
         method=about["method"],
         uses_labels=about.get("uses_labels", False),
         seed=about["seed"],
@@ -59,7 +59,7 @@ def write_outcome(
     )
     results = make_results(outcome, subject)
     save_codes(context.run_dir / CODES, codes)
-    title = f"{context.labels['kd_method']}, {context.cfg.bits} bits"
+    title = f"{context.coordinates['kd_method']}, {context.cfg.bits} bits"
     both = (scores["test/map_sshp"] + scores["test/map_ashp"]) / 2
     save_gallery(context.run_dir / GALLERY, context.splits, codes, both, title=title)
     log_outcome(trainer.loggers, results, context.run_dir)

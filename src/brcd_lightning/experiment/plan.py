@@ -15,7 +15,7 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
         context: of the run.
         trainer: configured as those of the stages will be.
     """
-    cfg, one = context.cfg, context.labels
+    cfg, one = context.cfg, context.coordinates
     steps = build_datamodule(context, "student").steps_per_epoch()
     limit = trainer.limit_train_batches
     steps = min(steps, limit) if isinstance(limit, int) else int(steps * (limit or 1.0))
@@ -40,7 +40,7 @@ def _network_line(context: RunContext, role: str) -> str:
     total = sum(p.numel() for p in network.parameters())
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     head = context.cfg[role].head
-    return f"{role.capitalize()}: {context.labels[role]}, {head} head, {total:,} parameters, {trained:,} trained"
+    return f"{role.capitalize()}: {context.coordinates[role]}, {head} head, {total:,} parameters, {trained:,} trained"
 
 
 def _features_line(context: RunContext) -> str:

@@ -24,7 +24,7 @@ from brcd_lightning.experiment.run_folder import claim_run_folder, take_run_fold
 from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage, training_options
 from brcd_lightning.experiment.trainers import Trainers
-from brcd_lightning.results.record import recorded_metric, test_metric
+from brcd_lightning.results.record import recorded_metric, tested_metric
 from brcd_lightning.results.run_files import DONE
 from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.checkpoints import load_network
@@ -106,7 +106,7 @@ def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
         write_manifest(Path(cfg.output_dir).resolve() / "splits", context.splits)
     about = context.provenance() if cfg.stage != "test" else _load_student(context)
     # A tested student is what its file says, whatever the command line calls it.
-    context = replace(context, labels={**context.labels, "kd_method": about["kd_method"]})
+    context = replace(context, coordinates={**context.coordinates, "kd_method": about["kd_method"]})
     with timings.of("teacher"):
         teacher_stage(context, trainers)
     if cfg.stage == "teacher":
@@ -122,7 +122,7 @@ def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
         metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     if is_rank_zero():
         write_outcome(context, trainer, module, metrics, timings.seconds, about)
-    return metrics[test_metric(cfg.paradigm.monitor)]
+    return metrics[tested_metric(cfg.paradigm.monitor)]
 
 
 class Timings:

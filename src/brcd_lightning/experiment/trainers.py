@@ -53,7 +53,7 @@ class Trainers:
         folder = context.run_dir / CHECKPOINTS / stage
         loggers = []
         if is_rank_zero():
-            seen = LogContext(context.run_dir, stage, context.labels, cfg.bits, options.seed, context.kept_config)
+            seen = LogContext(context.run_dir, stage, context.coordinates, cfg.bits, options.seed, context.kept_config)
             loggers = [build(node, context=seen) for node in cfg.logger.values()]
         best = ModelCheckpoint(folder, "best", monitor=monitor, mode="max", enable_version_counter=False)
         stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
@@ -64,7 +64,7 @@ class Trainers:
         trainer = self._make(
             max_epochs=epochs,
             check_val_every_n_epoch=min(options.check_val_every, epochs),
-            callbacks=[best, stopping, build(cfg.collapse), *callbacks, point],
+            callbacks=[best, stopping, build(cfg.collapse_monitor), *callbacks, point],
             logger=loggers or False,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(context.run_dir),

@@ -71,7 +71,7 @@ class HashingModel(nn.Module, ABC):
         """Values worth logging: mean |bit mean| over the batch (1: all images share a code), and mean |soft code|."""
         view = views[0]
         return {
-            "bit_balance": view.code.mean(dim=0).abs().mean(),
+            "bit_bias": view.code.mean(dim=0).abs().mean(),
             "saturation": self.soft(view.logits).abs().mean(),
         }
 

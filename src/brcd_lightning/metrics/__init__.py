@@ -8,7 +8,7 @@ from brcd_lightning.metrics.alignment import (
     offset_positive_rate,
     offset_positives,
 )
-from brcd_lightning.metrics.bits import bit_balance, bit_correlation, kept_bits
+from brcd_lightning.metrics.bits import bit_bias, bit_correlation, kept_bits
 from brcd_lightning.metrics.histograms import (
     DistanceHistograms,
     RadiusCurve,
@@ -27,7 +27,7 @@ from brcd_lightning.metrics.lists import (
     ranked_lists,
     recall_at_k,
     relevance_of,
-    zero_hit_share,
+    zero_hit_rate,
     zero_hits,
 )
 from brcd_lightning.metrics.ranking import (
@@ -49,7 +49,7 @@ __all__ = [
     "average_precision",
     "average_precisions",
     "average_precisions_by_ties",
-    "bit_balance",
+    "bit_bias",
     "bit_correlation",
     "bootstrap_interval",
     "bootstrap_intervals",
@@ -73,6 +73,6 @@ __all__ = [
     "ranked_lists",
     "recall_at_k",
     "relevance_of",
-    "zero_hit_share",
+    "zero_hit_rate",
     "zero_hits",
 ]

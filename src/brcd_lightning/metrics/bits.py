@@ -11,7 +11,7 @@ from torch import Tensor
 from brcd_lightning.codes import as_signs
 
 
-def bit_balance(codes: Tensor) -> Tensor:
+def bit_bias(codes: Tensor) -> Tensor:
     """|mean| of each bit (b,) float64: 0 for a bit that is +1 as often as -1, 1 for one that never changes.
 
     Args:

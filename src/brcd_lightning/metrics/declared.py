@@ -107,7 +107,7 @@ REPORTED: tuple[ReportedMetric, ...] = (
         per_query=_expected_average_precision,
     ),
     ListMetric(
-        prefix="map", suffix="zero_hits", title="share of queries without a hit in the top {k}", per_query=zero_hits
+        prefix="map", suffix="zero_hit_rate", title="share of queries without a hit in the top {k}", per_query=zero_hits
     ),
 )
 """All metrics of a test, in the order in which they are reported."""

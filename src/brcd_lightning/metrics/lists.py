@@ -151,7 +151,7 @@ def zero_hits(lists: RankedLists, k: int) -> Tensor:
     return (~_first(lists, k).any(dim=1)).double()
 
 
-def zero_hit_share(lists: RankedLists, k: int) -> Tensor:
+def zero_hit_rate(lists: RankedLists, k: int) -> Tensor:
     """Share of queries without any relevant item in the top K (scalar float64), see `zero_hits`."""
     return zero_hits(lists, k).mean()
 

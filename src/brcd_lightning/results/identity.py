@@ -52,11 +52,11 @@ SEEDS = frozenset({"kd_method.seed", "seed", "student.seed", "teacher.seed", "vi
 """Options that tell the runs of one cell apart. Another ``dataset.seed`` is another split, hence another cell."""
 NEUTRAL_GROUPS = ("logger",)
 """Groups without any option that counts."""
-NOT_OF_TEACHERS = ("dataset", "kd_method", "paradigm", "profile", "seed", "student", "tap", "view_store")
+NOT_OF_TEACHERS = ("dataset", "kd_method", "paradigm", "profile", "seed", "student", "feature_layer", "view_store")
 """Groups and keys that do not shape a teacher by themselves.
 
-The data set counts by its content and the stored views by their description (`fingerprint`); ``seed`` and ``tap`` are
-what other options refer to.
+The data set counts by its content and the stored views by their description (`fingerprint`); ``seed`` and
+``feature_layer`` are what other options refer to.
 """
 
 

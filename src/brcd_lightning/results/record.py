@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Subject:
     """What was measured.
 
     Args:
-        labels: coordinates in the grid, see `config.labels`.
+        coordinates: of the run in the grid, see `config.grid_coordinates`.
         method: options of the distillation method that made the student.
         uses_labels: whether that method saw labels of training images.
         seed: of the student.
@@ -58,7 +59,7 @@ class Subject:
         fingerprints: of split and teacher.
     """
 
-    labels: Mapping[str, str]
+    coordinates: Mapping[str, str]
     method: Mapping[str, Any]
     uses_labels: bool
     seed: int
@@ -79,9 +80,9 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
             "denominator": "relevant items in the top K",
             "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
             "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
-            "queries_without_hit": "count as 0; *_zero_hits: their share",
+            "queries_without_hit": "count as 0; *_zero_hit_rate: their share",
         },
-        "row": {**subject.labels, "bits": config["bits"], "seed": subject.seed},
+        "row": {**subject.coordinates, "bits": config["bits"], "seed": subject.seed},
         "method": {key: value for key, value in subject.method.items() if key != TYPE},
         "uses_labels": subject.uses_labels,
         "validation": outcome.validation,
@@ -125,18 +126,29 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(results, dict) or results.get("schema_version") not in _READ:
         raise InputError(f"{path} is not a results file of schema {' or '.join(map(str, _READ))}.")
-    config = results.get("config")
-    return results | {"config": named(config)} if isinstance(config, dict) else results
+    return _current(results)
 
 
-def test_metric(monitor: str) -> str:
+def _current(results: dict[str, Any]) -> dict[str, Any]:
+    """A record with the names of today, also of one that release 0.1.0 wrote."""
+    found = dict(results)
+    for part, prefix in (("config", ""), ("method", "kd_method")):
+        if isinstance(results.get(part), dict):
+            found[part] = named(results[part], prefix)
+    for part in ("metrics", "intervals"):
+        if isinstance(results.get(part), dict):
+            found[part] = {re.sub("_zero_hits$", "_zero_hit_rate", name): each for name, each in results[part].items()}
+    return found
+
+
+def tested_metric(monitor: str) -> str:
     """The test metric of a validation metric that chooses the epoch."""
     return monitor.replace("val/", "test/")
 
 
 def recorded_metric(run_dir: Path, monitor: str) -> float | None:
     """What a finished run reached in the test metric of `monitor`; None if it tested nothing (a stage alone)."""
-    return read_results(run_dir)["metrics"][test_metric(monitor)] if (run_dir / RESULTS).exists() else None
+    return read_results(run_dir)["metrics"][tested_metric(monitor)] if (run_dir / RESULTS).exists() else None
 
 
 def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:

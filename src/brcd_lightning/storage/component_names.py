@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from brcd_lightning.storage.renamed_options import current_name
+
 TARGET, TYPE = "_target_", "type"
 _NAMED_BY_MODULE = ("dataset", "hashing_model", "kd_method")
 """Groups with one component a module: the module's name is the component's."""
@@ -28,7 +30,7 @@ def component_name(key: str, target: str) -> str:
 
 
 def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A plain configuration with ``type: <name>`` instead of ``_target_: <import path>`` in every node.
+    """A plain configuration with ``type: <name>`` instead of ``_target_: <import path>``, in the option names of today.
 
     Args:
         config: plain and resolved; one that holds names already is returned unchanged.
@@ -40,7 +42,8 @@ def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if key == TARGET:
             result[TYPE] = component_name(prefix, value)
         else:
-            result[key] = named(value, full) if isinstance(value, Mapping) else value
+            leaf = current_name(full).rpartition(".")[2]
+            result[leaf] = named(value, full) if isinstance(value, Mapping) else value
     return result
 
 
@@ -50,9 +53,9 @@ def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         parent, _, leaf = key.rpartition(".")
         if leaf == TARGET:
-            result[f"{parent}.{TYPE}"] = component_name(parent, value)
+            result[current_name(f"{parent}.{TYPE}")] = component_name(parent, value)
         else:
-            result[key] = value
+            result[current_name(key)] = value
     return result
 
 

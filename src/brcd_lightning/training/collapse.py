@@ -13,26 +13,26 @@ class CollapseMonitor(L.Callback):
     """Watches for codes that become the same for all images, which some objectives do with a wrong weight.
 
     Args:
-        threshold: of ``train/bit_balance``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
+        threshold: of ``train/bit_bias``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
         stop: ends the training there; otherwise there is only a warning.
     """
 
     def __init__(self, threshold: float = 0.9, stop: bool = False) -> None:
-        require_positive("collapse.threshold", threshold)
-        require_unit_interval("collapse.threshold", threshold)
-        require_bool("collapse.stop", stop)
+        require_positive("collapse_monitor.threshold", threshold)
+        require_unit_interval("collapse_monitor.threshold", threshold)
+        require_bool("collapse_monitor.stop", stop)
         self.threshold, self.stop = threshold, stop
         self._warned = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Looks at the epoch's mean."""
-        balance = float(trainer.callback_metrics.get("train/bit_balance", 0.0))
+        balance = float(trainer.callback_metrics.get("train/bit_bias", 0.0))
         if balance <= self.threshold:
             return
         if not self._warned:
             warnings.warn(
                 f"codes collapse: mean |bit mean| {balance:.2f} in epoch {trainer.current_epoch}, above "
-                f"collapse.threshold={self.threshold}; most images share their bits.",
+                f"collapse_monitor.threshold={self.threshold}; most images share their bits.",
                 stacklevel=2,
             )
         self._warned = True

@@ -29,7 +29,7 @@ class LogContext:
     Args:
         run_dir: folder of the run.
         stage: ``teacher`` or ``student``.
-        labels: coordinates in the grid, see `config.labels`.
+        coordinates: of the run in the grid, see `config.grid_coordinates`.
         bits: code length.
         seed: of the stage.
         config: the whole resolved configuration, plain.
@@ -37,7 +37,7 @@ class LogContext:
 
     run_dir: Path
     stage: str
-    labels: Mapping[str, str]
+    coordinates: Mapping[str, str]
     bits: int
     seed: int
     config: Mapping[str, Any]
@@ -48,7 +48,7 @@ class LogContext:
 
         It ends in a digest of all options of the cell.
         """
-        one = self.labels
+        one = self.coordinates
         options = json.dumps(cell_options(self.config), sort_keys=True, default=str)
         digest = hashlib.sha256(options.encode()).hexdigest()[:6]
         networks = f"{one['teacher']}>{one['student']}"
@@ -57,7 +57,7 @@ class LogContext:
     @property
     def name(self) -> str:
         """What a dashboard calls the stage."""
-        return f"{self.labels['kd_method']}-{self.bits}b-s{self.seed}-{self.id[:6]}"
+        return f"{self.coordinates['kd_method']}-{self.bits}b-s{self.seed}-{self.id[:6]}"
 
     @property
     def id(self) -> str:
@@ -100,7 +100,7 @@ def wandb_logger(context: LogContext, project: str, entity: str | None = None, o
         name=context.name,
         id=context.id,
         resume="allow",
-        tags=[*dict.fromkeys(context.labels.values()), f"{context.bits}b"],
+        tags=[*dict.fromkeys(context.coordinates.values()), f"{context.bits}b"],
         save_dir=str(context.run_dir),
         config=dict(context.config),
         offline=offline,

@@ -1,4 +1,4 @@
-"""Where Hydra looks for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=search``."""
+"""Where Hydra looks for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=optuna``."""
 
 from brcd_lightning.experiment.sweeps import local_launcher, optuna_sweeper, slurm_launcher
 
@@ -11,5 +11,5 @@ class SlurmLauncher(slurm_launcher.SlurmLauncher):
     """See `slurm_launcher.SlurmLauncher`."""
 
 
-class SearchSweeper(optuna_sweeper.StudySweeper):
+class OptunaSweeper(optuna_sweeper.StudySweeper):
     """See `optuna_sweeper.StudySweeper`."""

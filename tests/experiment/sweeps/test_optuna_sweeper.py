@@ -96,7 +96,7 @@ def search(tmp_path):
         task = [one for one in arguments if not one.startswith("hydra.")]
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             sweeper = StudySweeper(trials, **options)
-            sweeper._config = compose("train", overrides=["hydra/sweeper=search", *hydra], return_hydra_config=True)
+            sweeper._config = compose("train", overrides=["hydra/sweeper=optuna", *hydra], return_hydra_config=True)
             HydraConfig.instance().set_config(sweeper._config)
             sweeper._loader = GlobalHydra.instance().config_loader()
             sweeper._launcher = Launcher(tmp_path, jobs, failing)
@@ -169,7 +169,7 @@ def test_without_optuna_there_is_one_line(search, monkeypatch):
 
 @pytest.mark.slow
 def test_a_search_in_one_process_goes_on_after_a_trial_that_fails(tmp_path):
-    options = ["-m", "hydra/sweeper=search", "hydra.sweeper.trials=2", "hydra.sweep.dir=sweep", *TINY]
+    options = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.trials=2", "hydra.sweep.dir=sweep", *TINY]
     done = run_command(*options, "kd_method.weight=choice(1e39)", cwd=tmp_path)
     assert done.stderr.count("error: the loss became") == 2, done.stderr
     assert done.returncode == 1
@@ -179,7 +179,7 @@ def test_a_search_in_one_process_goes_on_after_a_trial_that_fails(tmp_path):
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(tmp_path):
-    options = ["-m", "hydra/sweeper=search", "hydra.sweeper.trials=2", "hydra.sweep.dir=sweep", *TINY, ALPHA]
+    options = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.trials=2", "hydra.sweep.dir=sweep", *TINY, ALPHA]
     options += ["hydra/launcher=local", "hydra.launcher.jobs=2"]
     command = [sys.executable, "-m", "brcd_lightning.train", *options]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

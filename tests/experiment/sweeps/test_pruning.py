@@ -35,5 +35,5 @@ def test_a_trial_reports_every_validation_and_ends_when_it_is_pruned(tmp_path, s
 
 def test_a_trial_without_its_search_ends(tmp_path, splits):
     trainer = make_trainer(tmp_path, callbacks=[TrialReport(tmp_path / "3", 3, "val/map_sshp")])
-    with pytest.raises(InputError, match="trial=3 is for hydra/sweeper=search to set"):
+    with pytest.raises(InputError, match="trial=3 is for hydra/sweeper=optuna to set"):
         trainer.fit(distillation(NoDistillation()), datamodule=make_datamodule(splits))

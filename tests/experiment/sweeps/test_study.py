@@ -121,7 +121,7 @@ def test_a_run_whose_trial_was_given_up_ends(tmp_path):
 
 
 def test_a_run_that_is_no_trial_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"trial=3 is for hydra/sweeper=search to set: there is no .*study.journal"):
+    with pytest.raises(InputError, match=r"trial=3 is for hydra/sweeper=optuna to set: there is no .*study.journal"):
         report(tmp_path, 3, 0.5, 1)
     study_in(tmp_path)
     with pytest.raises(InputError, match="has no trial 3"):

@@ -16,7 +16,7 @@ def test_boxes_hold_the_rates_of_repeated_k_means(tmp_path):
     kept = load_file(folder / "teacher_codes.safetensors")
     codes, views = kept["codes"][:56], kept["view_codes"]
     rates = [
-        offset_positive_rate(codes, views, kmeans_codes(codes, 2, seed=seed, restarts=1)[0]).item() for seed in range(5)
+        offset_positive_rate(codes, views, kmeans_codes(codes, 2, seed=seed, n_init=1)[0]).item() for seed in range(5)
     ]
     medians = [line.get_ydata()[0] for line in panel.lines if line.get_color() == "#d55e00"]
     assert medians[0] == pytest.approx(sorted(rates)[2])

@@ -74,7 +74,7 @@ class StudySweeper(Sweeper):
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise
-            raise InputError("hydra/sweeper=search needs optuna: pip install 'brcd_lightning[search]'.") from error
+            raise InputError("hydra/sweeper=optuna needs optuna: pip install 'brcd_lightning[search]'.") from error
         parser = OverridesParser.create(config_loader=self._loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         given = {override.get_key_element(): override for override in parsed}  # the last of a key holds

@@ -136,7 +136,7 @@ def report(sweep_dir: Path, number: int, value: float, epochs: int) -> bool:
     """
     path = sweep_dir / STUDY
     if not path.exists():
-        raise InputError(f"trial={number} is for hydra/sweeper=search to set: there is no {path}.")
+        raise InputError(f"trial={number} is for hydra/sweeper=optuna to set: there is no {path}.")
     storage = _storage(sweep_dir)
     study = optuna.load_study(storage=storage, study_name=_NAME, sampler=RandomSampler())
     study.pruner = _pruner(**study.user_attrs[_PRUNING])
@@ -145,7 +145,7 @@ def report(sweep_dir: Path, number: int, value: float, epochs: int) -> bool:
         trial = Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
         trial.report(value, epochs)
     except KeyError as error:
-        raise InputError(f"{path} has no trial {number}; leave trial to hydra/sweeper=search.") from error
+        raise InputError(f"{path} has no trial {number}; leave trial to hydra/sweeper=optuna.") from error
     except RuntimeError as error:  # Optuna refuses to change a trial that has ended
         raise RunEnded(f"the search in {sweep_dir} was begun again without this trial.") from error
     return not trial.should_prune()

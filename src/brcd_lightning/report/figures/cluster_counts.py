@@ -37,7 +37,7 @@ def offset_positives(records: Records) -> Figure:
         counts = _counts(codes)
         rates = [
             [
-                offset_positive_rate(codes, views, kmeans_codes(codes, count, seed=seed, restarts=1)[0]).item()
+                offset_positive_rate(codes, views, kmeans_codes(codes, count, seed=seed, n_init=1)[0]).item()
                 for seed in range(_REPEATS)
             ]
             for count in counts
@@ -59,7 +59,7 @@ def number_of_clusters(records: Records) -> Figure:
         codes = run.teacher_codes["codes"]
         codes = codes[drawn(len(codes), _IMAGES)]
         counts = _counts(codes)
-        fits = [kmeans_codes(codes, count, seed=0, restarts=3) for count in counts]
+        fits = [kmeans_codes(codes, count, seed=0, n_init=3) for count in counts]
         label = _named(run)
         elbow.plot(counts, [_inertia(codes, *fit) for fit in fits], label=label, **line_look(number))
         silhouette.plot(counts, [_silhouette(codes, fit[1]) for fit in fits], label=label, **line_look(number))

@@ -1,0 +1,45 @@
+"""Options that have had another name: in files of release 0.1.0, and on the command line for one more release."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+RENAMED = {
+    "backbone.tap": "backbone.feature_layer",
+    "collapse": "collapse_monitor",
+    "gather": "gather_distributed",
+    "hydra/sweeper=search": "hydra/sweeper=optuna",
+    "kd_method.restarts": "kd_method.n_init",
+    "student.backbone.tap": "student.backbone.feature_layer",
+    "tap": "feature_layer",
+    "teacher.backbone.tap": "teacher.backbone.feature_layer",
+}
+"""Full names, of 0.1.0 and of today. The last part of a name changes, never its place."""
+
+
+def current_name(key: str) -> str:
+    """The name of an option today, by its full name of this or an earlier release."""
+    head, dot, tail = key.partition(".")
+    if head in RENAMED:
+        return f"{RENAMED[head]}{dot}{tail}"
+    return RENAMED.get(key, key)
+
+
+def current_overrides(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command with the names of today; a warning on stderr names each that was renamed."""
+    result = []
+    for argument in arguments:
+        prefix, name, rest = _parts(argument)
+        new = RENAMED.get(argument) or f"{prefix}{current_name(name)}{rest}"
+        if new != argument:
+            sys.stderr.write(f"warning: {argument} is deprecated and will be removed; use: {new}\n")
+        result.append(new)
+    return result
+
+
+def _parts(argument: str) -> tuple[str, str, str]:
+    """An override as ``+``, ``++`` or ``~``, the name of the option, and the rest from the equals sign on."""
+    match = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", argument, flags=re.DOTALL)
+    return (match[1], match[2], match[3] or "") if match else ("", argument, "")
