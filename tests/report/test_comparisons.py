@@ -1,9 +1,17 @@
 import pytest
 
+from brcd_lightning.metrics.declared import COLUMNS, ListMetric
+from brcd_lightning.report import comparisons
 from brcd_lightning.report.comparisons import comparison_tables, runs_table, score
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.table import Number
 from recorded import write_grid, write_run
+
+
+@pytest.fixture(autouse=True)
+def _one_metric(monkeypatch):
+    """Columns of mAP alone, whatever else is declared."""
+    monkeypatch.setattr(comparisons, "COLUMNS", COLUMNS[:1])
 
 
 def cell(table, row, column):
@@ -85,3 +93,18 @@ def test_another_k_is_another_column(tmp_path):
     assert table.columns[1:] == [f"digits 16 bits {p} mAP@{k}" for k in (10, 20) for p in ("SSHP", "ASHP")]
     assert cell(table, "KL", "digits 16 bits SSHP mAP@20") is None
     assert cell(table, "BRCD", "digits 16 bits SSHP mAP@20").rank == "best"
+
+
+def test_every_metric_in_tables_has_its_columns(tmp_path, monkeypatch):
+    other = ListMetric(
+        prefix="other", title="other@{k}", per_query=lambda lists, k: lists.relevance[:, 0], in_tables=True
+    )
+    monkeypatch.setattr(comparisons, "COLUMNS", (COLUMNS[0], other))
+    write_run(tmp_path / "a", codes=False)
+    (table,) = comparison_tables(Records([tmp_path]))
+    heads = [f"digits 16 bits {p} {m}@20" for m in ("mAP", "other") for p in ("SSHP", "ASHP")]
+    assert table.columns == ["method", *heads]
+    assert table.note.startswith("mAP@20, other@20 on test queries")
+    assert cell(table, "BRCD", heads[0]).mean == 0.5
+    assert cell(table, "BRCD", heads[2]) is None, "not measured by this run"
+    assert "SSHP other@K" in runs_table(Records([tmp_path])).columns
