@@ -14,7 +14,7 @@ _NOT_SHOWN = (
     "is smaller than the logging interval",
     "in eval mode at the start of training",  # frozen backbones are
     "exists and is not empty",
-    "`srun` command is available",  # `strategies.require_processes` knows better
+    "`srun` command is available",  # `distributed.processes.require_processes` knows better
     "your dataloader is not resumable",  # the data module is
     "treespec, LeafSpec",
     "sync_dist=True",  # metrics of gathered codes are the same everywhere

@@ -59,7 +59,7 @@ def log_outcome(loggers: Sequence[Logger], results: Mapping[str, Any], run_dir: 
 
     Args:
         loggers: of the student's stage.
-        results: of `results.make_results`.
+        results: of `record.make_results`.
         run_dir: folder of the run.
     """
     for run, wandb in _wandb_runs(loggers):
