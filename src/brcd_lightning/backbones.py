@@ -207,7 +207,7 @@ def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze:
 def _normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, own_mean: Sequence[float], own_std: Sequence[float]
 ) -> Normalisation:
-    """What is given, else the weights' own."""
+    """The given normalisation, else that of the weights."""
     for name, values in (("mean", mean), ("std", std)):
         numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
         if values is not None and not (numbers and len(values) == 3 and all(0 <= value <= 1 for value in values)):

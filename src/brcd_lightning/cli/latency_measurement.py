@@ -40,7 +40,7 @@ _WARM_UP, _FEWEST = 3, 2
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, and how often.
+    """Options of a measurement.
 
     Args:
         backbones: options of the group backbone; None for those of teacher and student.
@@ -195,7 +195,7 @@ def search_latency(
 
 
 def _backbones(cfg: DictConfig, names: list[str] | None) -> dict[str, Callable[[], nn.Module]]:
-    """What builds each network, with random weights: they take as long as trained ones."""
+    """Builders of the networks, with random weights, which take as long as trained ones."""
     if names is None:
         nodes = {grid_coordinates(cfg)[role]: cfg[role].backbone for role in ("teacher", "student")}
     else:

@@ -1,4 +1,4 @@
-"""How every command ends: errors become a message and an exit code here, and nowhere else."""
+"""The end of every command: errors become a message and an exit code here, and nowhere else."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Protocol(NamedTuple):
     """Who the queries are, and how many images a class."""
 
     pooled: bool
-    """Whether queries come from all 60,000 images, not from the official test images."""
+    """True if queries come from all 60,000 images instead of the official test images."""
     query: int | None
     train: int
     train_in_database: bool = True

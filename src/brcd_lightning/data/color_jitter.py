@@ -22,7 +22,7 @@ _GRAY = (0.2989, 0.587, 0.114)
 _TINY = 1e-12
 _ORDERS = tuple(itertools.permutations(range(4)))
 FIELDS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur")
-"""What `draw` gives for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the color
+"""Columns of `draw` for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the color
 circle, the order of the four in {0..23}, whether it becomes gray, and the blur's standard deviation in pixels."""
 
 

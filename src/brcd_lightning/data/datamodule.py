@@ -180,7 +180,7 @@ class HashingDataModule(L.LightningDataModule):
         self._epoch, self._steps_seen = 0, 0  # where the first pass over the training images begins
 
     def state_dict(self) -> dict[str, int]:
-        """How far training is; behind the last step of an epoch, the next one begins."""
+        """Progress of the training; after the last step of an epoch, the next one begins."""
         if self.trainer is None:
             raise RuntimeError("the data module has no trainer, whose progress it could save.")
         steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed

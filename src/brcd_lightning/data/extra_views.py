@@ -13,7 +13,7 @@ from brcd_lightning.data.transforms import ImageTransforms, MixedImages, Prepare
 
 @dataclass(frozen=True)
 class Extras:
-    """What training batches hold beside anchor and two views.
+    """Inputs of training batches beside anchor and two views.
 
     Attributes:
         rotations: ``none``; ``shared`` for the four rotations of one augmented view; ``independent`` for four rotations

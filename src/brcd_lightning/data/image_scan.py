@@ -121,7 +121,7 @@ def _remembered(path: Path) -> dict[str, bytes]:
 
 
 def _digest_file(root: Path, names: Sequence[str]) -> Path:
-    """Where the digests of these files, as they are now, are remembered: they count by path, size and time."""
+    """Path of the remembered digests of these files as they are now, by path, size and modification time."""
     key = hashlib.sha256(str(root.resolve()).encode())
     base = str(root)
     for name in names:  # plain strings: a path object for each of many thousand files takes seconds

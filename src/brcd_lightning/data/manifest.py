@@ -1,4 +1,4 @@
-"""What a data set turned out to be: who plays which role, and whether that is sound."""
+"""The manifest of a data set: the images of each split, and counts to check it by."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def split_database(
 
 
 def has_label(labels: Tensor) -> Tensor:
-    """Whether images have a label, (n,): always for class indices, for multi-hot rows if any is set."""
+    """True for images with a label, (n,) bool: always for class indices, for multi-hot rows if any is set."""
     return torch.ones(len(labels), dtype=torch.bool) if labels.ndim == 1 else labels.any(dim=1)
 
 

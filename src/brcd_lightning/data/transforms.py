@@ -48,7 +48,7 @@ class MixedImages(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageTransforms:
-    """How images become network input.
+    """Transforms from images to network input.
 
     Attributes:
         evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def num_processes() -> int:
-    """How many processes train together; 1 outside of torch.distributed."""
+    """Number of processes that train together; 1 outside of torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

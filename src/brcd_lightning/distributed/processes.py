@@ -1,4 +1,4 @@
-"""How the processes of one run work together."""
+"""The processes of one run: strategy, rank, and errors of lost ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOST = (
 
 
 def is_rank_zero() -> bool:
-    """Whether this process speaks and writes for all of its run."""
+    """True in the process that prints and writes for its run."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it on the function
     return rank == 0
 
@@ -63,7 +63,7 @@ def cluster() -> list[SLURMEnvironment]:
 
 
 def tells_of_lost_process(error: RuntimeError) -> bool:
-    """Whether an error of a collective operation says that another process of the run ended or hangs."""
+    """True if an error of a collective operation says that another process of the run ended or hangs."""
     return isinstance(error, dist.DistError) or any(words in str(error).lower() for words in _LOST)
 
 
@@ -95,7 +95,7 @@ def require_processes(trainer: L.Trainer) -> None:
 
 
 def _started() -> tuple[str, int]:
-    """What has started this process and how many with it, as the environment says; nothing if Lightning starts them."""
+    """Launcher of this process and number of processes, from the environment; empty if Lightning starts them."""
     if TorchElasticEnvironment.detect():
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if SLURMEnvironment.detect():

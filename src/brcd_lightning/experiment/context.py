@@ -1,4 +1,4 @@
-"""What one run is made of: data, networks, distillation method, and where things are."""
+"""The parts of one run: data, networks, distillation method, and paths."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class RunContext:
         return named(self.config)
 
     def architecture(self, role: str) -> dict[str, Any]:
-        """What checkpoints of the ``teacher`` or ``student`` must agree on."""
+        """Description that checkpoints of the ``teacher`` or ``student`` must match."""
         return architecture(self.config, role)
 
     def extras(self, stage: str) -> Extras:
-        """What the batches of a stage hold beside anchor and views: only distillation asks for more."""
+        """Inputs in the batches of a stage beside anchor and views; only distillation needs any."""
         if stage == "teacher":
             return Extras()
         return Extras(self.kd_method.rotation_views, self.kd_method.num_positives)
@@ -83,7 +83,7 @@ class RunContext:
         return self.cfg.trainer.get("max_epochs") or self.cfg[stage].max_epochs
 
     def provenance(self) -> dict[str, Any]:
-        """What a student should say of itself: its teacher, split, method and seed."""
+        """Provenance of the student: its teacher, split, method and seed."""
         return {
             "teacher": self.teacher_id,
             "split": self.splits.fingerprint,
@@ -101,5 +101,5 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:
-    """Where the teacher of a fingerprint lies in the store."""
+    """Path of the teacher with a fingerprint in the store."""
     return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / TEACHER

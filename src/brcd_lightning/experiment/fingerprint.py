@@ -22,7 +22,7 @@ def digest(payload: Mapping[str, Any]) -> str:
 
 
 def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """What a checkpoint of the ``teacher`` or ``student`` must agree on to be loaded.
+    """Description that a checkpoint of the ``teacher`` or ``student`` must match to be loaded.
 
     Args:
         config: the whole resolved configuration, plain.
@@ -39,7 +39,7 @@ def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """What, beside its weights, the stored features of a network depend on.
+    """Description of a network, beside its weights, on which its stored features depend.
 
     Feature stores on disk are found by it. They may hold hours of work, so it stays as release 0.1.0 wrote it, import
     paths included, wherever the code is now.
@@ -50,7 +50,7 @@ def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def transform(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pixels of evaluation images and views depend on, beside the images and seeds; see `stored_network`."""
+    """Description of the pixels of evaluation images and views, beside the images and seeds; see `stored_network`."""
     name = component_name("transform", config["transform"]["_target_"])
     return dict(config["transform"]) | {
         "_target_": f"brcd_lightning.data.transforms.{name}",

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its results, codes and gallery, in files, on the screen and in the loggers."""
+"""The outcome of a run: results, codes and gallery, in files, on the screen and in the loggers."""
 
 from __future__ import annotations
 

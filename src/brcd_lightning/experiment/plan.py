@@ -44,7 +44,7 @@ def _network_line(context: RunContext, role: str) -> str:
 
 
 def _features_line(context: RunContext) -> str:
-    """Where each stage takes its features from."""
+    """Source of the features of each stage."""
     views = context.view_store.views
     kinds = {stage: "stored" if context.stored_roles(stage) else "online" for stage in ("teacher", "student")}
     stored = f" (stored: {views} views of each training image, computed once)" if "stored" in kinds.values() else ""

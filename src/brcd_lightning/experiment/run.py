@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _explained(error: RuntimeError | OSError, context: RunContext, trainers: Trainers) -> BaseException | None:
-    """What a user should read instead of an error from outside; None for a bug, which keeps its traceback."""
+    """The message for an error that the environment caused; None for a bug, which keeps its traceback."""
     if isinstance(error, RuntimeError):
         if trainers.idle.world_size == 1 or not tells_of_lost_process(error):
             return None
@@ -86,7 +86,7 @@ def _explained(error: RuntimeError | OSError, context: RunContext, trainers: Tra
 
 
 def _has_finished(cfg: DictConfig) -> bool:
-    """Whether the run is to be continued and there is nothing left to do."""
+    """True if the run is to be continued and nothing is left to do."""
     run_dir = _run_dir()
     if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
         return False

@@ -10,7 +10,7 @@ from brcd_lightning.errors import ExitCode, RunEnded
 
 
 def asked_to_end(run_dir: Path) -> RunEnded:
-    """What a run ends with that was asked to (SIGTERM)."""
+    """The error of a run that received SIGTERM; its message says how to continue."""
     how = f"continue with the same options, resume=auto and hydra.run.dir={run_dir}."
     return RunEnded(f"asked to end (SIGTERM); {how}", ExitCode.PREEMPTED)
 

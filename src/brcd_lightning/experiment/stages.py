@@ -53,7 +53,7 @@ def teacher_stage(context: RunContext, trainers: Trainers) -> None:
 
 
 def _agreed(trainer: L.Trainer, decision: bool) -> bool:
-    """What the first process decides. Processes that it starts itself come later and find what it found."""
+    """The decision of the first process. Processes that it starts itself come later and find the same."""
     strategy = trainer.strategy
     environment = getattr(strategy, "cluster_environment", None)
     if trainer.world_size == 1 or isinstance(environment, LightningEnvironment):
@@ -148,7 +148,7 @@ def student_stage(
 
 
 def _stores(context: RunContext) -> list[LoggedFile]:
-    """What the view stores in use hold, by their fingerprints."""
+    """Manifests of the view stores in use, by their fingerprints."""
     return [
         LoggedFile(f"features-{path.parent.name}", "dataset", path, {"backbone": role})
         for role, path in context.view_store.manifests.items()

@@ -47,7 +47,7 @@ def read_latency(path: Path) -> dict[str, Any]:
 
 
 def _is_sound(record: Mapping[str, Any]) -> bool:
-    """Whether all values that tables and figures read are present and have the right type."""
+    """True if all values that tables and figures read are present and have the right type."""
     if not all(isinstance(record.get(key), kind) for key, kind in _HEAD.items()):
         return False
     for part, fields in _ENTRY.items():

@@ -20,7 +20,7 @@ from brcd_lightning.results.record import read_results
 from brcd_lightning.results.run_files import CODES, CONFIG, DONE, PRUNED, RESULTS, TEACHER_CODES
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
-"""What is fixed in one table, next to the code length."""
+"""Coordinates that are fixed in one table, next to the code length."""
 
 
 class UnfilledError(Exception):
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def distils(self) -> bool:
-        """Whether the student learned from the teacher at all."""
+        """True if the student learned from the teacher at all."""
         return self.row["kd_method"] != "none"
 
     @property

@@ -114,7 +114,7 @@ def _index_problem(kept: Mapping[str, Tensor], clusters: int | None) -> str:
 
 
 def _are_indices(values: Tensor, length: int, limit: int | None) -> bool:
-    """Whether a tensor is (length,) integers in [0, limit)."""
+    """True if a tensor is (length,) integers in [0, limit)."""
     if values.shape != (length,) or not _is_integer(values):
         return False
     return not length or (int(values.min()) >= 0 and (limit is None or int(values.max()) < limit))

@@ -64,7 +64,7 @@ class Table:
     note: str = ""
 
     def numeric_columns(self) -> list[bool]:
-        """Whether each column holds a number anywhere."""
+        """For each column, True if any of its cells is a number."""
         return [any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))]
 
 

@@ -1,1 +1,1 @@
-"""What a run leaves: its record, which options identify it, the table of runs and the gallery."""
+"""Results of runs: the record, the options that identify a run, the table of runs and the gallery."""

@@ -28,7 +28,7 @@ _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "fai
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run measured.
+    """Measurements of a run.
 
     Args:
         metrics: test metrics by name.
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured.
+    """The run that was measured.
 
     Args:
         coordinates: of the run in the grid, see `config.grid_coordinates`.
@@ -147,7 +147,7 @@ def tested_metric(monitor: str) -> str:
 
 
 def recorded_metric(run_dir: Path, monitor: str) -> float | None:
-    """What a finished run reached in the test metric of `monitor`; None if it tested nothing (a stage alone)."""
+    """Test metric of a finished run that belongs to `monitor`; None if it tested nothing (a stage alone)."""
     return read_results(run_dir)["metrics"][tested_metric(monitor)] if (run_dir / RESULTS).exists() else None
 
 

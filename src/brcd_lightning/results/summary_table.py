@@ -58,7 +58,7 @@ def _empty_table(runs: Sequence[Mapping[str, Any]], texts: Sequence[str], number
 
 
 def _differ(runs: Sequence[Mapping[str, Any]], part: str, key: str) -> bool:
-    """Whether runs that have the key disagree about it."""
+    """True if runs that have the key disagree about it."""
     return len({str(run[part][key]) for run in runs if key in run[part]}) > 1
 
 

@@ -80,7 +80,7 @@ class DistillationModule(HashingModule):
 
     @property
     def teacher_encoder(self) -> Encoder:
-        """What encodes as the teacher: the network itself or, from fit start on, its codes of stored features."""
+        """The teacher as an encoder: the network or, from fit start on, its codes of stored features."""
         return self._encoder[0]
 
     def on_fit_start(self) -> None:
@@ -103,7 +103,7 @@ class DistillationModule(HashingModule):
         return terms
 
     def _inputs(self, batch: ViewBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the student encodes, by name: the views of its objective, and what only distillation asks for."""
+        """Inputs of the student by name: the views of its objective, and those that only distillation needs."""
         views = {"anchor": finished(batch.anchor)}
         others: dict[str, Tensor] = {}
         if self.network.hashing_model.num_views == 2:
@@ -116,7 +116,7 @@ class DistillationModule(HashingModule):
         return views, others
 
     def _kd_input(self, batch: ViewBatch, codes: Mapping[str, Tensor]) -> KDInput:
-        """What the method needs of a batch.
+        """The part of a batch that the method needs.
 
         Args:
             batch: the batch.

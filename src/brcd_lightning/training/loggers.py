@@ -24,7 +24,7 @@ METRICS_UP = tuple(f"val/{metric.key(pair)}" for metric in VALIDATED for pair in
 
 @dataclass(frozen=True)
 class LogContext:
-    """What a logger should know of a stage.
+    """Facts about a stage for its loggers.
 
     Args:
         run_dir: folder of the run.
@@ -56,7 +56,7 @@ class LogContext:
 
     @property
     def name(self) -> str:
-        """What a dashboard calls the stage."""
+        """Name of the stage in a dashboard."""
         return f"{self.coordinates['kd_method']}-{self.bits}b-s{self.seed}-{self.id[:6]}"
 
     @property

@@ -19,8 +19,8 @@ class ResumePoint(L.Callback):
     """Keeps a checkpoint that a stage of a run continues from: networks, optimiser, loops, memories and generators.
 
     It is written at the end of an epoch, when the last one is old enough, at the end of the stage, and after the
-    running step when a process is asked to end (SIGTERM). A loss that is no number ends the run instead; every
-    ``trainer.log_every_n_steps`` steps it is looked at, since a look waits for the device.
+    running step when a process is asked to end (SIGTERM). A non-finite loss aborts the run. The loss is checked every
+    ``trainer.log_every_n_steps`` steps, because a check waits for the device.
 
     Args:
         path: of the checkpoint.
@@ -98,7 +98,7 @@ class ResumePoint(L.Callback):
         self._written = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the training was told to stop early, and torch's generators: objectives draw from them."""
+        """The early-stopping flag and the states of torch's generators, from which objectives draw."""
         return {"stopped": self._stopped, "cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a wandb run shows beside scalars: pictures, tables, and the files it read and made. Other loggers get none."""
+"""Media of a wandb run beside scalars: pictures, tables, and artifacts for files. Other loggers get none."""
 
 from __future__ import annotations
 

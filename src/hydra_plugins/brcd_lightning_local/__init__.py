@@ -1,4 +1,4 @@
-"""Where Hydra looks for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=optuna``."""
+"""The plugins that Hydra finds for ``hydra/launcher=local``, ``hydra/launcher=slurm`` and ``hydra/sweeper=optuna``."""
 
 from brcd_lightning.experiment.sweeps import local_launcher, optuna_sweeper, slurm_launcher
 

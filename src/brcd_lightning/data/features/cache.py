@@ -36,12 +36,12 @@ MODES = ("auto", "on", "off")
 
 @dataclass(frozen=True)
 class Display:
-    """How the user learns what is built."""
+    """Messages and progress for the user."""
 
     say: Callable[[str], None]
     """Prints one line."""
     progress: bool
-    """Whether a bar shows how far it is."""
+    """Show a progress bar."""
 
 
 class ViewStore:
@@ -92,10 +92,10 @@ class ViewStore:
         self.folder = Path(folder).resolve()
         self._tables: dict[tuple[object, ...], FeatureTable] = {}
         self.manifests: dict[str, Path] = {}
-        """What the stores in use hold, by role."""
+        """Manifests of the stores in use, by role."""
 
     def views_description(self) -> dict[str, Any]:
-        """What the views of a training run depend on."""
+        """Description of the views of a training run."""
         return {"views": self.views, "seed": self.seed, "dtype": self.dtype}
 
     def amounts(self, extras: Extras) -> dict[str, int]:
@@ -113,7 +113,7 @@ class ViewStore:
         return amounts
 
     def serves(self, backbone: Backbone, role: str) -> bool:
-        """Whether a network in training reads stored features.
+        """True if a network in training reads stored features.
 
         Raises:
             InputError: for mode ``on`` and a backbone that is not fully frozen.

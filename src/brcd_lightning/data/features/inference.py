@@ -25,7 +25,7 @@ class Inference:
 
     @property
     def numerics(self) -> str:
-        """What of the precision shapes features: a key of `AUTOCAST`, or ``float32``."""
+        """Part of the precision that shapes features: a key of `AUTOCAST`, or ``float32``."""
         return self.precision if self.precision in AUTOCAST else "float32"
 
     def features(

@@ -1,4 +1,4 @@
-"""What a feature store holds of a data set, part by part, and how its rows are numbered.
+"""The parts of a feature store and the numbers of its rows.
 
 Beside one row for every image under the evaluation transform there are rows of the training images: augmented
 ``views``, ``rotations`` of the first views by 90, 180 and 270 degrees, and class ``positives``. How many of each a job

@@ -119,7 +119,7 @@ class StudySweeper(Sweeper):
 
 
 def distribution(override: Override) -> FloatDistribution | IntDistribution | CategoricalDistribution:
-    """What Optuna draws an option from: ``interval(low,high)``, ``range(...)``, ``choice(...)`` or ``a,b,c``.
+    """The Optuna distribution of an option: ``interval(low,high)``, ``range(...)``, ``choice(...)`` or ``a,b,c``.
 
     ``tag(log,...)`` makes an interval or a range logarithmic.
 

@@ -32,7 +32,7 @@ class TrialReport(L.Callback):
             raise end
 
     def _report(self, trainer: L.Trainer) -> RunEnded | InputError | None:
-        """What ends the run here, if anything does."""
+        """The reason to end the run here; None to go on."""
         from brcd_lightning.experiment.sweeps.study import report  # noqa: PLC0415 (needs an extra)
 
         value, epochs = trainer.callback_metrics[self.monitor].item(), trainer.current_epoch + 1

@@ -93,7 +93,7 @@ class SlurmLauncher(Launcher):
 
 
 class _Task:
-    """What SLURM runs: one job, which submitit wakes by SIGUSR2 some time before its limit.
+    """The task of one SLURM job, which submitit signals by SIGUSR2 some time before its limit.
 
     submitit would queue it again at once, in the middle of a step. Here the run ends as for SIGTERM, with a checkpoint,
     and then submitit has its way.

@@ -100,7 +100,7 @@ class Study:
         self._write_table()
 
     def finished(self) -> int:
-        """How many trials ran to their end or were pruned."""
+        """Number of trials that ran to their end or were pruned."""
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def _write_table(self) -> None:

@@ -1,4 +1,4 @@
-"""What a multirun ends in: one table over its jobs."""
+"""The table over the jobs of a multirun, printed at its end."""
 
 from __future__ import annotations
 
