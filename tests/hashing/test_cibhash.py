@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from brcd_lightning.codes import sign, sign_ste
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashOutput
 from brcd_lightning.hashing.cibhash import CIBHash, nt_xent, symmetric_bernoulli_kl
@@ -59,6 +60,20 @@ def test_estimator_carries_p_times_one_minus_p():
     p = torch.sigmoid(logits.detach())
     assert code.tolist() == [[-1, 1, 1]]
     assert torch.allclose(logits.grad, p * (1 - p))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_training_code_is_the_evaluation_code_of_every_logit(dtype):
+    sizes = 10.0 ** torch.arange(-44, 3, dtype=dtype)
+    edges = torch.tensor([0.0, 5.9e-8, 6e-8, torch.finfo(dtype).tiny, torch.finfo(dtype).max], dtype=dtype)
+    logits = torch.cat([sizes, -sizes, edges, -edges])[None].requires_grad_()
+    model = CIBHash(4, logits.shape[1])
+    code = model.binarize(logits)
+    assert torch.equal(code, sign(logits))
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=dtype)[None]
+    (gradient,) = torch.autograd.grad((code * weights).sum(), logits)
+    (expected,) = torch.autograd.grad((sign_ste(torch.sigmoid(logits) - 0.5) * weights).sum(), logits)
+    assert torch.equal(gradient, expected)
 
 
 def test_objective_names_its_weighted_terms(generator):

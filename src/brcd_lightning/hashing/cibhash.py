@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brcd_lightning.codes import sign_ste
+from brcd_lightning.codes import sign, straight_through
 from brcd_lightning.errors import require_non_negative, require_positive
 from brcd_lightning.hashing.base import HashingModel, HashOutput
 
@@ -84,7 +84,8 @@ class CIBHash(HashingModel):
 
     def binarize(self, logits: Tensor) -> Tensor:
         """``sign(p - 1/2)`` with the identity gradient to p = sigmoid(logits), hence p (1 - p) to the logits."""
-        return sign_ste(torch.sigmoid(logits) - 0.5)
+        # The sign of the logit itself, as in evaluation: p rounds to 1/2 for small negative logits.
+        return straight_through(sign(logits), torch.sigmoid(logits))
 
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
         """Terms ``contrastive`` and ``bottleneck`` (weighted by beta)."""
