@@ -27,6 +27,18 @@ def test_one_image_costs_nothing(generator):
     assert sskd_loss(student, teacher).item() == 0
 
 
+def test_no_row_that_counts_costs_nothing(generator):
+    upright = torch.eye(2)
+    teacher = torch.stack([upright, *[upright.flip(0)] * 3], dim=1)  # (2, 4, 2): all six rotated images are wrong
+    student = torch.randn(2, 4, 2, generator=generator, requires_grad=True)
+    value = sskd_loss(student, teacher, ratio=0.1)  # int(0.1 * 6) == 0
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(student.grad, torch.zeros_like(student))
+    batch = KDInput(None, None, None, student_rotations=student, teacher_rotations=teacher)
+    assert SSKD(ratio=0.1)(batch).terms["sskd"].item() == 0
+
+
 def test_matching_is_perfect_where_rotations_stay_close_to_their_upright_image():
     codes = 10 * torch.eye(3)[:, None].expand(3, 4, 3)
     assert matching_loss(codes, 0.01).item() == pytest.approx(0, abs=1e-9)

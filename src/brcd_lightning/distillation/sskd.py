@@ -28,12 +28,13 @@ def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio:
         ratio: share of the teacher's wrong rows that count, best ranks first, in [0, 1].
 
     Returns:
-        Scalar, mean over the rows that count.
+        Scalar, mean over the rows that count; 0, with a gradient of 0, where none does.
     """
     target, guess = (_similarities(codes) for codes in (teacher.detach(), student))  # (3M, M)
     kept = _kept_rows(target, ratio)
     target, guess = ((rows[kept] / temperature).log_softmax(dim=1) for rows in (target, guess))
-    return temperature**2 * F.kl_div(guess, target, log_target=True, reduction="batchmean")
+    total = F.kl_div(guess, target, log_target=True, reduction="sum")
+    return temperature**2 * (total / max(1, len(kept)))  # the mean of no row would be NaN
 
 
 def _similarities(codes: Tensor) -> Tensor:
