@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.cibhash import nt_xent
@@ -26,6 +29,72 @@ def test_losses_equal_the_vectors(hash_vectors, name, rho, queued, released, tau
     assert losses.mean().item() == pytest.approx(expected["loss"], abs=1e-9)
     if name == "debiased":
         assert bool(bound.all()) == (tau == 0.35)
+
+
+def direct_contrast(first, second, tau, rho, queue, released):
+    """The formula as it is written, in plain exponentials."""
+    rows = F.normalize(torch.cat([first, second]), dim=1)
+    exponentials = (rows @ rows.T / tau).exp()
+    images = len(first)
+    positive = torch.cat([exponentials.diagonal(images), exponentials.diagonal(-images)])
+    negatives = exponentials.sum(dim=1) - exponentials.diagonal() - positive
+    count = 2 * images - 2
+    if queue is not None:
+        negatives = negatives + (rows @ (queue if released else F.normalize(queue, dim=1)).T / tau).exp().sum(dim=1)
+        count += 0 if released else len(queue)
+    floor = math.exp(-count / tau) if released else count * math.exp(-1 / tau)
+    debiased = (negatives - count * rho * positive) / (1 - rho)
+    return -(positive / (positive + debiased.clamp_min(floor))).log(), debiased < floor
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.2, 0.35, 1.0])
+@pytest.mark.parametrize("rho", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("queued", [False, True])
+def test_losses_and_gradients_equal_the_formula(tau, rho, released, queued, generator):
+    codes = torch.randn(14, 12, dtype=torch.float64, generator=generator, requires_grad=True)
+    queue = torch.rand(5, 12, dtype=torch.float64, generator=generator) if queued else None
+    second = codes[:7] + 0.8 * codes[7:]
+    losses, bound = debiased_contrast(codes[:7], second, tau, rho, queue, released=released)
+    expected, bound_too = direct_contrast(codes[:7], second, tau, rho, queue, released)
+    assert torch.allclose(losses, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(bound, bound_too)
+    gradients = [torch.autograd.grad(value.mean(), codes, retain_graph=True)[0] for value in (losses, expected)]
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.001, 0.011])
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("case", ["random", "equal views", "equal codes", "opposite views"])
+def test_small_temperatures_stay_finite(tau, rho, released, queued, case, generator):
+    first = torch.randn(6, 16, generator=generator)
+    second = {
+        "random": torch.randn(6, 16, generator=generator),
+        "equal views": first,
+        "equal codes": torch.ones(6, 16),
+        "opposite views": -first,
+    }[case]
+    codes = torch.cat([second if case == "equal codes" else first, second]).requires_grad_()
+    queue = torch.rand(5, 16, generator=generator) if queued else None
+    single = debiased_contrast(codes[:6], codes[6:], tau, rho, queue, released=released)[0]
+    single.mean().backward()
+    assert bool(single.isfinite().all())
+    assert bool(codes.grad.isfinite().all())
+    double = None if queue is None else queue.double()
+    exact, _ = debiased_contrast(codes[:6].double(), codes[6:].double(), tau, rho, double, released=released)
+    assert torch.allclose(single.double(), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("released", "expected"), [(False, 0.0), (True, math.log1p(math.exp(-1 / 0.35)))])
+def test_a_single_image_has_no_negatives(released, expected):
+    codes = torch.ones(2, 4, dtype=torch.float64, requires_grad=True)
+    losses, bound = debiased_contrast(codes[:1], codes[1:], 0.35, 0.1, released=released)
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([expected] * 2, abs=1e-12)
+    assert bool(bound.all()) == released
+    assert bool(codes.grad.isfinite().all())
 
 
 def test_the_soft_code_is_the_reconstruction_of_two_codewords(hash_vectors):

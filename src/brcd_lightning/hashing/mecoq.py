@@ -46,18 +46,35 @@ def debiased_contrast(
     rows = F.normalize(torch.cat([first, second]), dim=1, eps=1e-8)  # (2M, b)
     similarities = rows @ rows.T / tau
     anchors = torch.arange(len(rows), device=rows.device)
-    positive = similarities[anchors, anchors.roll(len(first))].exp()
+    positive = similarities[anchors, anchors.roll(len(first))]
     outside = torch.zeros_like(similarities, dtype=torch.bool)
     outside[anchors, anchors] = outside[anchors, anchors.roll(len(first))] = True
-    negatives = similarities.masked_fill(outside, float("-inf")).exp().sum(dim=1)
+    negatives = similarities.masked_fill(outside, float("-inf"))
     count = len(rows) - 2
     if queue is not None and len(queue):
         queue = queue if released else F.normalize(queue, dim=1, eps=1e-8)
-        negatives = negatives + (rows @ queue.T / tau).exp().sum(dim=1)
+        negatives = torch.cat([negatives, rows @ queue.T / tau], dim=1)
         count += 0 if released else len(queue)
-    floor = math.exp(-count / tau) if released else count * math.exp(-1 / tau)
-    debiased = (negatives - count * rho * positive) / (1 - rho)
-    return (positive + debiased.clamp_min(floor)).log() - positive.log(), debiased < floor
+    log_floor = -count / tau if released else _log(count) - 1 / tau
+    log_debiased = _log_debiased(negatives.logsumexp(dim=1), positive, count * rho, rho)
+    bound = log_debiased < log_floor
+    # -log P / (P + G) is the softplus of log G - log P; F.softplus rounds it above 20.
+    losses = -F.logsigmoid(positive - log_debiased.masked_fill(bound, log_floor))
+    return losses, bound
+
+
+def _log_debiased(log_negatives: Tensor, log_positive: Tensor, share: float, rho: float) -> Tensor:
+    """Log of (N - share P) / (1 - rho), of log N and log P, all (2M,); -inf where it is not positive."""
+    if share == 0:
+        return log_negatives - math.log1p(-rho)
+    log_ratio = log_positive + math.log(share) - log_negatives  # of share P to N
+    covered = log_ratio >= 0
+    rest = -torch.expm1(log_ratio.masked_fill(covered, -1.0))  # a masked value keeps the gradient finite
+    return (log_negatives + rest.log() - math.log1p(-rho)).masked_fill(covered, float("-inf"))
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else float("-inf")
 
 
 def binary_entropy(logits: Tensor) -> Tensor:
