@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from brcd_lightning.distillation.base import KDInput
 from brcd_lightning.distillation.rkd import RKD, rkd_angle_loss, rkd_distance_loss
@@ -30,6 +31,54 @@ def test_equal_codes_and_single_images_stay_finite(loss, student):
     value.backward()
     assert bool(value.isfinite())
     assert bool(student.grad.isfinite().all())
+
+
+def direct_distance_loss(student, teacher):
+    """The definition, from explicit differences."""
+    relative = []
+    for codes in (student, teacher):
+        squares = (codes[:, None] - codes).square().sum(dim=2)
+        distances = squares.clamp(min=1e-12).sqrt() * (1 - torch.eye(len(codes)))
+        relative.append(distances / (distances.sum() / (len(codes) * (len(codes) - 1))))
+    return F.smooth_l1_loss(*relative)
+
+
+def direct_angle_loss(student, teacher):
+    """The definition, from explicit differences."""
+    cosines = []
+    for codes in (student, teacher):
+        differences = codes - codes[:, None]
+        lengths = differences.square().sum(dim=2).clamp(min=1e-24).sqrt()
+        cosines.append(torch.einsum("ijb,ikb->ijk", *[differences / lengths[:, :, None]] * 2))
+    return F.smooth_l1_loss(*cosines)
+
+
+LOSSES = [(rkd_distance_loss, direct_distance_loss), (rkd_angle_loss, direct_angle_loss)]
+
+
+@pytest.mark.parametrize(("loss", "direct"), LOSSES)
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("length", [0.7, 1.0])
+def test_single_precision_equals_the_definition_for_nearly_equal_codes(loss, direct, spread, length, generator):
+    teacher = random_codes(24, 32, generator).float()
+    noise = torch.randn(24, 32, generator=generator)
+    student = (length * random_codes(1, 32, generator) + spread * noise).requires_grad_()
+    exact = student.detach().double().requires_grad_()
+    value, expected = loss(student, teacher), direct(exact, teacher.double())
+    value.backward()
+    expected.backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-3)
+    assert (student.grad.double() - exact.grad).norm() <= 1e-3 * exact.grad.norm()
+
+
+def test_a_pair_of_equal_codes_has_no_gradient_of_its_distance(generator):
+    teacher = random_codes(6, 16, generator).double()
+    student = torch.randn(6, 16, dtype=torch.float64, generator=generator)
+    student[1] = student[0]
+    single, double = student.float().requires_grad_(), student.float().double().requires_grad_()
+    rkd_distance_loss(single, teacher.float()).backward()
+    direct_distance_loss(double, teacher).backward()
+    assert torch.allclose(single.grad.double(), double.grad, rtol=1e-3, atol=1e-6 * double.grad.abs().max())
 
 
 def test_only_relations_are_aligned_not_bits(generator):

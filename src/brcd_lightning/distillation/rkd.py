@@ -13,6 +13,7 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.errors import require_non_negative
 
 _EPS = 1e-12
+_SHORTEST = 1e-6
 
 
 def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -30,10 +31,8 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _relative_distances(codes: Tensor) -> Tensor:
     """(M, M); equal codes lie at the clamp's 1e-6, which counts as positive and has no gradient."""
-    products = codes @ codes.T
-    squares = products.diagonal()
-    # The Gram form is exact for codes in {-1, +1}.
-    distances = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=_EPS).sqrt()
+    # From differences of the codes: those of inner products cancel where codes nearly agree.
+    distances = torch.cdist(codes, codes, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=_SHORTEST)
     other = ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
     distances = distances * other
     return distances / (distances.sum() / other.sum().clamp_min(1)).clamp_min(_EPS)  # one image: no distance, no loss
