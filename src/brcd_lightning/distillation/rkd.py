@@ -31,6 +31,7 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _relative_distances(codes: Tensor) -> Tensor:
     """(M, M); equal codes lie at the clamp's 1e-6, which counts as positive and has no gradient."""
+    codes = codes.float() if codes.element_size() < 4 else codes
     # From differences of the codes: those of inner products cancel where codes nearly agree.
     distances = torch.cdist(codes, codes, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=_SHORTEST)
     other = ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
