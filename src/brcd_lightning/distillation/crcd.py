@@ -17,6 +17,7 @@ from brcd_lightning.distillation.memory_bank import bank_scores
 from brcd_lightning.errors import require_bool
 
 _SHIFT = 1e-6
+_CLOSE = 0.1  # unit vectors nearer than this lose digits of their difference to single precision
 _ANCHORS_AT_A_TIME = 8  # their relations stay in a processor's cache
 
 
@@ -27,24 +28,30 @@ class Relations:
     memory row unit(v_j - o_a). Their cosine is (f_i - o_a) (v_j - o_a) over both lengths, all of which follows from
     inner products: M x A x (K + 1) numbers, not that many vectors, and only those of a few anchors at a time.
 
+    Differences of products cancel where vectors nearly coincide. `precise_relations` then passes the memory in double
+    precision: the products and their sums are double, all that follows from the differences is in `dtype`.
+
     Args:
-        bank: v (n, d).
+        bank: v (n, d), in the precision of the products.
         rows: (M, K + 1) memory rows that each embedding is compared with.
         anchors: (A,) memory rows, each once.
+        dtype: of the cosines; that of the bank when None.
     """
 
-    def __init__(self, bank: Tensor, rows: Tensor, anchors: Tensor) -> None:
-        self.bank, self.rows = bank, rows
+    def __init__(self, bank: Tensor, rows: Tensor, anchors: Tensor, dtype: torch.dtype | None = None) -> None:
+        self.bank, self.rows, self.dtype = bank, rows, dtype or bank.dtype
         self.origins = bank[anchors] - _SHIFT  # o (A, d)
-        self.shortest = _SHIFT * bank.shape[1] ** 0.5
+        self.shortest = torch.finfo(bank.dtype).eps ** 0.5  # of a shorter difference only rounding errors are left
         self.o_o = self.origins.square().sum(dim=1, keepdim=True)  # (A, 1)
         o_v = self.origins @ bank.T  # (A, n)
         self.rest = self.o_o - o_v
         lengths = (bank.square().sum(dim=1) - 2 * o_v + self.o_o).clamp_min_(self.shortest**2).sqrt_()
-        # From a memory row that is the anchor to itself only the shift is left, too short for a difference of products.
         count = torch.arange(len(anchors), device=rows.device)
-        lengths[count, anchors] = self.shortest
-        self.inverse = lengths.reciprocal_()  # 1 / |v - o| (A, n)
+        lengths[count, anchors] = float("inf")
+        self.nearest = lengths.min()  # () from an anchor to another memory row
+        # From a memory row that is the anchor to itself only the shift is left, too short for a difference of products.
+        lengths[count, anchors] = _SHIFT * bank.shape[1] ** 0.5
+        self.inverse = lengths.reciprocal_().to(self.dtype)  # 1 / |v - o| (A, n)
         places = torch.full((len(bank),), -1, device=rows.device)
         places[anchors] = count
         image, column = (places[rows] >= 0).nonzero(as_tuple=True)
@@ -52,6 +59,7 @@ class Relations:
 
     def products(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of f (M, d), differentiable: f v (M, K + 1), and f o, 1e-6 sum(f - o), 1 / |f - o|, each (A, M)."""
+        embeddings = embeddings.to(self.bank.dtype)
         f_o = self.origins @ embeddings.T
         shifted = _SHIFT * (embeddings.sum(dim=1) - self.origins.sum(dim=1, keepdim=True))
         lengths = (embeddings.square().sum(dim=1) - 2 * f_o + self.o_o).clamp_min(self.shortest**2)
@@ -67,18 +75,37 @@ class Relations:
         drawn, (anchors, _) = self.rows.flatten(), self.origins.shape
         place, image, column = self.itself
         size = min(_ANCHORS_AT_A_TIME, anchors)
-        buffers = self.bank.new_empty(2, size, len(drawn))
+        products, inverses = (source.new_empty(size, len(drawn)) for source in (self.rest, self.inverse))
         for start in range(0, anchors, size):
             part = slice(start, min(start + size, anchors))
-            flat = [buffer[: part.stop - start] for buffer in buffers]
-            torch.index_select(self.rest[part], 1, drawn, out=flat[0])
-            torch.index_select(self.inverse[part], 1, drawn, out=flat[1])
+            flat = [buffer[: part.stop - start] for buffer in (products, inverses)]
+            columns = drawn.expand(part.stop - start, -1)
+            torch.gather(self.rest[part], 1, columns, out=flat[0])  # index_select is slow in double precision
+            torch.gather(self.inverse[part], 1, columns, out=flat[1])
             product, inverse = (buffer.view(-1, *self.rows.shape) for buffer in flat)
             here = (place >= part.start) & (place < part.stop)
             itself = place[here] - start, image[here], column[here]
             product.add_(f_v).sub_(f_o[part, :, None])
             product[itself] = shifted[part][itself[:2]]
-            yield part, product.mul_(inverse), inverse, itself
+            yield part, product.to(self.dtype).mul_(inverse), inverse, itself
+
+
+def precise_relations(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Relations:
+    """Relations whose anchors are the first column of `rows`, with products in double precision where that is needed.
+
+    That is where an embedding or another memory row nearly coincides with an anchor.
+
+    Args:
+        embeddings: (M, d) unit vectors.
+        bank: (n, d) unit vectors.
+        rows: (M, K + 1) memory rows that each embedding is compared with.
+    """
+    anchors = rows[:, 0]
+    relations = Relations(bank.to(embeddings.dtype), rows, anchors)
+    if embeddings.dtype == torch.float64 or embeddings.device.type == "mps":  # which has no double precision
+        return relations
+    nearest = torch.minimum(relations.nearest, torch.cdist(embeddings.detach(), relations.origins).min())
+    return Relations(bank.double(), rows, anchors, embeddings.dtype) if bool(nearest < _CLOSE) else relations
 
 
 class _RelationLoss(torch.autograd.Function):
@@ -95,7 +122,7 @@ class _RelationLoss(torch.autograd.Function):
     ) -> Tensor:
         f_v, f_o, shifted, scale = products
         d_v, d_o, d_shifted, d_scale = gradients = [torch.zeros_like(product) for product in products]
-        total = f_v.new_zeros(())
+        scale, total = scale.to(relations.dtype), weights.new_zeros(())
         for part, product, inverse, itself in relations.along(f_v, f_o, shifted):
             if part.start == 0:
                 buffers = product.new_empty(3, *product.shape)
@@ -108,7 +135,7 @@ class _RelationLoss(torch.autograd.Function):
             d_logits[..., 0] -= 1
             d_logits *= (weights[part] / temperature)[..., None]
             d_scale[part] = torch.mul(d_logits, product, out=scratch).sum(dim=2)
-            d_product = d_logits.mul_(inverse).mul_(scale[part, :, None])
+            d_product = d_logits.mul_(inverse).mul_(scale[part, :, None]).to(d_v.dtype)
             d_shifted[part].index_put_(itself[:2], d_product[itself], accumulate=True)
             d_product[itself] = 0
             d_o[part] = -d_product.sum(dim=2)
@@ -138,15 +165,15 @@ class CRCD(CRD):
 
     def side_loss(self, embeddings: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:
         """Mean loss over the pairs of image and anchor that count."""
-        relations = Relations(bank.to(embeddings.dtype), rows, anchors=rows[:, 0])
+        relations = precise_relations(embeddings, bank, rows)
         products = f_v, f_o, shifted, scale = relations.products(embeddings)
-        weights = torch.ones_like(scale)  # (A, M)
+        weights = torch.ones_like(scale, dtype=relations.dtype)  # (A, M)
         if self.skip_self_anchor:
             weights.fill_diagonal_(0)
         if bool(log_z.isnan()):
             with torch.no_grad():
                 cosines = [
-                    (product * scale[part, :, None])[weights[part] > 0]
+                    (product * scale[part, :, None].to(relations.dtype))[weights[part] > 0]
                     for part, product, *_ in relations.along(f_v, f_o, shifted)
                 ]
                 self.set_partition(log_z, torch.cat(cosines) * (1 / self.temperature))
