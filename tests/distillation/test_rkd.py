@@ -81,5 +81,12 @@ def test_a_pair_of_equal_codes_has_no_gradient_of_its_distance(generator):
     assert torch.allclose(single.grad.double(), double.grad, rtol=1e-3, atol=1e-6 * double.grad.abs().max())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_distances_of_codes_do_not_depend_on_their_type(dtype, generator):
+    student, teacher = (random_codes(8, 16, generator).float() for _ in range(2))
+    value = rkd_distance_loss(student.to(dtype), teacher.to(dtype))
+    assert value.item() == rkd_distance_loss(student, teacher).item()
+
+
 def test_only_relations_are_aligned_not_bits(generator):
     assert not sees_a_signed_permutation("rkd", generator)
