@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -36,6 +38,67 @@ def test_nearest_centroid_equals_a_loop(generator):
     codes, centroids = random_codes(40, 12, generator), torch.randn(5, 12, generator=generator)
     loop = [min(range(5), key=lambda c: (code - centroids[c]).square().sum().item()) for code in codes.float()]
     assert nearest_centroid(codes, centroids).tolist() == loop
+
+
+def exact_labels(codes, members, assignments):
+    """Labels by distances in fractions from the means of clusters of `members`; ties to the lowest cluster."""
+    clusters = [members[assignments == c].long() for c in range(int(assignments.max()) + 1)]
+    means = [[Fraction(total, len(rows)) for total in rows.sum(dim=0).tolist()] for rows in clusters]
+    distances = [
+        [sum((int(bit) - m) ** 2 for bit, m in zip(code, mean, strict=True)) for mean in means] for code in codes
+    ]
+    tied = sum(sorted(row)[0] == sorted(row)[1] for row in distances)
+    return [row.index(min(row)) for row in distances], tied
+
+
+def clusters_with_ties(bits, sizes, generator):
+    """Clusters whose means tie for many codes: each is a copy of the first under another order of its bits."""
+    members, assignments = [], []
+    for cluster, copies in enumerate(sizes):
+        first = torch.tensor([[1] * bits, [1] * (bits - 1) + [-1], [1] * (bits - 2) + [-1, 1]])
+        members += [first[:, torch.randperm(bits, generator=generator)]] * copies
+        assignments += [cluster] * (3 * copies)
+    return torch.cat(members), torch.tensor(assignments)
+
+
+@pytest.mark.parametrize("bits", [12, 16, 64])
+def test_exact_ties_go_to_the_lowest_cluster_however_many_codes_are_asked(bits, generator):
+    members, assignments = clusters_with_ties(bits, (1, 5, 2, 7, 1, 3), generator)
+    centroids = torch.stack([members[assignments == c].double().mean(dim=0) for c in range(6)])
+    codes = torch.cat([random_codes(500, bits, generator), members])
+    expected, tied = exact_labels(codes.tolist(), members, assignments)
+    assert tied > 100
+    for size in (1, 2, 3, 7, 64, len(codes)):
+        assert torch.cat([nearest_centroid(part, centroids) for part in codes.float().split(size)]).tolist() == expected
+    assert nearest_centroid(codes.T.contiguous().T, centroids.T.contiguous().T).tolist() == expected
+
+
+@pytest.mark.parametrize("rows", [40, 400, 3000])
+def test_assignments_of_kmeans_are_the_labels_of_codes_asked_alone(rows, generator):
+    codes = random_codes(rows, 8, generator)  # few bits: many codes lie between two means
+    centroids, assignments = kmeans_codes(codes, 7, seed=0, n_init=2)
+    assert exact_labels(codes.tolist(), codes, assignments)[0] == assignments.tolist()
+    for size in (1, 5, 128):
+        labels = torch.cat([nearest_centroid(part, centroids) for part in codes.split(size)])
+        assert torch.equal(labels, assignments)
+
+
+@pytest.mark.parametrize("seed", [125, 289, 509])  # rounded distances would end with a code in a higher tied cluster
+def test_kmeans_settles_exact_ties_by_the_lowest_cluster(seed):
+    generator = torch.Generator().manual_seed(seed)
+    codes = random_codes(16, 7, generator).double()
+    start = torch.randint(0, 5, (16,), generator=generator)
+    centroids, assignments = _lloyd(codes, start, 5)
+    assert exact_labels(codes.tolist(), codes, assignments)[0] == assignments.tolist()
+    assert torch.cat([nearest_centroid(code[None], centroids) for code in codes]).tolist() == assignments.tolist()
+
+
+def test_labels_of_real_centroids_do_not_depend_on_the_batch(generator):
+    codes, centroids = random_codes(200, 64, generator).float(), 30 * torch.randn(40, 64, generator=generator)
+    centroids[20:] = centroids[:20]  # a tie for every code
+    together = nearest_centroid(codes, centroids)
+    assert together.max() < 20
+    assert torch.cat([nearest_centroid(code[None], centroids) for code in codes]).tolist() == together.tolist()
 
 
 def test_kmeans_ends_at_a_fixed_point(generator):

@@ -114,8 +114,13 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
 
     The same rule as k-means uses; the paper's appendix D says Hamming, which would need binary centroids.
 
+    The label of a code does not depend on the codes that are asked with it. Centroids are rounded to multiples of about
+    b / 2^50, so that distances are sums of integers, which float64 holds exactly in any order. Squared distances that
+    differ by no more than this rounding, about b^2 / 2^47 (3e-11 for 64 bits), count as equal. Unequal distances to the
+    means of n and m codes differ by at least 1 / (n m)^2.
+
     Args:
-        codes: (n, b), real or in {-1, +1}.
+        codes: (n, b) in {-1, +1}, or 0 where a bit is masked.
         centroids: (k, b), real.
 
     Returns:
@@ -123,10 +128,15 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
     """
     if codes.shape[1] != centroids.shape[1]:
         raise InputError(f"codes have {codes.shape[1]} bits but centroids have {centroids.shape[1]}.")
-    codes, centroids = codes.double(), centroids.double()
-    # |c - mu|^2 = |c|^2 - 2 c.mu + |mu|^2; |c|^2 is the same for every cluster.
-    distances = centroids.square().sum(dim=1) - 2 * codes @ centroids.T  # (n, k)
-    return distances.argmin(dim=1)
+    centroids, bits = centroids.double(), codes.shape[1]
+    # |c - mu|^2 = |c|^2 - 2 c.mu + |mu|^2; |c|^2 is the same for every cluster. With the largest |mu_r| = m and this
+    # scale no partial sum exceeds b (m^2 + 2 m) scale < 2^52, below which float64 holds every integer.
+    scale = torch.linalg.vector_norm(centroids, torch.inf).add_(1).pow_(-2).mul_(2.0**52 / bits)
+    norms = centroids.square().mul_(scale).round_().sum(dim=1)  # (k,)
+    distances = torch.addmm(norms, codes.double(), (centroids * scale).round_().T, alpha=-2)  # (n, k)
+    # Rounding moves a distance by at most b / 2 (norms) + b (products), the difference of two by 3 b.
+    ties = distances <= distances.amin(dim=1, keepdim=True).add_(4 * bits)
+    return ties.byte().argmax(dim=1)  # the first of equal values
 
 
 def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
