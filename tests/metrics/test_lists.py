@@ -1,12 +1,16 @@
 import json
+from itertools import permutations, product
 
 import pytest
 import torch
 
+from brcd_lightning.codes import hamming_distance
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import (
+    RankedLists,
     distance_histograms,
     expected_precision_at_k,
+    expected_recall_at_k,
     list_average_precision,
     mean_average_precision,
     precision_at_k,
@@ -15,7 +19,9 @@ from brcd_lightning.metrics import (
     recall_at_k,
     relevance_of,
     zero_hit_rate,
+    zero_hits,
 )
+from brcd_lightning.metrics.declared import REPORTED
 from brcd_lightning.metrics.lists import relevance_matrix, relevant_totals
 from brcd_lightning.search import HammingIndex, nearest_codes
 from conftest import VECTORS, clustered_codes, random_codes
@@ -54,6 +60,50 @@ def test_precision_and_recall_equal_a_count_by_hand(vector, k):
     curve = precision_curve(lists)
     if k <= 8:
         assert curve[k - 1].item() == pytest.approx(precision_at_k(lists, k).mean().item(), abs=1e-12)
+
+
+def loop_over_orders(distances, relevant, k):
+    """P@K and R@K by counting hits place by place, mean over all orders of equal distances; P@K divides by K always."""
+    groups = {d: [i for i in range(len(distances)) if distances[i] == d] for d in sorted(set(distances))}
+    orders = [[place for group in order for place in group] for order in product(*map(permutations, groups.values()))]
+    hits = sum(sum(relevant[place] for place in order[:k]) for order in orders) / len(orders)
+    return hits / k, hits / max(1, sum(relevant))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 7, 50])
+def test_precision_and_recall_equal_a_loop_also_beyond_the_database(k, generator):
+    queries, database = random_codes(5, 4, generator), random_codes(6, 4, generator)
+    q_labels, d_labels = (torch.randint(0, 3, (n,), generator=generator) for n in (5, 6))
+    lists = ranked_lists(nearest_codes(queries, database, 6)[1], q_labels, d_labels)
+    histograms = distance_histograms(queries, database, q_labels, d_labels)
+    distances, relevance = hamming_distance(queries, database), relevance_matrix(q_labels, d_labels)
+    for q in range(5):
+        row, relevant = distances[q].tolist(), relevance[q].tolist()
+        precision, recall = loop_over_orders(row, relevant, k)
+        assert expected_precision_at_k(histograms, k)[q].item() == pytest.approx(precision, abs=1e-12)
+        assert expected_recall_at_k(histograms, k)[q].item() == pytest.approx(recall, abs=1e-12)
+        precision, recall = loop_over_orders([6 * d + place for place, d in enumerate(row)], relevant, k)  # stable
+        assert precision_at_k(lists, k)[q].item() == pytest.approx(precision, abs=1e-12)
+        assert recall_at_k(lists, k)[q].item() == pytest.approx(recall, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", [precision_at_k, recall_at_k, zero_hits, zero_hit_rate])
+def test_a_list_that_was_cut_before_the_k_th_place_is_refused(metric):
+    lists = ranked_lists(torch.tensor([[0, 1, 2]]), torch.tensor([0]), torch.tensor([0, 1, 0, 0, 1]))
+    metric(lists, 3)
+    with pytest.raises(InputError, match="length of the lists, 3, got 4; retrieve more of the 5 database items"):
+        metric(lists, 4)
+    with pytest.raises(InputError, match="length of the lists, 3, got 4; retrieve more, or give database_size"):
+        metric(RankedLists(lists.relevance, lists.total), 4)
+    assert precision_curve(lists).tolist() == pytest.approx([1, 1 / 2, 2 / 3])
+
+
+def test_average_precision_of_a_cut_list_is_refused():
+    lists = ranked_lists(torch.tensor([[0, 1, 2]]), torch.tensor([0]), torch.tensor([0, 1, 0, 0, 1]))
+    (map_at_k,) = (metric for metric in REPORTED if metric.name == "map")
+    assert map_at_k.per_query(lists, 3).tolist() == pytest.approx([(1 + 2 / 3) / 2])
+    with pytest.raises(InputError, match="length of the lists, 3, got 4"):
+        map_at_k.per_query(lists, 4)
 
 
 def test_without_ties_both_tie_rules_agree():

@@ -91,7 +91,7 @@ class TieMetric(ReportedMetric):
 
 
 def _average_precision(lists: RankedLists, k: int) -> Tensor:
-    return list_average_precision(lists.relevance, k)
+    return list_average_precision(lists.top(k), k)
 
 
 def _expected_average_precision(counts: TieCounts, k: int) -> Tensor:

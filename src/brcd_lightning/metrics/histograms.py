@@ -1,6 +1,7 @@
 """Metrics that need only how many items, and how many relevant ones, lie at each Hamming distance.
 
-None of them depends on the order inside a tie.
+None of them depends on the order inside a tie. Histograms hold the whole database, so that every K has its answer: a
+database smaller than K is ranked as a whole, and P@K still divides by K (see `metrics.lists`).
 
 Shapes: Q queries, N database items, b bits, K the cut of the ranking.
 """

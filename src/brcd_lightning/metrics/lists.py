@@ -1,6 +1,9 @@
 """Ranked lists of relevance, and the metrics that are read off them in order.
 
-Shapes: Q queries, N database items, K length of a list, C classes.
+A database smaller than K is ranked as a whole: hits are then counted in N places. P@K still divides by K, as trec_eval
+does. A list that was cut before the K-th place is refused, because what follows is unknown.
+
+Shapes: Q queries, N database items, K the cut of the ranking, K' length of a list, C classes.
 """
 
 from __future__ import annotations
@@ -21,16 +24,31 @@ class RankedLists(NamedTuple):
     """Items that each query retrieved, best first."""
 
     relevance: Tensor
-    """(Q, K) bool."""
+    """(Q, K') bool."""
     total: Tensor | None
     """(Q,) int64, relevant items in the whole database; None where they were not counted."""
+    database_size: int | None = None
+    """N; None where unknown, and no metric then goes beyond the length of the lists."""
+
+    def top(self, k: int) -> Tensor:
+        """Relevance of the top K (Q, min(K, N)) bool.
+
+        Raises:
+            InputError: if the lists end before the K-th place although the database does not.
+        """
+        require_positive_int("k", k)
+        length, size = self.relevance.shape[1], self.database_size
+        if length < k and (size is None or length < size):
+            more = f"more of the {size} database items" if size else "more, or give database_size if this is all of it"
+            raise InputError(f"k must be at most the length of the lists, {length}, got {k}; retrieve {more}.")
+        return self.relevance[:, :k]
 
 
 def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tensor) -> RankedLists:
     """Judges retrieved items, of `nearest_codes` or of a `HammingIndex`.
 
     Args:
-        positions: (Q, K) int64 database positions, best first; the ids of an index where those are positions.
+        positions: (Q, K') int64 database positions, best first; the ids of an index where those are positions.
         query_labels: (Q,) class indices, or (Q, C) multi-hot.
         database_labels: (N,) or (N, C), the same kind.
 
@@ -52,7 +70,7 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
             "ranking metric of them is true; use an exact index, or one that reads more (probes, flips)."
         )
     relevance = relevance_of(query_labels, database_labels, positions)
-    return RankedLists(relevance, relevant_totals(query_labels, database_labels))
+    return RankedLists(relevance, relevant_totals(query_labels, database_labels), len(database_labels))
 
 
 def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tensor) -> Tensor:
@@ -108,7 +126,7 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
     """AP@K of ranked lists.
 
     Args:
-        relevance: (Q, K') bool, best first, of at least K places or of the whole database.
+        relevance: (Q, K') bool, best first, of at least K places or of the whole database, see `RankedLists.top`.
         k: cut of the ranking.
         normalizer: see `average_precision`.
         total: (Q,) all relevant items of each query; not needed for ``topk``.
@@ -130,25 +148,25 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
 
 def precision_at_k(lists: RankedLists, k: int) -> Tensor:
     """P@K (Q,) float64: hits in the top K over K (the denominator is K even for a smaller database)."""
-    return _first(lists, k).sum(dim=1).double() / k
+    return lists.top(k).sum(dim=1).double() / k
 
 
 def recall_at_k(lists: RankedLists, k: int) -> Tensor:
     """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none."""
     if lists.total is None:
         raise InputError("recall needs the total of relevant items of each query.")
-    return _first(lists, k).sum(dim=1).double() / lists.total.clamp_min(1)
+    return lists.top(k).sum(dim=1).double() / lists.total.clamp_min(1)
 
 
 def precision_curve(lists: RankedLists) -> Tensor:
-    """Precision at every k = 1..K, mean over queries: (K,) float64."""
+    """Precision at every k up to the length of the lists, mean over queries: (K',) float64."""
     places = torch.arange(1, lists.relevance.shape[1] + 1, device=lists.relevance.device)
     return lists.relevance.double().mean(dim=0).cumsum(dim=0) / places
 
 
 def zero_hits(lists: RankedLists, k: int) -> Tensor:
     """1 for a query without any relevant item in the top K, which `AP@K` counts as 0; otherwise 0: (Q,) float64."""
-    return (~_first(lists, k).any(dim=1)).double()
+    return (~lists.top(k).any(dim=1)).double()
 
 
 def zero_hit_rate(lists: RankedLists, k: int) -> Tensor:
@@ -161,8 +179,3 @@ def chunks(rows: int, per_row: int, budget: int) -> Iterator[slice]:
     require_positive_int("memory_budget", budget)
     step = max(1, budget // per_row)
     return (slice(start, start + step) for start in range(0, rows, step))
-
-
-def _first(lists: RankedLists, k: int) -> Tensor:
-    require_positive_int("k", k)
-    return lists.relevance[:, :k]

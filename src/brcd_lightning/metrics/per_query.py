@@ -94,7 +94,7 @@ def values_per_query(
     names = (*functions.of_lists, *functions.of_ties)
     values = {name: query.codes.new_empty(len(query.codes), dtype=torch.float64) for name in names}
     for rows, distances, relevance in _ranked(query, database, k, whole_ties=counts is not None):
-        lists = RankedLists(relevance[:, :k], _at(total, rows))
+        lists = RankedLists(relevance[:, :k], _at(total, rows), len(database.codes))
         for name, list_function in functions.of_lists.items():
             values[name][rows] = _one_each(name, list_function(lists, k), len(rows))
         if counts is not None:

@@ -89,7 +89,7 @@ def average_precisions_by_ties(
         _check_options(k, rule, normalizer)
 
     def stable(lists: RankedLists, k: int) -> Tensor:
-        return list_average_precision(lists.relevance, k, normalizer, lists.total)
+        return list_average_precision(lists.top(k), k, normalizer, lists.total)
 
     def expected(counts: TieCounts, k: int) -> Tensor:
         return expected_average_precision(counts.items, counts.relevant, k, normalizer, counts.total)
