@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from brcd_lightning.errors import InputError
 from conftest import make_network
 
 
@@ -23,6 +25,34 @@ def test_zero_logits_are_plus_one():
     for parameter in network.hashing_model.head.parameters():
         torch.nn.init.zeros_(parameter)
     assert bool((network.encode(torch.randn(2, 3, 16, 16)) == 1).all())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_logits_that_are_not_finite_are_no_codes(value, generator):
+    network, images = make_network(), torch.randn(6, 3, 16, 16, generator=generator)
+    images[[1, 4]] = float(value)
+    network.train()
+    with pytest.raises(InputError, match=r"got nan or inf for 2 of 6 images of a batch \(positions 1, 4\);"):
+        network.encode(images)
+    assert network.training
+    assert network.encode(images[[0, 2, 3, 5]]).shape == (4, 16)
+
+
+def test_damaged_weights_give_no_codes():
+    network = make_network()
+    network.hashing_model.head.bias.data[3] = float("nan")  # one bit of every image
+    with pytest.raises(InputError, match=r"6 of 6 images of a batch \(positions 0, 1, 2, \.\.\.\)") as error:
+        network.encode(torch.zeros(6, 3, 16, 16))
+    assert "\n" not in str(error.value)
+
+
+def test_overflow_in_half_precision_gives_no_codes():
+    network = make_network()
+    torch.nn.init.constant_(network.hashing_model.head.bias, 1e5)  # more than float16 holds
+    images = torch.zeros(2, 3, 16, 16)
+    assert bool((network.encode(images) == 1).all())
+    with pytest.raises(InputError, match=r"overflow in torch.float16.*trainer.precision=32-true"):
+        network.half().encode(images.half())
 
 
 def test_views_go_through_the_backbone_as_one_batch(generator):

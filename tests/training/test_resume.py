@@ -104,15 +104,18 @@ def test_a_training_that_was_told_to_stop_stays_stopped(tmp_path, splits):
     assert steps == [STEPS, STEPS]
 
 
+@pytest.mark.parametrize("validates", [False, True])
 @pytest.mark.parametrize(("every", "seen"), [(2, 2), (50, STEPS)])
-def test_a_loss_that_is_no_number_ends_the_run_soon(tmp_path, splits, every, seen):
+def test_a_loss_that_is_no_number_ends_the_run_soon(tmp_path, splits, every, seen, validates):
     class Broken(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, *_):
             with torch.no_grad():
                 next(pl_module.network.hashing_model.head.parameters()).fill_(float("nan"))
 
     module, point = make_module(splits), ResumePoint(tmp_path / "resume.ckpt", 0)
-    trainer = make_trainer(tmp_path, 2, module, [Broken(), point], limit_val_batches=0, log_every_n_steps=every)
+    trainer = make_trainer(
+        tmp_path, 2, module, [Broken(), point], limit_val_batches=float(validates), log_every_n_steps=every
+    )
     with pytest.raises(RunEnded, match=f"the loss became nan by step {seen}, in epoch 0; lower the learning rate"):
         trainer.fit(module, datamodule=make_datamodule(splits))
     assert trainer.global_step == seen

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from brcd_lightning.backbones import Backbone, Images, Rows
 from brcd_lightning.codes import sign
 from brcd_lightning.distributed.gather import gather
-from brcd_lightning.errors import require_choice, require_positive_int
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
 
 HEADS = ("linear", "mlp")
+_SHOWN = 3
+"""Images that an error names."""
 
 
 class HashOutput(NamedTuple):
@@ -143,11 +145,29 @@ class HashNetwork(nn.Module):
         """Codes (M, b) int8 in {-1, +1} of what the backbone takes: +1 where the logit is at least 0.
 
         The answer does not depend on batch mates or on train mode.
+
+        Raises:
+            InputError: if a logit is not finite: its code would look like any other.
         """
         training = self.training
         if training:
             self.eval()
-        codes = sign(self.hashing_model.head(self.backbone(inputs))).to(torch.int8)
+        logits = self.hashing_model.head(self.backbone(inputs))
         if training:
             self.train()
-        return codes
+        _require_finite(logits)
+        return sign(logits).to(torch.int8)
+
+
+def _require_finite(logits: Tensor) -> None:
+    """Raises `InputError` that names at most three images of the batch whose logits (M, b) are not all finite."""
+    finite = logits.isfinite()
+    if bool(finite.all()):
+        return
+    images = (~finite.all(dim=1)).nonzero().flatten().tolist()
+    shown = ", ".join(map(str, images[:_SHOWN])) + (", ..." if len(images) > _SHOWN else "")
+    raise InputError(
+        f"logits must be finite to become codes, got nan or inf for {len(images)} of {len(logits)} images of a batch "
+        f"(positions {shown}); the network's weights have diverged or overflow in {logits.dtype}: use another "
+        "checkpoint, or trainer.precision=32-true."
+    )

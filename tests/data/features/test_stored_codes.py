@@ -1,6 +1,7 @@
 """Codes by row are those that the network itself gives of its stored features."""
 
 import numpy as np
+import pytest
 import torch
 
 from brcd_lightning.data.features import stored_codes
@@ -8,6 +9,7 @@ from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.stored_codes import StoredCodes
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.distillation.none import NoDistillation
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
@@ -42,6 +44,13 @@ def test_codes_are_not_computed_again():
     for parameter in network.hashing_model.parameters():
         torch.nn.init.zeros_(parameter)
     assert torch.equal(codes.encode(rows), before)
+
+
+def test_weights_that_are_not_finite_give_no_stored_codes():
+    network = make_stored(make_network(freeze="full"))
+    network.hashing_model.head.weight.data[0, 0] = float("inf")
+    with pytest.raises(InputError, match="logits must be finite to become codes"):
+        StoredCodes.of(network, CPU)
 
 
 def test_a_network_that_computes_its_features_has_no_stored_codes():

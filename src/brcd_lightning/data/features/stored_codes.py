@@ -28,6 +28,9 @@ class StoredCodes:
 
         Returns:
             The codes, or None for a network that computes its features from images.
+
+        Raises:
+            InputError: if a logit is not finite, see `HashNetwork.encode`.
         """
         if not isinstance(network.backbone, StoredBackbone):
             return None
