@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from brcd_lightning.codes import hamming_distance, pack, sign, sign_ste, unpack
+from brcd_lightning.codes import as_signs, hamming_distance, pack, sign, sign_ste, unpack
 from brcd_lightning.errors import InputError
 from conftest import random_codes
 
@@ -45,3 +45,16 @@ def test_hamming_distance_counts_differing_bits(generator):
     queries, database = random_codes(5, 13, generator), random_codes(7, 13, generator)
     expected = [[int((q != d).sum()) for d in database] for q in queries]
     assert hamming_distance(queries, database).tolist() == expected
+
+
+@pytest.mark.parametrize("bits", [1, 8, 13])
+def test_signs_of_packed_codes_have_the_bits_that_are_given(bits, generator):
+    codes = random_codes(6, bits, generator)
+    assert torch.equal(as_signs(pack(codes), bits), codes)
+    assert torch.equal(as_signs(codes, bits), codes)
+    assert as_signs(pack(codes)).shape == (6, -(-bits // 8) * 8)
+    for form in (codes, pack(codes)):
+        with pytest.raises(InputError, match="must (have|be)"):
+            as_signs(form, bits + 8)
+    with pytest.raises(InputError, match="bits must be a positive integer, got 0"):
+        as_signs(codes, 0)

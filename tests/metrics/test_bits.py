@@ -25,6 +25,9 @@ def test_packed_codes_give_the_same(generator):
     codes = random_codes(50, 16, generator)
     assert torch.equal(bit_bias(pack(codes)), bit_bias(codes))
     assert torch.equal(bit_correlation(pack(codes)), bit_correlation(codes))
+    codes = random_codes(50, 13, generator)
+    assert torch.equal(bit_bias(pack(codes), bits=13), bit_bias(codes))
+    assert torch.equal(bit_correlation(pack(codes), bits=13), bit_correlation(codes))
 
 
 def test_kept_bits_are_counted_per_cluster():

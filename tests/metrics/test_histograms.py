@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from brcd_lightning.codes import hamming_distance
+from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import (
     distance_histograms,
@@ -63,3 +63,29 @@ def test_precision_within_radius(vector, histograms):
     assert precision_within_radius(histograms, 0)[1].item() == pytest.approx(2 / 3)
     with pytest.raises(InputError, match="radius must be an integer of at least 0, got -1"):
         precision_within_radius(histograms, -1)
+
+
+@pytest.mark.parametrize("bits", [1, 9, 12, 16])
+@pytest.mark.parametrize("average", ["macro", "micro", "nonzero"])
+def test_packed_codes_give_the_same_counts_and_curves(bits, average, generator):
+    queries, database = random_codes(5, bits, generator), random_codes(40, bits, generator)
+    labels = [torch.randint(0, 3, (n,), generator=generator) for n in (5, 40)]
+    plain = distance_histograms(queries, database, *labels)
+    packed = distance_histograms(pack(queries), pack(database), *labels, bits=bits)
+    assert plain.items.shape == (5, bits + 1)
+    for one, other in zip(plain, packed, strict=True):
+        assert torch.equal(one, other)
+    curves = [precision_recall_by_radius(histograms, average) for histograms in (plain, packed)]
+    for one, other in zip(*curves, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(distance_histograms(queries, database, *labels, bits=bits).items, plain.items)
+
+
+def test_codes_must_have_the_bits_that_are_given(generator):
+    codes, labels = random_codes(4, 9, generator), torch.zeros(4)
+    with pytest.raises(InputError, match="query_codes must have 12 bits, got 9"):
+        distance_histograms(codes, codes, labels, labels, bits=12)
+    with pytest.raises(InputError, match="packed query_codes of 17 bits must have 3 bytes, got 2"):
+        distance_histograms(pack(codes), pack(codes), labels, labels, bits=17)
+    with pytest.raises(InputError, match="packed database_codes must be 0 beyond their 9 bits"):
+        distance_histograms(pack(codes), pack(codes) | 128, labels, labels, bits=9)

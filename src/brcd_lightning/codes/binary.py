@@ -130,17 +130,29 @@ def as_packed(codes: Tensor, bits: int | None = None, name: str = "codes") -> Te
     return codes
 
 
-def as_signs(codes: Tensor) -> Tensor:
-    """Codes in either form, as values in {-1, +1}; the padding bits of packed ones become columns of -1.
+def as_signs(codes: Tensor, bits: int | None = None, name: str = "codes") -> Tensor:
+    """Codes in either form, as values in {-1, +1}.
 
-    Those columns are equal in all codes, so no Hamming distance notices them.
+    Args:
+        codes: (N, b) in {-1, +1}, or packed (N, ceil(b / 8)) uint8.
+        bits: code length b. Packed codes do not know it: without it their padding bits become columns of -1, which are
+            equal in all codes, so no Hamming distance notices them.
+        name: what an error message calls the codes.
+
+    Returns:
+        (N, b); (N, 8 B) for packed codes of B bytes when `bits` is None.
 
     Raises:
-        InputError: for other values.
+        InputError: for other values, another length, or set padding bits.
     """
+    if bits is not None:
+        require_positive_int("bits", bits)
     if codes.dtype == torch.uint8:
-        return unpack(codes, 8 * codes.shape[1])
-    check_codes(codes)
+        packed = as_packed(codes, bits, name)
+        return unpack(packed, 8 * packed.shape[1] if bits is None else bits)
+    check_codes(codes, name)
+    if bits is not None and codes.shape[1] != bits:
+        raise InputError(f"{name} must have {bits} bits, got {codes.shape[1]}.")
     return codes
 
 

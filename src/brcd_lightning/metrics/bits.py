@@ -11,22 +11,24 @@ from torch import Tensor
 from brcd_lightning.codes import as_signs
 
 
-def bit_bias(codes: Tensor) -> Tensor:
+def bit_bias(codes: Tensor, bits: int | None = None) -> Tensor:
     """|mean| of each bit (b,) float64: 0 for a bit that is +1 as often as -1, 1 for one that never changes.
 
     Args:
-        codes: (N, b) in {-1, +1}, or packed (N, B) uint8 (padding bits count as bits that never change).
+        codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        bits: code length b; without it the padding bits of packed codes count as bits that never change.
     """
-    return as_signs(codes).double().mean(dim=0).abs()
+    return as_signs(codes, bits).double().mean(dim=0).abs()
 
 
-def bit_correlation(codes: Tensor) -> Tensor:
+def bit_correlation(codes: Tensor, bits: int | None = None) -> Tensor:
     """Pearson correlation of each pair of bits (b, b) float64, in [-1, 1]; 0 with a bit that never changes.
 
     Args:
         codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        bits: code length b; without it the padding bits of packed codes count as bits that never change.
     """
-    codes = as_signs(codes)
+    codes = as_signs(codes, bits)
     centred = codes.double() - codes.double().mean(dim=0)
     norms = centred.square().sum(dim=0).sqrt()
     scale = torch.where(norms > 0, 1 / norms, 0.0)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from brcd_lightning.codes import as_signs, hamming_distance
+from brcd_lightning.codes import as_signs, hamming_distance, require_same_bits
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 from brcd_lightning.metrics.lists import chunks, relevance_matrix
 
@@ -46,6 +46,7 @@ def distance_histograms(
     query_labels: Tensor,
     database_labels: Tensor,
     *,
+    bits: int | None = None,
     memory_budget: int = _BUDGET,
 ) -> DistanceHistograms:
     """Counts database items and relevant ones at each Hamming distance.
@@ -55,12 +56,16 @@ def distance_histograms(
         database_codes: (N, b), the same form.
         query_labels: (Q,) class indices or (Q, C) multi-hot.
         database_labels: (N,) or (N, C), the same kind.
+        bits: code length b. Packed codes do not know it: it is taken for 8 B when None, so give it unless it is a
+            multiple of 8.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
     """
-    width = as_signs(query_codes[:0]).shape[1] + 1
+    require_same_bits(query_codes, database_codes)
+    queries, database = as_signs(query_codes, bits, "query_codes"), as_signs(database_codes, bits, "database_codes")
+    width = queries.shape[1] + 1
     parts = []
-    for rows in chunks(len(query_codes), _BYTES_PER_PAIR * len(database_codes), memory_budget):
-        keys = hamming_distance(query_codes[rows], database_codes)
+    for rows in chunks(len(queries), _BYTES_PER_PAIR * len(database), memory_budget):
+        keys = hamming_distance(queries[rows], database)
         keys += width * relevance_matrix(query_labels[rows], database_labels)
         keys += 2 * width * torch.arange(len(keys), device=keys.device)[:, None]
         counts = keys.flatten().bincount(minlength=2 * width * len(keys))

@@ -27,6 +27,13 @@ def test_curves_are_those_of_the_metric(records):
         assert list(line.get_ydata()) == pytest.approx(precision_recall_by_radius(counts).precision.tolist())
 
 
+def test_curves_of_codes_with_padding_end_at_the_code_length(tmp_path):
+    for name in ("none", "brcd"):
+        write_run(tmp_path / name, name, bits=12)
+    for panel in precision_recall(Records([tmp_path])).axes:
+        assert [len(line.get_xdata()) for line in panel.lines] == [13, 13]
+
+
 def test_each_class_has_its_own_map(records):
     (panel,) = classes(records).axes
     run = best_run(records)

@@ -29,9 +29,10 @@ def precision_recall(records: Records) -> Figure:
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         for number, (label, cell) in enumerate(cells.items()):
             queries, database = _sides(cell.first, paradigm)
-            curve = precision_recall_by_radius(
-                distance_histograms(queries.packed, database.packed, queries.labels, database.labels)
+            counts = distance_histograms(
+                queries.packed, database.packed, queries.labels, database.labels, bits=cell.first.row["bits"]
             )
+            curve = precision_recall_by_radius(counts)
             panel.plot(curve.recall, curve.precision, label=label, markevery=0.15, **line_look(number))
         panel.set(title=paradigm.upper(), xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
     legend_below(drawing, axes[0])
