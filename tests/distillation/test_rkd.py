@@ -90,3 +90,12 @@ def test_distances_of_codes_do_not_depend_on_their_type(dtype, generator):
 
 def test_only_relations_are_aligned_not_bits(generator):
     assert not sees_a_signed_permutation("rkd", generator)
+
+
+def test_equal_codes_of_a_batch_spoil_no_gradient(generator):
+    """Their direction is no direction; the clamp of its length would multiply the gradient by 1e12."""
+    student = random_codes(8, 16, generator).float()
+    student[1] = student[0]
+    student.requires_grad_()
+    rkd_angle_loss(student, random_codes(8, 16, generator).float()).backward()
+    assert student.grad.abs().max() < 0.1

@@ -53,8 +53,14 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _corner_cosines(codes: Tensor) -> Tensor:
-    """(M, M, M): entry i, j, k is the cosine at corner i between the directions to j and to k."""
-    directions = F.normalize(codes[None, :, :] - codes[:, None, :], dim=2, eps=_EPS)  # (M, M, b)
+    """(M, M, M): entry i, j, k is the cosine at corner i between the directions to j and to k.
+
+    Equal codes have no direction: their cosines are 0 and have no gradient, which the clamp of the length would make
+    1e12 times the incoming one.
+    """
+    differences = codes[None, :, :] - codes[:, None, :]  # (M, M, b)
+    differences = differences.masked_fill((differences == 0).all(dim=2, keepdim=True), 0.0)
+    directions = F.normalize(differences, dim=2, eps=_EPS)
     return directions @ directions.transpose(1, 2)
 
 
