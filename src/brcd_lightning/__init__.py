@@ -43,6 +43,10 @@ if TYPE_CHECKING:
         ReleasedBRCD as ReleasedBRCD,
         released_brcd_loss as released_brcd_loss,
     )
+    from brcd_lightning.distillation.cosine import (
+        Cosine as Cosine,
+        cosine_loss as cosine_loss,
+    )
     from brcd_lightning.distillation.crcd import (
         CRCD as CRCD,
     )

@@ -1,0 +1,40 @@
+"""Cosine distillation: the student's code points where the teacher's does. The simplest baseline.
+
+Shapes: M images in a batch, b bits.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+
+
+def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine of the student's and the teacher's code of the same image.
+
+    It compares each image with itself alone: no negatives, clusters or masks.
+
+    Args:
+        student: (M, b) student codes; receives the gradient.
+        teacher: (M, b) teacher codes.
+
+    Returns:
+        Scalar in [0, 2], averaged over the batch.
+    """
+    return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
+
+
+class Cosine(KDMethod):
+    """Cosine distillation of codes.
+
+    Args:
+        weight: factor of the loss.
+    """
+
+    needs = frozenset({"teacher"})
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """Term ``cosine``."""
+        return KDOutput({"cosine": self.weight * cosine_loss(batch.student, batch.teacher)}, {})
