@@ -28,7 +28,8 @@ def centred(teacher):
     head = teacher.eval().hashing_model.head
     with torch.no_grad():
         logits = head(teacher.backbone(network_input(splits, splits.train)))
-        (head if isinstance(head, torch.nn.Linear) else head[-1]).bias -= logits.median(dim=0).values
+        last = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        last.bias -= logits.median(dim=0).values
     return teacher
 
 

@@ -102,13 +102,31 @@ if TYPE_CHECKING:
         nt_xent as nt_xent,
         symmetric_bernoulli_kl as symmetric_bernoulli_kl,
     )
+    from brcd_lightning.hashing.closed_form import (
+        ClosedFormModel as ClosedFormModel,
+    )
     from brcd_lightning.hashing.greedyhash import (
         GreedyHash as GreedyHash,
         similarity_loss as similarity_loss,
     )
+    from brcd_lightning.hashing.itq import (
+        ITQ as ITQ,
+    )
+    from brcd_lightning.hashing.lsh import (
+        LSH as LSH,
+    )
     from brcd_lightning.hashing.mecoq import (
         MeCoQ as MeCoQ,
         debiased_contrast as debiased_contrast,
+    )
+    from brcd_lightning.hashing.pca_rr import (
+        PCARR as PCARR,
+    )
+    from brcd_lightning.hashing.pcah import (
+        PCAH as PCAH,
+    )
+    from brcd_lightning.hashing.sh import (
+        SH as SH,
     )
     from brcd_lightning.hashing.tbh import (
         TBH as TBH,

@@ -1,6 +1,7 @@
 """What holds for every hashing model that conf/hashing_model offers."""
 
 import copy
+from pydoc import locate
 
 import pytest
 import torch
@@ -12,8 +13,17 @@ from brcd_lightning.metrics import mean_average_precision
 from offered import BITS, HASHING_MODELS, LIMITS, configuration, small
 
 
+def model_class(name):
+    return locate(configuration(f"hashing_model={name}").hashing_model._target_)
+
+
 @pytest.fixture(params=HASHING_MODELS)
 def name(request):
+    return request.param
+
+
+@pytest.fixture(params=[name for name in HASHING_MODELS if model_class(name).trains])
+def trained_name(request):
     return request.param
 
 
@@ -63,18 +73,21 @@ def test_what_distillation_sees_has_a_gradient_and_lies_between_the_signs(name, 
     assert code.requires_grad
     assert code.abs().max() <= 1
     code.sum().backward()
-    last = model.head if isinstance(model.head, torch.nn.Linear) else model.head[-1]
+    last = linear_layers(model)[-1]
     assert last.weight.grad.abs().sum() > 0
 
 
+def linear_layers(model):
+    return [layer for layer in model.head.modules() if isinstance(layer, torch.nn.Linear)]
+
+
 def model_width(model):
-    first = model.head if isinstance(model.head, torch.nn.Linear) else model.head[0]
-    return first.in_features
+    return linear_layers(model)[0].in_features
 
 
-def test_scaled_losses_give_scaled_gradients(name, generator):
+def test_scaled_losses_give_scaled_gradients(trained_name, generator):
     """What mixed precision and accumulated batches rely on; nothing is added in a backward pass."""
-    model = network(name).hashing_model
+    model = network(trained_name).hashing_model
     features = torch.randn(model.num_views * 8, model_width(model), generator=generator)
     gradients = []
     for factor in (1.0, 1024.0):
@@ -116,10 +129,10 @@ FEWEST_STEPS, MOST_STEPS = 600, 10_000
 WIDTHS = {"latent_features": 32, "hidden_features": 256}
 
 
-def test_every_objective_beats_random_projection(name):
+def test_every_objective_beats_random_projection(trained_name):
     (train, _), (database, database_labels), (queries, query_labels) = synthetic()
     torch.manual_seed(0)
-    model = make_model(name, 256, 64, WIDTHS)
+    model = make_model(trained_name, 256, 64, WIDTHS)
     model.setup(steps_per_epoch=31)
 
     def quality(encode):
@@ -143,7 +156,21 @@ def test_every_objective_beats_random_projection(name):
         optimizer.step()
         if step >= FEWEST_STEPS and step % 200 == 0 and learned():
             return
-    pytest.fail(f"{name} is not better than a random projection after {MOST_STEPS} steps")
+    pytest.fail(f"{trained_name} is not better than a random projection after {MOST_STEPS} steps")
+
+
+def test_a_model_that_does_not_train_has_no_terms_and_a_fit(name, generator):
+    model = network(name).hashing_model
+    features = torch.randn(model.num_views * 64, model_width(model), generator=generator)
+    if model.trains:
+        assert terms(model, features)
+        return
+    assert not terms(model, features)
+    before = copy.deepcopy(model.state_dict())
+    model.fit(features)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(bool(value.isfinite().all()) and not torch.equal(value, before[key]) for key, value in after.items())
 
 
 def test_mixed_precision_rounds_logits_and_nothing_behind_them(name, generator):
@@ -158,8 +185,8 @@ def test_mixed_precision_rounds_logits_and_nothing_behind_them(name, generator):
         assert torch.equal(one.code, other.code)
 
 
-def test_a_batch_that_is_accumulated_twice_by_halves_has_the_gradient_of_one(name, generator):
-    once = network(name).hashing_model
+def test_a_batch_that_is_accumulated_twice_by_halves_has_the_gradient_of_one(trained_name, generator):
+    once = network(trained_name).hashing_model
     twice = copy.deepcopy(once)
     features = torch.randn(4 * once.num_views, model_width(once), generator=generator)
     for model, parts in ((once, 1), (twice, 2)):

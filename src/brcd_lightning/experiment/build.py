@@ -48,7 +48,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     if world_size > 1 and not cfg.gather_distributed:
         _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
     stored_views = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
-    return RunContext(
+    context = RunContext(
         cfg=cfg,
         config=plain(cfg),
         run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
@@ -61,6 +61,8 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
         teacher_id=_teacher_id(cfg, splits, stored_views),
         view_store=view_store,
     )
+    _check_closed_forms(context)
+    return context
 
 
 def build_datamodule(context: RunContext, stage: str, *, stored: bool = False) -> HashingDataModule:
@@ -104,6 +106,24 @@ def _check_processes(world_size: int) -> None:
             f"a multirun in one process trains each job on one device, got {world_size}; add hydra/launcher=local "
             "(or slurm), or set trainer.devices=1."
         )
+
+
+def _check_closed_forms(context: RunContext) -> None:
+    """Refuses a network to be fitted in closed form whose features change or whose head is not linear."""
+    cfg = context.cfg
+    to_come = {"teacher": cfg.teacher.checkpoint is None, "student": cfg.stage in ("all", "student")}
+    for role, network in context.networks.items():
+        if context.trains(role) or not to_come[role]:
+            continue
+        for option, needed, found in (
+            ("backbone.freeze", "full", network.backbone.freeze),
+            ("head", "linear", cfg[role].head),
+        ):
+            if found != needed:
+                raise InputError(
+                    f"{role}.{option} must be {needed} where the head is fitted without training, got {found}; set "
+                    f"{role}.{option}={needed}, or choose a hashing_model that trains."
+                )
 
 
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:

@@ -78,6 +78,12 @@ class RunContext:
         both = self.cfg.stage != "teacher" and self.view_store.serves(self.student.backbone, "student")
         return ["teacher", "student"] if both else ["teacher"]
 
+    def trains(self, stage: str) -> bool:
+        """Whether the network of a stage trains by gradients; otherwise its head is fitted in closed form."""
+        if stage == "student" and self.kd_method.needs:
+            return True
+        return self.networks[stage].hashing_model.trains
+
     def max_epochs(self, stage: str) -> int:
         """Largest number of epochs of a stage: the trainer's own limit goes before the schedule's."""
         return self.cfg.trainer.get("max_epochs") or self.cfg[stage].max_epochs

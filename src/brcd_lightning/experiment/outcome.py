@@ -10,7 +10,6 @@ import torch
 from rich.console import Console
 
 from brcd_lightning.experiment.context import RunContext
-from brcd_lightning.experiment.trainers import best_checkpoint
 from brcd_lightning.metrics import bootstrap_intervals
 from brcd_lightning.results.gallery import save_gallery
 from brcd_lightning.results.record import Outcome, Subject, make_results, save_codes, write_results
@@ -25,6 +24,7 @@ def write_outcome(
     trainer: L.Trainer,
     module: DistillationModule,
     metrics: Mapping[str, float],
+    validation: float | None,
     timings: Mapping[str, float],
     about: Mapping[str, Any],
 ) -> None:
@@ -35,16 +35,16 @@ def write_outcome(
         trainer: that tested.
         module: holds the scores and codes of the test.
         metrics: test metrics by name.
+        validation: best value of the watched metric on validation queries.
         timings: seconds by stage.
         about: provenance of the student, see `RunContext.provenance`.
     """
     scores, codes = module.evaluation
-    best = best_checkpoint(trainer).best_model_score
     ends = bootstrap_intervals(torch.stack(list(scores.values()))).tolist()
     outcome = Outcome(
         metrics=metrics,
         intervals={name: (low, high) for name, (low, high) in zip(scores, ends, strict=True)},
-        validation=None if best is None else float(best),
+        validation=validation,
         epochs=trainer.current_epoch,
         timings=timings,
     )

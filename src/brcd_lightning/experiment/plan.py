@@ -26,8 +26,8 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
         f"Distillation: {one['kd_method']} on {one['hashing_model']}, {cfg.bits} bits, anchors {cfg.anchor_view}; "
         f"chosen by {cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
         _features_line(context),
-        f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher at most {context.max_epochs('teacher')} "
-        f"epochs ({_teacher_state(context)}), student at most {context.max_epochs('student')}",
+        f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher {_length(context, 'teacher')} "
+        f"({_teacher_state(context)}), student {_length(context, 'student')}",
         f"Results go to {context.run_dir}",
     ]
     if context.splits.skipped:
@@ -47,11 +47,19 @@ def _features_line(context: RunContext) -> str:
     """Source of the features of each stage."""
     views = context.view_store.views
     kinds = {stage: "stored" if context.stored_roles(stage) else "online" for stage in ("teacher", "student")}
-    stored = f" (stored: {views} views of each training image, computed once)" if "stored" in kinds.values() else ""
+    seen = any(context.trains(stage) for stage, kind in kinds.items() if kind == "stored")
+    stored = f" (stored: {views} views of each training image, computed once)" if seen else ""
     return f"Features: teacher {kinds['teacher']}, student {kinds['student']}{stored}"
+
+
+def _length(context: RunContext, stage: str) -> str:
+    """How long the network of a stage trains."""
+    return f"at most {context.max_epochs(stage)} epochs" if context.trains(stage) else "fitted without training"
 
 
 def _teacher_state(context: RunContext) -> str:
     if context.cfg.teacher.checkpoint is not None:
         return f"given: {context.teacher_path}"
-    return "stored already" if context.teacher_path.is_file() else "to be trained"
+    if context.teacher_path.is_file():
+        return "stored already"
+    return "to be trained" if context.trains("teacher") else "to be fitted"

@@ -115,13 +115,13 @@ def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
     with timings.of("store"):
         data = stage_data(context, trainers.idle, "student")
     with timings.of("student"):
-        trainer = student_stage(context, trainers, module, data, about)
+        trainer, validation = student_stage(context, trainers, module, data, about)
     if cfg.stage == "student":
         return None
     with timings.of("test"):
         metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     if is_rank_zero():
-        write_outcome(context, trainer, module, metrics, timings.seconds, about)
+        write_outcome(context, trainer, module, metrics, validation, timings.seconds, about)
     return metrics[tested_metric(cfg.paradigm.monitor)]
 
 

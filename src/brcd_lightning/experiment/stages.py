@@ -1,4 +1,7 @@
-"""The two trainings of a run: the teacher's, once for all runs that share it, and the student's."""
+"""The two trainings of a run: the teacher's, once for all runs that share it, and the student's.
+
+A network that does not train is fitted in its place, and saved alike.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from brcd_lightning.data.features.cache import Display
 from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero
+from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.build import build_datamodule
 from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.experiment.fingerprint import stored_network, transform
@@ -29,6 +33,7 @@ from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
 from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import load_network, save_network
+from brcd_lightning.training.closed_form import ClosedFormFit
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers
@@ -65,10 +70,11 @@ def _agreed(trainer: L.Trainer, decision: bool) -> bool:
 def _train_teacher(context: RunContext, trainers: Trainers) -> None:
     architecture = context.architecture("teacher")
     module = HashingModule(context.teacher, training_options(context, "teacher"), architecture)
-    trainer = trainers.of_stage(context, "teacher", "val/map", [])
+    monitor = "val/map"
+    trainer = trainers.of_stage(context, "teacher", monitor, _closed_form(context, "teacher"))
     data = stage_data(context, trainers.idle, "teacher")
     log_files(trainer.loggers, _stores(context), used=True)
-    _fit(context, trainer, module, data, "teacher")
+    _fit(context, trainer, module, data, "teacher", monitor)
     if is_rank_zero():
         about = {
             "fingerprint": context.teacher_id,
@@ -98,13 +104,13 @@ def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDa
     stored: dict[str, StoredBackbone] = {}
     if roles:
         about = {role: stored_network(context.config, role) for role in roles}
-        # A test alone needs no views; its teacher may still have to be trained.
-        only_test = (context.cfg.stage, stage) == ("test", "student")
+        # Only training needs views. The teacher of a test may still have to be trained.
+        views = context.trains(stage) and (context.cfg.stage, stage) != ("test", "student")
         stored = context.view_store.open(
             {role: context.networks[role].backbone for role in roles},
             about | {"transform": transform(context.config)},
             TransformedSplits(context.splits, context.transforms),
-            amounts={} if only_test else context.view_store.amounts(context.extras(stage)),
+            amounts=context.view_store.amounts(context.extras(stage)) if views else {},
             inference=Inference(trainer.strategy.root_device, trainer.precision),
             display=Display(print_rank_zero, context.cfg.trainer.get("enable_progress_bar", True)),
         )
@@ -119,8 +125,8 @@ def student_stage(
     module: DistillationModule,
     data: HashingDataModule,
     about: Mapping[str, Any],
-) -> L.Trainer:
-    """Trains and saves the student unless only a test is asked for.
+) -> tuple[L.Trainer, float | None]:
+    """Trains or fits the student and saves it, unless only a test is asked for.
 
     Args:
         context: of the run.
@@ -130,21 +136,26 @@ def student_stage(
         about: provenance of the student.
 
     Returns:
-        The trainer that also tests.
+        The trainer that also tests, and the value of the watched metric on validation queries; None for a test alone.
     """
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
-    callbacks: list[L.Callback] = [TeacherCodesCallback(context.run_dir, about)]
+    callbacks = [TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
     if cfg.trial is not None:
         callbacks.append(TrialReport(context.run_dir, cfg.trial, monitor))
     trainer = trainers.of_stage(context, "student", monitor, callbacks)
     if cfg.stage == "test":
-        return trainer
+        return trainer, None
     log_files(trainer.loggers, [*_stores(context), _teacher_file(context)], used=True)
-    _fit(context, trainer, module, data, "student")
+    validation = _fit(context, trainer, module, data, "student", monitor)
     if is_rank_zero():
         architecture = context.architecture("student") | {"about": about}
         save_network(context.run_dir / STUDENT, context.student, architecture)
-    return trainer
+    return trainer, validation
+
+
+def _closed_form(context: RunContext, stage: str) -> list[L.Callback]:
+    """What fits the head of a stage that does not train."""
+    return [] if context.trains(stage) else [ClosedFormFit(context.cfg[stage].seed)]
 
 
 def _stores(context: RunContext) -> list[LoggedFile]:
@@ -160,9 +171,19 @@ def _teacher_file(context: RunContext) -> LoggedFile:
     return LoggedFile(f"teacher-{context.teacher_id}", "model", context.teacher_path, facts)
 
 
-def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, stage: str) -> None:
-    """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network."""
+def _fit(
+    context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, stage: str, monitor: str
+) -> float | None:
+    """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network.
+
+    A network that does not train is fitted by a callback and validated once.
+
+    Returns:
+        The best value of the watched metric on validation queries.
+    """
     L.seed_everything(context.cfg[stage].seed, workers=True, verbose=False)
+    if not context.trains(stage):
+        return _validate(trainer, module, data, monitor)
     point = context.run_dir / CHECKPOINTS / stage / RESUME
     resumes = context.cfg.resume == "auto" and point.exists()
     try:
@@ -174,6 +195,16 @@ def _fit(context: RunContext, trainer: L.Trainer, module: HashingModule, data: H
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.strategy.barrier()
-    best = best_checkpoint(trainer).best_model_path
-    if best:
-        load_network(best, module.network, module.hparams["architecture"], "best")
+    best = best_checkpoint(trainer)
+    if best.best_model_path:
+        load_network(best.best_model_path, module.network, module.hparams["architecture"], "best")
+    return None if best.best_model_score is None else float(best.best_model_score)
+
+
+def _validate(trainer: L.Trainer, module: HashingModule, data: HashingDataModule, monitor: str) -> float:
+    found = trainer.validate(module, datamodule=data, verbose=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not found:  # Lightning skips the validation and every callback of it
+        raise InputError("trainer.limit_val_batches must not be 0 where a head is fitted without training.")
+    return found[0][monitor]

@@ -48,6 +48,8 @@ class HashingModel(nn.Module, ABC):
     """How many views of an image the objective compares: 1 or 2."""
     batch_dependent: bool = False
     """Whether the training code of an image depends on its batch mates; views are then binarised one by one."""
+    trains: bool = True
+    """Whether the model trains on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
 
     def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
         super().__init__()

@@ -12,12 +12,13 @@ from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
 
-from brcd_lightning.data.datamodule import HashingDataModule, finished
+from brcd_lightning.data.datamodule import finished
 from brcd_lightning.metrics import CodeTable
 from brcd_lightning.results.run_files import TEACHER_CODES
 from brcd_lightning.storage.atomic import atomic_path
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.wandb_media import log_clusters
+from brcd_lightning.training.whole_split import collect, data_of
 
 
 class TeacherCodesCallback(L.Callback):
@@ -45,7 +46,7 @@ class TeacherCodesCallback(L.Callback):
         method = pl_module.kd_method
         if not method.needs:
             return
-        codes, labels = self._encode_training_images(trainer, pl_module)
+        codes, labels = collect(trainer, pl_module, "train", pl_module.teacher.encode, "Encoding training images")
         views = self._encode_views(trainer, pl_module) if "teacher_view" in method.needs else {}
         given = labels if "training_labels" in method.needs else None  # labels reach no other method
         kept: dict[str, Tensor] = method.prepare(codes, given) if trainer.is_global_zero else {}
@@ -61,22 +62,13 @@ class TeacherCodesCallback(L.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=0)
 
-    def _encode_training_images(self, trainer: L.Trainer, module: DistillationModule) -> tuple[Tensor, Tensor]:
-        table = CodeTable().to(module.device)
-        loader = _data(trainer).eval_dataloader("train")
-        batches = track(loader, "Encoding training images", transient=True, disable=not trainer.is_global_zero)
-        for batch in batches:
-            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
-            table.update(batch.index, module.teacher.encode(finished(batch.image)), batch.label)
-        return table.compute()
-
     def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
         """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
 
         An epoch leaves out the images that fill no batch; ``view_index`` says which are there.
         """
         table = CodeTable().to(module.device)
-        loader = _data(trainer).train_dataloader()
+        loader = data_of(trainer).train_dataloader()
         for batch in track(loader, "Encoding views", transient=True, disable=not trainer.is_global_zero):
             batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
             table.update(batch.index, module.teacher.encode(finished(batch.second)), batch.index)
@@ -87,9 +79,3 @@ class TeacherCodesCallback(L.Callback):
         tensors = {name: value.cpu().contiguous() for part in parts for name, value in part.items()}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata={"about": json.dumps(self.about, sort_keys=True)})
-
-
-def _data(trainer: L.Trainer) -> HashingDataModule:
-    """The data module of a running fit."""
-    data: HashingDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-    return data

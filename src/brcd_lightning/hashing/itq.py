@@ -1,0 +1,71 @@
+"""ITQ: iterative quantisation (Gong and Lazebnik, CVPR 2011).
+
+Shapes: n training images, d features, b bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.codes import sign
+from brcd_lightning.errors import require_non_negative_int
+from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_directions, random_rotation
+
+
+def quantisation_error(projected: Tensor, rotation: Tensor) -> Tensor:
+    """||B - V R||^2 / n with B = sign(V R), which `learn_rotation` lowers in every iteration.
+
+    Args:
+        projected: V (n, b), projections of the centred features.
+        rotation: R (b, b).
+
+    Returns:
+        Scalar.
+    """
+    rotated = projected @ rotation
+    return (sign(rotated) - rotated).square().sum() / len(projected)
+
+
+def learn_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
+    """Rotates projections towards the corners of the hypercube: signs, then the best rotation for them, in turns.
+
+    Args:
+        projected: V (n, b), projections of the centred features.
+        rotation: R (b, b) to start from.
+        iterations: number of turns.
+
+    Returns:
+        R (b, b).
+    """
+    for _ in range(iterations):
+        codes = sign(projected @ rotation)
+        left, _, right = torch.linalg.svd(codes.T @ projected)  # orthogonal Procrustes
+        rotation = (left @ right).T
+    return rotation
+
+
+class ITQ(ClosedFormModel):
+    """Principal components times the rotation that loses least when only signs are kept.
+
+    Args:
+        in_features: width d of the backbone's features.
+        bits: code length b, at most the rank of the features.
+        iterations: of `learn_rotation`, at least 0; with 0 the rotation stays random.
+        head: see `HashingModel`.
+        hidden_features: see `HashingModel`.
+    """
+
+    def __init__(
+        self, in_features: int, bits: int, iterations: int = 50, head: str = "linear", hidden_features: int = 1000
+    ) -> None:
+        super().__init__(in_features, bits, head, hidden_features)
+        require_non_negative_int("iterations", iterations)
+        self.iterations = iterations
+
+    def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """W of `principal_directions` times the learned rotation."""
+        directions = principal_directions(centred, self.bits)
+        start = random_rotation(self.bits, generator)
+        rotation = learn_rotation(centred @ directions, start, self.iterations)
+        return directions @ rotation, torch.zeros(self.bits, dtype=torch.float64)

@@ -1,0 +1,20 @@
+"""LSH: signs of random projections (Charikar, STOC 2002).
+
+Shapes: n training images, d features, b bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.hashing.closed_form import ClosedFormModel
+
+
+class LSH(ClosedFormModel):
+    """Projections on b Gaussian directions. Two images differ in a bit with probability angle / pi."""
+
+    def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """W with entries from N(0, 1)."""
+        directions = torch.randn(centred.shape[1], self.bits, dtype=torch.float64, generator=generator)
+        return directions, torch.zeros(self.bits, dtype=torch.float64)

@@ -1,0 +1,19 @@
+"""PCAH: signs of principal components (Wang, Kumar and Chang, CVPR 2010).
+
+Shapes: n training images, d features, b bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_directions
+
+
+class PCAH(ClosedFormModel):
+    """Projections on the b leading eigenvectors of the covariance; b is at most the rank."""
+
+    def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """W of `principal_directions`."""
+        return principal_directions(centred, self.bits), torch.zeros(self.bits, dtype=torch.float64)

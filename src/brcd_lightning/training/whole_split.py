@@ -1,0 +1,41 @@
+"""Outputs of a network for all images of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning as L
+from rich.progress import track
+from torch import Tensor
+
+from brcd_lightning.data.datamodule import HashingDataModule, finished
+from brcd_lightning.metrics import CodeTable
+
+
+def collect(
+    trainer: L.Trainer, module: L.LightningModule, role: str, function: Callable[[Tensor], Tensor], title: str
+) -> tuple[Tensor, Tensor]:
+    """Applies a function to the images of a role under the evaluation transform, each process to its share.
+
+    Args:
+        trainer: in a fit or a validation.
+        module: on its device.
+        role: of the splits, such as ``train``.
+        function: from what a backbone takes, M images or rows, to values (M, c).
+        title: of the progress bar.
+
+    Returns:
+        Values (n, c) and labels of the whole role in index order, on the CPU of every process.
+    """
+    table = CodeTable().to(module.device)
+    loader = data_of(trainer).eval_dataloader(role)
+    for batch in track(loader, title, transient=True, disable=not trainer.is_global_zero):
+        batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+        table.update(batch.index, function(finished(batch.image)), batch.label)
+    return table.compute()
+
+
+def data_of(trainer: L.Trainer) -> HashingDataModule:
+    """The data module of a running fit or validation."""
+    data: HashingDataModule = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return data

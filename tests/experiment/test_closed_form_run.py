@@ -1,0 +1,86 @@
+"""Runs whose networks are fitted instead of trained, as a user starts them."""
+
+import json
+
+import pytest
+
+from brcd_lightning.storage.atomic import sha256_of
+from conftest import TINY, run_command
+
+FITTED = [option for option in TINY if not option.startswith("kd_method")]
+FITTED += ["kd_method=none", "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=2"]
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    done = run_command(*FITTED, "hashing_model=itq", "hydra.run.dir=first", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_without_training_leaves_everything(finished):
+    folder, done = finished
+    run_dir = folder / "first"
+    names = {entry.name for entry in run_dir.iterdir()}
+    assert {"DONE", "results.json", "gallery.png", "codes.safetensors", "student.safetensors"} <= names
+    assert len(list((folder / "outputs" / "teachers").glob("*/teacher.safetensors"))) == 1
+    results = results_of(run_dir)
+    assert results["epochs"] == 0
+    assert 0 < results["validation"] <= 1
+    assert {"teacher_seconds", "student_seconds", "test_seconds"} <= results["timings"].keys()
+    assert results["row"]["hashing_model"] == "itq"
+    assert (run_dir / "metrics" / "student" / "metrics.csv").exists()
+    assert "teacher fitted without training (to be fitted), student fitted without training" in done.stdout
+    stores = [json.loads(path.read_text()) for path in (folder / "outputs" / "features").glob("*/manifest.json")]
+    assert "views" not in json.dumps([store.get("parts") for store in stores])  # nothing needs a view
+
+
+def test_a_second_run_reuses_the_teacher_and_repeats_byte_for_byte(finished):
+    folder, _ = finished
+    done = run_command(*FITTED, "hashing_model=itq", "hydra.run.dir=second", cwd=folder)
+    assert "stored already" in done.stdout
+    for name in ("student.safetensors", "codes.safetensors"):
+        assert sha256_of(folder / "first" / name) == sha256_of(folder / "second" / name), name
+    one, two = (results_of(folder / run) for run in ("first", "second"))
+    assert (one["metrics"], one["validation"]) == (two["metrics"], two["validation"])
+
+
+def test_a_fitted_student_is_tested_alone(finished):
+    folder, _ = finished
+    given = ["stage=test", "student.checkpoint=first/student.safetensors", "hydra.run.dir=third"]
+    done = run_command(*FITTED, "hashing_model=itq", *given, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert results_of(folder / "third")["metrics"] == results_of(folder / "first")["metrics"]
+
+
+def test_online_features_and_a_student_that_trains(finished):
+    """Without a view store, and with a distillation loss on an own head."""
+    folder, _ = finished
+    options = [*FITTED, "hashing_model=pca_rr", "view_store.mode=off", "kd_method=sp", "hydra.run.dir=fourth"]
+    done = run_command(*options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert results_of(folder / "fourth")["epochs"] == 1
+    assert "teacher fitted without training (to be fitted), student at most 1 epochs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["teacher.backbone.freeze=none"], "teacher.backbone.freeze must be full where the head is fitted"),
+        (["student.backbone.freeze=params"], "set student.backbone.freeze=full, or choose a hashing_model that trains"),
+        (["student.head=mlp"], "student.head must be linear where the head is fitted without training, got mlp"),
+        (["bits=256"], "bits must be at most "),
+        (["+trainer.limit_val_batches=0"], "trainer.limit_val_batches must not be 0"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path, arguments, message):
+    done = run_command(*FITTED, "hashing_model=itq", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
