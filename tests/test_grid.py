@@ -5,8 +5,9 @@ import torch
 
 from brcd_lightning.config import build, check
 from brcd_lightning.data.extra_views import Extras
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.training.closed_form import ClosedFormFit
+from brcd_lightning.training.closed_form import ClosedFormFit, require_linear
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
 from conftest import make_datamodule
@@ -38,7 +39,12 @@ def test_composes_and_trains(model, method, splits, tmp_path):
         networks[1], centred(networks[0]), kd_method, TrainingOptions(1e-3, 20), {}, cfg.anchor_view
     )
     before = [parameter.clone() for parameter in networks[1].hashing_model.head.parameters()]
-    if kd_method.needs or networks[1].hashing_model.trains:
+    model = networks[1].hashing_model
+    if kd_method.solves and not isinstance(model.head, torch.nn.Linear):
+        with pytest.raises(InputError, match="student.head must be one linear layer"):
+            require_linear(model)
+        return
+    if not kd_method.solves and (kd_method.needs or model.trains):
         trainer = make_trainer(tmp_path, module=module, limit_train_batches=2, limit_val_batches=0)
         extras = Extras(kd_method.rotation_views, kd_method.num_positives)
         trainer.fit(module, datamodule=make_datamodule(splits, extras=extras))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         nearest_centroid as nearest_centroid,
     )
     from brcd_lightning.distillation.base import (
+        ClosedFormMethod as ClosedFormMethod,
         KDInput as KDInput,
         KDMethod as KDMethod,
         KDOutput as KDOutput,
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from brcd_lightning.distillation.kl import (
         KL as KL,
         kl_loss as kl_loss,
+    )
+    from brcd_lightning.distillation.lsq import (
+        LSQ as LSQ,
     )
     from brcd_lightning.distillation.none import (
         NoDistillation as NoDistillation,

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
 
 from brcd_lightning.config import CONFIG_DIR
 from brcd_lightning.data.extra_views import Extras
+from brcd_lightning.training.closed_form import ClosedFormFit
 from conftest import make_datamodule, random_codes
 from offered import BITS, IMAGES, KD_CASES, KD_METHODS, make_batch, make_method, ready
 from small_training import distillation, make_trainer
@@ -21,15 +23,18 @@ def name(request):
 
 
 def fit(name, tmp_path, splits, **options):
-    """Trains a student; returns the module and the trainer."""
+    """Trains a student, or solves for its head; returns the module and the trainer."""
     method = make_method(name)
     method.setup(len(splits.train), BITS, 4)
     module = distillation(method)
+    if method.solves:
+        options = {"callbacks": [ClosedFormFit()], **options, "limit_val_batches": 1.0}
     extras = Extras(method.rotation_views, method.num_positives)
     before = copy.deepcopy(module.network.state_dict())
     teacher = copy.deepcopy(module.teacher.state_dict())
     trainer = make_trainer(tmp_path, module=module, **options)
-    trainer.fit(module, datamodule=make_datamodule(splits, extras=extras))
+    run = partial(trainer.validate, verbose=False) if method.solves else trainer.fit
+    run(module, datamodule=make_datamodule(splits, extras=extras))
     assert any(not torch.equal(before[key], value.cpu()) for key, value in module.network.state_dict().items())
     assert all(torch.equal(teacher[key], value.cpu()) for key, value in module.teacher.state_dict().items())
     assert all(value.isfinite() for value in trainer.callback_metrics.values())
@@ -42,7 +47,7 @@ def test_every_method_trains_with_a_student(name, tmp_path, splits, recwarn):
     assert not [
         warning for warning in recwarn if "batch_size" in str(warning.message)
     ]  # batches hold None where not asked
-    if module.kd_method.needs:
+    if module.kd_method.needs and not module.kd_method.solves:
         assert any(key.startswith("train/kd_") for key in trainer.callback_metrics)
 
 
@@ -54,7 +59,7 @@ def test_every_method_trains_in_half_precision(name, tmp_path, splits):
 def test_only_student_codes_have_gradients_and_they_are_finite(name, generator):
     method, batch = ready(name, generator), make_batch(generator)
     terms = method(batch).terms
-    assert bool(terms) == bool(method.needs)
+    assert bool(terms) == (bool(method.needs) and not method.solves)
     if not terms:
         return
     sum(terms.values()).backward()
@@ -139,6 +144,11 @@ def test_the_weight_is_a_factor(name, generator):
     batch = make_batch(generator)
     values = [sum(term.item() for term in method(batch).terms.values()) for method in (one, three)]
     assert values[1] == pytest.approx(3 * values[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", KD_METHODS)
+def test_no_method_is_transductive_unless_it_is_asked_for(method):
+    assert not make_method(method).transductive
 
 
 @pytest.mark.parametrize("method", KD_METHODS)

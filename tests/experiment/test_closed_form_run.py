@@ -68,13 +68,33 @@ def test_online_features_and_a_student_that_trains(finished):
     assert "teacher fitted without training (to be fitted), student at most 1 epochs" in done.stdout
 
 
+def test_a_student_that_is_solved_for_and_its_mark(finished):
+    folder, _ = finished
+    options = [option for option in FITTED if not option.startswith("kd_method")]
+    options += ["hashing_model=itq", "kd_method=lsq", "hydra.sweep.dir=sweep", "kd_method.fit_on=train,database"]
+    done = run_command("-m", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    train, database = (results_of(folder / "sweep" / job) for job in "01")
+    assert (train["transductive"], database["transductive"]) == (False, True)
+    assert train["epochs"] == 0
+    assert 0 < train["validation"] <= 1
+    students = {sha256_of(folder / "sweep" / job / "student.safetensors") for job in "01"}
+    assert len(students) == 2
+    assert (folder / "sweep" / "0" / "teacher_codes.safetensors").exists()
+    assert "fit/lambda" in (folder / "sweep" / "0" / "metrics" / "student" / "metrics.csv").read_text()
+    assert "LSQ †" in done.stdout
+    assert "† fitted on all database images, without labels" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["teacher.backbone.freeze=none"], "teacher.backbone.freeze must be full where the head is fitted"),
-        (["student.backbone.freeze=params"], "set student.backbone.freeze=full, or choose a hashing_model that trains"),
+        (["student.backbone.freeze=params"], "set student.backbone.freeze=full, or choose a hashing_model and a"),
         (["student.head=mlp"], "student.head must be linear where the head is fitted without training, got mlp"),
         (["bits=256"], "bits must be at most "),
+        (["hashing_model=sh", "kd_method=lsq"], "student.head must be one linear layer for a kd_method that solves"),
+        (["hashing_model=cibhash", "kd_method=lsq", "student.head=mlp"], "student.head must be linear where the head"),
         (["+trainer.limit_val_batches=0"], "trainer.limit_val_batches must not be 0"),
     ],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from brcd_lightning.errors import require_non_negative
+from brcd_lightning.errors import require_choice, require_non_negative
+
+FIT_ON = ("train", "database")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class KDMethod(nn.Module, ABC):
     """For a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
     num_positives: int = 0
     """For a method that needs positives: number of positives of each image in a batch."""
+    solves: bool = False
+    """Whether the method solves for the student's head instead of training it, see `ClosedFormMethod`."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -79,6 +84,11 @@ class KDMethod(nn.Module, ABC):
     def uses_labels(self) -> bool:
         """Whether labels of training images reach the method; tables say so."""
         return bool(self.needs & {"training_labels", "positives"})
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the method sees database images that are no training images; tables say so."""
+        return False
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Called once before anything trains; a method makes here what depends on these sizes.
@@ -107,3 +117,48 @@ class KDMethod(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: KDInput) -> KDOutput:
         """Loss terms (already weighted) of one batch."""
+
+
+class Solution(NamedTuple):
+    """A linear head (d features, b bits): logits are ``features @ weight + bias``."""
+
+    weight: Tensor
+    """(d, b) float64."""
+    bias: Tensor
+    """(b,) float64."""
+    facts: Mapping[str, float]
+    """Values worth logging."""
+
+
+class ClosedFormMethod(KDMethod):
+    """A method that solves for a linear head of the student, which must be frozen below.
+
+    Args:
+        fit_on: ``train``, or ``database`` for all database images, without labels; that is transductive.
+    """
+
+    needs = frozenset({"teacher"})
+    solves = True
+
+    def __init__(self, fit_on: str = "train") -> None:
+        super().__init__()
+        require_choice("kd_method.fit_on", fit_on, FIT_ON)
+        self.fit_on = fit_on
+
+    @property
+    def transductive(self) -> bool:
+        """Whether it is fitted on the images that are searched."""
+        return self.fit_on == "database"
+
+    @abstractmethod
+    def solve(self, features: Tensor, logits: Tensor) -> Solution:
+        """Computes the head from n images, d features and b bits.
+
+        Args:
+            features: (n, d) of the student, under the evaluation transform.
+            logits: (n, b) of the teacher, of the same images.
+        """
+
+    def forward(self, batch: KDInput) -> KDOutput:
+        """No terms: nothing trains."""
+        return KDOutput(terms={}, diagnostics={})

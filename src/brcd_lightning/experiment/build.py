@@ -22,6 +22,7 @@ from brcd_lightning.experiment.fingerprint import first_release_fingerprint, tea
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.storage.atomic import sha256_of
 from brcd_lightning.storage.checkpoints import read_architecture
+from brcd_lightning.training.closed_form import require_linear
 
 
 def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
@@ -122,8 +123,10 @@ def _check_closed_forms(context: RunContext) -> None:
             if found != needed:
                 raise InputError(
                     f"{role}.{option} must be {needed} where the head is fitted without training, got {found}; set "
-                    f"{role}.{option}={needed}, or choose a hashing_model that trains."
+                    f"{role}.{option}={needed}, or choose a hashing_model and a kd_method that train."
                 )
+        if role == "student" and context.kd_method.solves:
+            require_linear(network.hashing_model)
 
 
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:

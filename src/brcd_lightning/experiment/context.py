@@ -81,7 +81,7 @@ class RunContext:
     def trains(self, stage: str) -> bool:
         """Whether the network of a stage trains by gradients; otherwise its head is fitted in closed form."""
         if stage == "student" and self.kd_method.needs:
-            return True
+            return not self.kd_method.solves
         return self.networks[stage].hashing_model.trains
 
     def max_epochs(self, stage: str) -> int:
@@ -96,6 +96,7 @@ class RunContext:
             "kd_method": self.coordinates["kd_method"],
             "method": self.kept_config["kd_method"],
             "uses_labels": self.kd_method.uses_labels,
+            "transductive": self.kd_method.transductive,
             "seed": self.cfg.student.seed,
         }
 

@@ -52,6 +52,7 @@ def write_outcome(
         coordinates=context.coordinates,
         method=about["method"],
         uses_labels=about.get("uses_labels", False),
+        transductive=about.get("transductive", False),
         seed=about["seed"],
         config=context.config,
         sizes=context.splits.sizes(),

@@ -64,7 +64,7 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
         {"job": run.folder.name}
         | run.row
         | run.results["method"]
-        | {key: run.results[key] for key in ("uses_labels", "validation")}
+        | {key: run.results[key] for key in ("uses_labels", "transductive", "validation")}
         | run.results["metrics"]
         for run in runs
     ]

@@ -10,6 +10,7 @@ from brcd_lightning.metrics.declared import COLUMNS, ReportedMetric
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import SETTING, Cell, mean_and_deviation
 from brcd_lightning.report.table import Number, Table, Value, ranked
+from brcd_lightning.results.record import marks, notes
 from brcd_lightning.results.summary_table import PARADIGMS
 
 _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
@@ -67,11 +68,11 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
                 body[label].append(cell)
             teachers.append(_teacher(list(chosen.values()), metric) if paradigm == PARADIGMS[0] else None)
     order = sorted(labels, key=lambda label: (label in competing, _strength(body[label])))
-    uses_labels = {records.label(cell.first) for cell in cells if cell.first.results.get("uses_labels")}
+    marked = {records.label(cell.first): marks(cell.first.results) for cell in cells}
     rows: list[list[Value]] = [["teacher, both sides", *teachers]]
-    rows += [[f"{label} *" if label in uses_labels else label, *body[label]] for label in order]
+    rows += [[f"{label}{marked[label]}", *body[label]] for label in order]
     missing = sum(value is None for values in body.values() for value in values)
-    return Table(name, title, heads, rows, _note(cuts, bool(uses_labels), missing))
+    return Table(name, title, heads, rows, _note(cuts, notes(cell.first.results for cell in cells), missing))
 
 
 def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *, named: bool) -> str:
@@ -81,13 +82,12 @@ def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *
     return f"{head} {metric.title_at(k)}" if named else head
 
 
-def _note(cuts: Sequence[int], uses_labels: bool, missing: int) -> str:
+def _note(cuts: Sequence[int], explained: Sequence[str], missing: int) -> str:
     """The text below a table."""
     titles = ", ".join(metric.title.format(k="/".join(map(str, cuts))) for metric in COLUMNS)
     note = f"{titles} on test queries; mean ± standard deviation over seeds. Options chosen on validation queries. "
     note += "Bold: best, underlined: second, among distilled students."
-    if uses_labels:
-        note += " * uses labels of training images."
+    note += "".join(f" {text}." for text in explained)
     return f"{note} {missing} cells missing." if missing else note
 
 

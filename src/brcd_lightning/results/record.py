@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Subject:
         config: the whole resolved configuration; components are stored by their names.
         sizes: images per role.
         fingerprints: of split and teacher.
+        transductive: whether that method saw database images that are no training images, without labels.
     """
 
     coordinates: Mapping[str, str]
@@ -66,6 +67,7 @@ class Subject:
     config: Mapping[str, Any]
     sizes: Mapping[str, int]
     fingerprints: Mapping[str, str]
+    transductive: bool = False
 
 
 def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
         "row": {**subject.coordinates, "bits": config["bits"], "seed": subject.seed},
         "method": {key: value for key, value in subject.method.items() if key != TYPE},
         "uses_labels": subject.uses_labels,
+        "transductive": subject.transductive,
         "validation": outcome.validation,
         "epochs": outcome.epochs,
         "sizes": dict(subject.sizes),
@@ -131,7 +134,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
 
 def _current(results: dict[str, Any]) -> dict[str, Any]:
     """A record with the names of today, also of one that release 0.1.0 wrote."""
-    found = dict(results)
+    found = {"transductive": False} | results
     for part, prefix in (("config", ""), ("method", "kd_method")):
         if isinstance(results.get(part), dict):
             found[part] = named(results[part], prefix)
@@ -139,6 +142,23 @@ def _current(results: dict[str, Any]) -> dict[str, Any]:
         if isinstance(results.get(part), dict):
             found[part] = {re.sub("_zero_hits$", "_zero_hit_rate", name): each for name, each in results[part].items()}
     return found
+
+
+LABELS, TRANSDUCTIVE = "*", "†"
+"""Marks of methods in tables."""
+
+
+def marks(results: Mapping[str, Any]) -> str:
+    """What a table appends to the name of a run's method: nothing for one that saw training images alone."""
+    told = {LABELS: results.get("uses_labels"), TRANSDUCTIVE: results.get("transductive")}
+    return "".join(f" {mark}" for mark, holds in told.items() if holds)
+
+
+def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Explains the marks that the records of some runs have."""
+    found = "".join(marks(results) for results in several)
+    told = {LABELS: "uses labels of the training images", TRANSDUCTIVE: "fitted on all database images, without labels"}
+    return [f"{mark} {text}" for mark, text in told.items() if mark in found]
 
 
 def tested_metric(monitor: str) -> str:

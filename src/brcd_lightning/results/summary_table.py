@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from brcd_lightning.metrics.declared import COLUMNS
+from brcd_lightning.results.record import marks, notes
 
 PARADIGMS = ("sshp", "ashp")
 
@@ -32,7 +33,7 @@ def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
         chosen_by = [_number(run["validation"])] if several else []
         scores = [_score(run, metric.key(paradigm)) for metric in COLUMNS for paradigm in PARADIGMS]
-        table.add_row(f"{name} *" if run["uses_labels"] else name, *cells, *chosen_by, *scores)
+        table.add_row(f"{name}{marks(run)}", *cells, *chosen_by, *scores)
     return table
 
 
@@ -44,8 +45,7 @@ def _empty_table(runs: Sequence[Mapping[str, Any]], texts: Sequence[str], number
     subject = ", ".join(text for key, text in fixed.items() if key not in texts)
     titles = ", ".join(metric.title_at(k) for metric in COLUMNS)
     table = Table(title=f"{subject}, {titles} on test queries", title_justify="left")
-    if any(run["uses_labels"] for run in runs):
-        table.caption = "* uses labels of the training images"
+    table.caption = "; ".join(notes(runs)) or None
     for column in ("method", *texts):
         table.add_column(column)
     for column in numbers:

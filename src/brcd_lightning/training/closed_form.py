@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import lightning as L
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from brcd_lightning.distillation.base import ClosedFormMethod
+from brcd_lightning.errors import InputError
+from brcd_lightning.hashing.base import HashingModel
 from brcd_lightning.hashing.closed_form import ClosedFormModel
+from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule
 from brcd_lightning.training.whole_split import collect
 
 
 class ClosedFormFit(L.Callback):
-    """Fits the head before a validation, on the features of the training images under the evaluation transform.
+    """Fits the head before a validation, on features under the evaluation transform.
 
-    Every process fits on the features of all of them; the result of the first one is what all use.
+    The hashing model fits itself on the training images, or the distillation method solves for the student's head.
+    Every process fits on the features of all images. The result of the first one is what all use.
 
     Args:
         seed: of random draws.
@@ -26,7 +32,11 @@ class ClosedFormFit(L.Callback):
         """Fits the network of a `HashingModule`."""
         if not isinstance(pl_module, HashingModule):
             raise TypeError(f"only a HashingModule has a head to fit, got {type(pl_module).__name__}.")
-        self._fit(trainer, pl_module)
+        method = pl_module.kd_method if isinstance(pl_module, DistillationModule) else None
+        if isinstance(pl_module, DistillationModule) and isinstance(method, ClosedFormMethod):
+            self._solve(trainer, pl_module, method)
+        else:
+            self._fit(trainer, pl_module)
         head = pl_module.network.hashing_model.head
         state: dict[str, Tensor] = {name: value.cpu() for name, value in head.state_dict().items()}
         head.load_state_dict(trainer.strategy.broadcast(state))
@@ -38,3 +48,34 @@ class ClosedFormFit(L.Callback):
             raise TypeError(f"{type(model).__name__} trains; it has nothing to fit.")
         features, _ = collect(trainer, module, "train", network.backbone, "Collecting features")
         model.fit(features, self.seed)
+
+    def _solve(self, trainer: L.Trainer, module: DistillationModule, method: ClosedFormMethod) -> None:
+        student, teacher = module.network, module.teacher
+        head = require_linear(student.hashing_model)
+
+        def outputs(inputs: Tensor) -> Tensor:
+            """Features of the student and logits of the teacher, side by side."""
+            logits = teacher.hashing_model.head(teacher.backbone(inputs))
+            return torch.cat([student.backbone(inputs).float(), logits.float()], dim=1)
+
+        found, _ = collect(trainer, module, method.fit_on, outputs, "Collecting features")
+        weight, bias, facts = method.solve(found[:, : head.in_features], found[:, head.in_features :])
+        with torch.no_grad():
+            head.weight.copy_(weight.T)
+            head.bias.copy_(bias)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"fit/{name}": value for name, value in facts.items()}, step=0)
+
+
+def require_linear(model: HashingModel) -> nn.Linear:
+    """The head of a student that a distillation method solves for.
+
+    Raises:
+        InputError: if it is anything but one linear layer.
+    """
+    if not isinstance(model.head, nn.Linear):
+        raise InputError(
+            "student.head must be one linear layer for a kd_method that solves for it, got "
+            f"{type(model.head).__name__} of {type(model).__name__}; set student.head=linear or another hashing_model."
+        )
+    return model.head

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
@@ -61,6 +62,11 @@ class TeacherCodesCallback(L.Callback):
             scalars = {f"teacher/{name}": value.item() for name, value in kept.items() if value.ndim == 0}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=0)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same for a method that solves: it is validated without a fit."""
+        if trainer.state.fn is TrainerFn.VALIDATING:
+            self.on_fit_start(trainer, pl_module)
 
     def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
         """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
