@@ -175,7 +175,9 @@ if TYPE_CHECKING:
     from brcd_lightning.search import (
         HammingIndex as HammingIndex,
         RadiusResult as RadiusResult,
+        RescoredResult as RescoredResult,
         SearchResult as SearchResult,
+        nearest_by_values as nearest_by_values,
         nearest_codes as nearest_codes,
     )
 

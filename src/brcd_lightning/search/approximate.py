@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.search.exact import RadiusHits, scan, sorted_hits
+from brcd_lightning.search.exact import FoundCodes, RadiusHits, scan, sorted_hits
 
 TARGET_RECALL = 0.99
 """Recall that the probes of an IVF index are tuned for, and that `auto` asks of it."""
@@ -77,6 +77,39 @@ class FaissCodes:
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances (Q, k) int32 and positions (Q, k) int64; position -1 where nothing more was found."""
         return self.index.search(queries, k)
+
+    def search_codes(self, queries: np.ndarray, k: int) -> FoundCodes:
+        """`search`, with the codes that it finds."""
+        if self.kind == "ivf":
+            distances, positions, codes, rows = self._search_lists(queries, k)
+        else:
+            distances, positions = self.search(queries, k)
+            codes, rows = self._stored_codes(), positions
+        order = np.lexsort((positions, distances, positions < 0), axis=1)  # faiss leaves equal distances in any order
+        return FoundCodes(
+            np.take_along_axis(distances, order, axis=1),
+            np.take_along_axis(positions, order, axis=1),
+            codes,
+            np.take_along_axis(rows, order, axis=1),
+        )
+
+    def _search_lists(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Distances, positions, copies of the codes found (Q * k, B), and the rows of these copies."""
+        distances = np.empty((len(queries), k), dtype=np.int32)
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        codes = np.empty((len(queries) * k, queries.shape[1]), dtype=np.uint8)
+        search: Any = self.index.search_and_reconstruct  # type: ignore[attr-defined] # absent from faiss's stubs
+        search(
+            len(queries), faiss.swig_ptr(queries), k, *(faiss.swig_ptr(each) for each in (distances, positions, codes))
+        )
+        rows = np.arange(len(codes)).reshape(positions.shape)
+        return distances, positions, codes, np.where(positions < 0, -1, rows)
+
+    def _stored_codes(self) -> np.ndarray:
+        """(N, B) uint8 by position, in the memory of a graph or of hash tables."""
+        storage: Any = faiss.downcast_IndexBinary(self.index.storage)  # type: ignore[attr-defined] # as above
+        codes: np.ndarray = faiss.rev_swig_ptr(storage.xb.data(), storage.ntotal * storage.code_size)
+        return codes.reshape(storage.ntotal, storage.code_size)
 
     def search_radius(self, queries: np.ndarray, radius: int) -> RadiusHits:
         """Codes found within the radius (inclusive)."""

@@ -42,6 +42,19 @@ class RadiusHits(NamedTuple):
     """(hits,) int64, ascending inside one distance."""
 
 
+class FoundCodes(NamedTuple):
+    """Nearest codes of each query, with the codes themselves; equal distances come in database order."""
+
+    distances: np.ndarray
+    """(Q, k) int32, ascending, apart from empty slots."""
+    positions: np.ndarray
+    """(Q, k) int64 database positions; -1 in an empty slot."""
+    codes: np.ndarray
+    """(M, B) uint8; the whole database, or a copy of what was found."""
+    rows: np.ndarray
+    """(Q, k) int64 rows of `codes`; -1 in an empty slot."""
+
+
 def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest database codes of each query; equal distances come in database order.
 
@@ -195,6 +208,11 @@ class ScannedCodes:
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances (Q, k) int32 and positions (Q, k) int64."""
         return self._scan(queries, self.codes, k)
+
+    def search_codes(self, queries: np.ndarray, k: int) -> FoundCodes:
+        """`search`, with the codes that it finds."""
+        distances, positions = self.search(queries, k)
+        return FoundCodes(distances, positions, self.codes, positions)
 
     def search_radius(self, queries: np.ndarray, radius: int) -> RadiusHits:
         """See `scan_radius`."""

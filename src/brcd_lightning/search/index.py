@@ -6,7 +6,7 @@ Shapes: Q queries, N codes, b bits.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -19,34 +19,13 @@ from brcd_lightning.search.exact import ScannedCodes, as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
 from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, BuildOptions, Engine, build_engine
+from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
+from brcd_lightning.search.values import CANDIDATES_PER_RESULT, as_values, rescore_candidates
 
 _DEFAULTS = BuildOptions()
-
-
-class SearchResult(NamedTuple):
-    """Nearest codes of each query."""
-
-    distances: Tensor
-    """(Q, k) int32, ascending; b + 1 in an empty slot."""
-    ids: Tensor
-    """(Q, k) int64; -1 in an empty slot."""
-
-    @property
-    def empty_slots(self) -> int:
-        """Slots that an approximate index could not fill; 0 for an exact one."""
-        return int((self.ids < 0).sum())
-
-
-class RadiusResult(NamedTuple):
-    """Codes within a radius of each query."""
-
-    offsets: Tensor
-    """(Q + 1,) int64: the hits of query q are ``offsets[q]:offsets[q + 1]``."""
-    distances: Tensor
-    """(hits,) int32, ascending per query."""
-    ids: Tensor
-    """(hits,) int64."""
+_CANDIDATE_BYTES = 1 << 27
+"""Bytes of rescored candidates at a time."""
 
 
 class HammingIndex:
@@ -185,12 +164,25 @@ class HammingIndex:
             self._ids = known.copy()
             self._ids[positions] = -1
 
-    def search(self, queries: Tensor, k: int) -> SearchResult:
+    @overload
+    def search(self, queries: Tensor, k: int) -> SearchResult: ...
+
+    @overload
+    def search(self, queries: Tensor, k: int, rescore: Tensor, candidates: int | None = None) -> RescoredResult: ...
+
+    def search(
+        self, queries: Tensor, k: int, rescore: Tensor | None = None, candidates: int | None = None
+    ) -> SearchResult | RescoredResult:
         """The k nearest codes of each query (all codes if there are fewer).
+
+        With `rescore` the best `candidates` of the Hamming search are re-ordered by their score ``<v(q), c(x)>``,
+        which is no Hamming distance. Of equal scores the smaller distance comes first, then database order.
 
         Args:
             queries: (Q, b) in {-1, +1}, or packed.
             k: neighbours per query.
+            rescore: (Q, b) real values v(q) of the queries, such as those of `HashNetwork.encode_soft`.
+            candidates: results of the Hamming search that are rescored, at least k; 10 k when None.
 
         Returns:
             On the CPU; check `SearchResult.empty_slots` of an approximate index.
@@ -198,10 +190,38 @@ class HammingIndex:
         require_positive_int("k", k)
         if len(self) == 0:
             raise InputError("the index is empty; add codes before searching.")
-        distances, positions = self._engine.search(as_bytes(queries, self.bits, "queries"), min(k, len(self)))
+        rows = as_bytes(queries, self.bits, "queries")
+        if rescore is not None:
+            return self._search_rescored(rows, k, rescore, candidates)
+        if candidates is not None:
+            raise InputError(f"candidates are those to rescore, got {candidates} without rescore; give rescore too.")
+        distances, positions = self._engine.search(rows, min(k, len(self)))
         if not self.exact:
             distances[positions < 0] = self.bits + 1
         return SearchResult(torch.from_numpy(distances), torch.from_numpy(self._ids_at(positions)))
+
+    def _search_rescored(self, rows: np.ndarray, k: int, given: Tensor, candidates: int | None) -> RescoredResult:
+        """`search` with `rescore`, for as many queries at a time as `_CANDIDATE_BYTES` allow."""
+        values = as_values(given, self.bits, "rescore")
+        if len(values) != len(rows):
+            raise InputError(f"rescore must have one row for each query, got {len(values)} for {len(rows)} queries.")
+        candidates = CANDIDATES_PER_RESULT * k if candidates is None else candidates
+        require_positive_int("candidates", candidates)
+        if candidates < k:
+            raise InputError(f"candidates must be at least k, got {candidates} for k={k}.")
+        k, candidates = min(k, len(self)), min(candidates, len(self))
+        distances, positions = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.int64)
+        scores = np.empty((len(rows), k))
+        step = max(1, _CANDIDATE_BYTES // (candidates * (self.description.code_bytes + 64)))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            found = self._engine.search_codes(rows[part], candidates)
+            scores[part], places = rescore_candidates(values[part], found.codes, found.rows, k)
+            distances[part] = np.take_along_axis(found.distances, places, axis=1)
+            positions[part] = np.take_along_axis(found.positions, places, axis=1)
+        distances[positions < 0] = self.bits + 1
+        ids = self._ids_at(positions)
+        return RescoredResult(torch.from_numpy(distances), torch.from_numpy(ids), torch.from_numpy(scores))
 
     def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
         """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
