@@ -47,6 +47,9 @@ def test_a_run_leaves_everything(finished):
         low, high = results["intervals"][name]
         assert 0 <= low <= value <= high <= 1
     assert "test/map_ashp_expected" in results["metrics"]
+    by_score = {f"test/map_{pair}_{kind}" for pair in ("sshp", "ashp", "teacher") for kind in ("float", "rescored")}
+    assert by_score <= results["metrics"].keys()
+    assert by_score <= results["intervals"].keys()
     assert results["row"]["kd_method"] == "brcd"
     assert results["sizes"]["train"] == 64
     assert f"Results are in {run_dir}" in done.stdout

@@ -144,6 +144,7 @@ if TYPE_CHECKING:
         RadiusCurve as RadiusCurve,
         RankedLists as RankedLists,
         RetrievalMetric as RetrievalMetric,
+        ValueTable as ValueTable,
         average_precision as average_precision,
         average_precisions as average_precisions,
         average_precisions_by_ties as average_precisions_by_ties,

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
+from brcd_lightning.codes import sign
 from brcd_lightning.errors import InputError
+from brcd_lightning.hashing.cibhash import CIBHash
+from brcd_lightning.hashing.mecoq import MeCoQ
+from brcd_lightning.hashing.tbh import TBH
 from conftest import make_network
 
 
@@ -61,3 +65,21 @@ def test_views_go_through_the_backbone_as_one_batch(generator):
     outputs = network(views)
     for view, output in zip(views, outputs, strict=True):
         assert torch.allclose(output.logits, network([view])[0].logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [CIBHash, TBH, MeCoQ])
+def test_soft_values_come_with_the_codes_from_one_pass(generator, model):
+    network = make_network(model=model)
+    images = torch.randn(6, 3, 16, 16, generator=generator)
+    expected = network.eval().hashing_model.soft(network.hashing_model.head(network.backbone(images)))
+    passes = []
+    network.train().backbone.register_forward_hook(lambda *_: passes.append(network.training))
+    codes, values = network.encode_soft(images)
+    assert passes == [False]
+    assert network.training
+    assert torch.equal(codes, network.encode(images))
+    assert torch.equal(codes, sign(values).to(torch.int8))
+    assert torch.equal(values, expected)
+    assert values.dtype == torch.float32
+    assert bool((values.abs() < 1).all())
+    assert not values.requires_grad

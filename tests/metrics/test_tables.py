@@ -8,6 +8,7 @@ from brcd_lightning.metrics import (
     AlignmentMetric,
     CodeTable,
     RetrievalMetric,
+    ValueTable,
     individual_sample_distance,
     mean_average_precision,
     neighbor_relevance_accuracy,
@@ -24,6 +25,13 @@ def test_code_table_sorts_and_drops_doubles(generator):
     found, found_labels = table.compute()
     assert torch.equal(found, codes)
     assert torch.equal(found_labels, labels)
+
+
+def test_value_table_sorts_and_drops_doubles(generator):
+    values, table = torch.randn(6, 8, generator=generator), ValueTable()
+    for index in ([4, 1], [0, 5, 4], [2, 3, 0]):
+        table.update(torch.tensor(index), values[index])
+    assert torch.equal(table.compute(), values)
 
 
 def material():

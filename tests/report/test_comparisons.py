@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from brcd_lightning.metrics.declared import COLUMNS, ListMetric
@@ -108,3 +110,37 @@ def test_every_metric_in_tables_has_its_columns(tmp_path, monkeypatch):
     assert cell(table, "BRCD", heads[0]).mean == 0.5
     assert cell(table, "BRCD", heads[2]) is None, "not measured by this run"
     assert "SSHP other@K" in runs_table(Records([tmp_path])).columns
+
+
+def with_float_queries(folder, **metrics):
+    """Adds metrics to the record of a run."""
+    path = folder / "results.json"
+    record = json.loads(path.read_text())
+    record["metrics"] |= {f"test/{name}": value for name, value in metrics.items()}
+    path.write_text(json.dumps(record))
+
+
+def test_float_queries_have_tables_of_their_own(tmp_path):
+    write_run(tmp_path / "old", "kl", codes=False)
+    assert [table.name for table in comparison_tables(Records([tmp_path]))] == ["table1"]
+    new = write_run(tmp_path / "new", sshp=0.4, codes=False)
+    with_float_queries(new, map_sshp_float=0.45, map_ashp_float=0.3, map_sshp_rescored=0.46, map_teacher_float=0.8)
+    records = Records([tmp_path])
+    main, by_score = comparison_tables(records)
+    assert (main.name, by_score.name) == ("table1", "table1_float")
+    assert not any("float" in text for text in (main.title, main.note, *main.columns))
+    assert "float queries (no Hamming scores)" in by_score.title
+    heads = [
+        f"digits 16 bits {paradigm} mAP@20, float queries{suffix}"
+        for suffix in ("", ", rescored")
+        for paradigm in ("SSHP", "ASHP")
+    ]
+    assert by_score.columns == ["method", *heads]
+    assert cell(by_score, "BRCD", heads[0]).mean == 0.45
+    assert cell(by_score, "BRCD", heads[2]).mean == 0.46
+    assert [cell(by_score, "KL", head) for head in heads] == [None] * 4, "an old record has no such scores"
+    assert cell(by_score, "teacher, both sides", heads[0]).mean == 0.8
+    assert "5 cells missing" in by_score.note
+    table = runs_table(records)
+    assert table.columns[-4:-1] == [f"{pair} mAP@K, float queries, rescored" for pair in ("SSHP", "ASHP", "teacher")]
+    assert [len(row) for row in table.rows] == [len(table.columns)] * 2

@@ -38,6 +38,7 @@ def test_round_trip(tmp_path):
     found = read_results(tmp_path)
     assert found == json.loads(json.dumps(results()))
     assert found["metric_protocol"]["k"] == 100
+    assert "no Hamming scores" in found["metric_protocol"]["float_queries"]
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
 
 

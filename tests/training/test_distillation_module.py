@@ -4,7 +4,7 @@ import torch
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.distillation.none import NoDistillation
-from brcd_lightning.metrics import mean_average_precision
+from brcd_lightning.metrics import average_precision, mean_average_precision
 from conftest import make_datamodule, network_input
 from small_training import distillation, make_trainer, state_of
 
@@ -89,6 +89,18 @@ def test_test_metrics_are_computed_over_whole_splits(tmp_path, splits):
         assert metrics[f"test/map_{name}"] == pytest.approx(
             module.evaluation.scores[f"test/map_{name}"].mean().item(), abs=1e-9
         )
+        scores = query.encode_soft(images["query"])[1].double() @ database.encode(images["database"]).double().T
+        relevance = splits.labels("query")[:, None] == splits.labels("database")
+        by_score = average_precision(-scores, relevance, 20).mean()
+        assert metrics[f"test/map_{name}_float"] == pytest.approx(by_score.item(), abs=1e-9)
+        # 200 candidates are the whole database here.
+        assert metrics[f"test/map_{name}_rescored"] == pytest.approx(by_score.item(), abs=1e-9)
+
+
+def test_validation_computes_no_metric_of_float_queries(tmp_path, splits):
+    module = distillation()
+    metrics = make_trainer(tmp_path, module=module).validate(module, make_datamodule(splits), verbose=False)[0]
+    assert set(metrics) == {"val/map_sshp", "val/map_ashp"}
 
 
 def test_resume_equals_the_uninterrupted_run(tmp_path, splits):

@@ -14,7 +14,7 @@ from brcd_lightning.metrics import bootstrap_intervals
 from brcd_lightning.results.gallery import save_gallery
 from brcd_lightning.results.record import Outcome, Subject, make_results, save_codes, write_results
 from brcd_lightning.results.run_files import CODES, GALLERY
-from brcd_lightning.results.summary_table import results_table
+from brcd_lightning.results.summary_table import results_tables
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.wandb_media import log_outcome
 
@@ -65,5 +65,5 @@ def write_outcome(
     save_gallery(context.run_dir / GALLERY, context.splits, codes, both, title=title)
     log_outcome(trainer.loggers, results, context.run_dir)
     write_results(context.run_dir, results)
-    Console(soft_wrap=True).print(results_table([results]))
+    Console(soft_wrap=True).print(*results_tables([results]), sep="\n")
     Console(soft_wrap=True, highlight=False, markup=False).print(f"Gallery: {context.run_dir / GALLERY}")

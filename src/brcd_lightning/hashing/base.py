@@ -111,6 +111,9 @@ class Encoder(Protocol):
     def encode(self, inputs: Images | Rows) -> Tensor:
         """Codes (M, b) int8 in {-1, +1}."""
 
+    def encode_soft(self, inputs: Images | Rows) -> tuple[Tensor, Tensor]:
+        """Codes (M, b) int8 in {-1, +1}, and the soft values (M, b) in (-1, 1) that they are the signs of."""
+
 
 class HashNetwork(nn.Module):
     """A backbone and a hashing model: inputs of the backbone in, codes out.
@@ -151,14 +154,27 @@ class HashNetwork(nn.Module):
         Raises:
             InputError: if a logit is not finite: its code would look like any other.
         """
+        return sign(self._eval_logits(inputs)).to(torch.int8)
+
+    @torch.no_grad()
+    def encode_soft(self, inputs: Images | Rows) -> tuple[Tensor, Tensor]:
+        """Codes as `encode` makes them, and the model's soft values (M, b) float32, from one pass.
+
+        The soft values are what a query offers beyond its bits, see `search.nearest_by_values`.
+        """
+        logits = self._eval_logits(inputs)
+        return sign(logits).to(torch.int8), self.hashing_model.soft(logits.float())
+
+    def _eval_logits(self, inputs: Images | Rows) -> Tensor:
+        """Logits (M, b) in eval mode, whatever the mode is."""
         training = self.training
         if training:
             self.eval()
-        logits = self.hashing_model.head(self.backbone(inputs))
+        logits: Tensor = self.hashing_model.head(self.backbone(inputs))
         if training:
             self.train()
         _require_finite(logits)
-        return sign(logits).to(torch.int8)
+        return logits
 
 
 def _require_finite(logits: Tensor) -> None:

@@ -37,7 +37,7 @@ from brcd_lightning.metrics.ranking import (
     mean_average_precision,
     permuted_database,
 )
-from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalMetric
+from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalMetric, ValueTable
 
 __all__ = [
     "AlignmentMetric",
@@ -46,6 +46,7 @@ __all__ = [
     "RadiusCurve",
     "RankedLists",
     "RetrievalMetric",
+    "ValueTable",
     "average_precision",
     "average_precisions",
     "average_precisions_by_ties",

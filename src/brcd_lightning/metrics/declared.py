@@ -14,6 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from brcd_lightning.errors import InputError
+from brcd_lightning.metrics.float_queries import FloatQueries, ScoreFunctions, values_per_float_query
 from brcd_lightning.metrics.lists import RankedLists, list_average_precision, zero_hits
 from brcd_lightning.metrics.per_query import (
     ListFunction,
@@ -27,14 +29,16 @@ from brcd_lightning.metrics.ties import expected_average_precision
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedMetric:
-    """A metric that has one value per query; a run reports the mean. Declare a `ListMetric` or a `TieMetric`.
+    """A metric that has one value per query; a run reports the mean.
+
+    Declare a `ListMetric`, a `TieMetric` or a `ScoreMetric`.
 
     Args:
         prefix: first part of its keys, such as ``map``.
         suffix: last part of its keys, behind the pair of encoders; none when empty.
         title: heading of a table, with ``{k}`` where K stands.
         at_validation: computed at validation too, so that it can choose the epoch.
-        in_tables: a column of tables.
+        in_tables: a column of tables, beside the other ones.
         needs_totals: its function reads ``total``, the relevant items in the whole database.
     """
 
@@ -90,6 +94,22 @@ class TieMetric(ReportedMetric):
     whole_ties = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreMetric(ReportedMetric):
+    """A metric of lists ranked by ``<v(q), c(x)>``, real values of the query against stored bits: no Hamming score.
+
+    Tables show it apart from the others, under the words "float queries", unless it is `in_tables`.
+
+    Args:
+        per_query: (lists of Q queries, K) -> (Q,) float64.
+        rescored: rank the best of a Hamming search instead of the whole database.
+    """
+
+    per_query: ListFunction
+    rescored: bool = False
+    whole_ties = False
+
+
 def _average_precision(lists: RankedLists, k: int) -> Tensor:
     return list_average_precision(lists.top(k), k)
 
@@ -109,12 +129,22 @@ REPORTED: tuple[ReportedMetric, ...] = (
     ListMetric(
         prefix="map", suffix="zero_hit_rate", title="share of queries without a hit in the top {k}", per_query=zero_hits
     ),
+    ScoreMetric(prefix="map", suffix="float", title="mAP@{k}, float queries", per_query=_average_precision),
+    ScoreMetric(
+        prefix="map",
+        suffix="rescored",
+        title="mAP@{k}, float queries, rescored",
+        per_query=_average_precision,
+        rescored=True,
+    ),
 )
 """All metrics of a test, in the order in which they are reported."""
 VALIDATED = tuple(metric for metric in REPORTED if metric.at_validation)
 """The metrics of a validation."""
 COLUMNS = tuple(metric for metric in REPORTED if metric.in_tables)
 """The metrics that tables show."""
+FLOAT_COLUMNS = tuple(metric for metric in REPORTED if isinstance(metric, ScoreMetric) and not metric.in_tables)
+"""The metrics of float queries, which tables of their own show."""
 
 
 def reported_values(
@@ -124,8 +154,9 @@ def reported_values(
     database_labels: Tensor,
     k: int,
     metrics: Sequence[ReportedMetric] = REPORTED,
+    query_values: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Values of all metrics for every query, from one search.
+    """Values of all metrics for every query. Those of Hamming distances share one search.
 
     Args:
         query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
@@ -134,14 +165,30 @@ def reported_values(
         database_labels: (N,) or (N, C), the same kind.
         k: cut of the ranking; the whole database when larger than N.
         metrics: `REPORTED`, or `VALIDATED`.
+        query_values: (Q, b) real values of the queries, which a `ScoreMetric` needs.
 
     Returns:
         (Q,) float64 by `ReportedMetric.name`, in the order of `metrics`.
     """
-    functions = RankingFunctions(
-        of_lists={metric.name: metric.per_query for metric in metrics if isinstance(metric, ListMetric)},
-        of_ties={metric.name: metric.per_query for metric in metrics if isinstance(metric, TieMetric)},
-        need_totals=any(metric.needs_totals for metric in metrics),
-    )
-    values = values_per_query(query_codes, database_codes, query_labels, database_labels, k, functions)
+    by_score = [metric for metric in metrics if isinstance(metric, ScoreMetric)]
+    by_distance = [metric for metric in metrics if not isinstance(metric, ScoreMetric)]
+    labels = query_labels, database_labels
+    values: dict[str, Tensor] = {}
+    if by_distance:
+        functions = RankingFunctions(
+            of_lists={metric.name: metric.per_query for metric in by_distance if isinstance(metric, ListMetric)},
+            of_ties={metric.name: metric.per_query for metric in by_distance if isinstance(metric, TieMetric)},
+            need_totals=any(metric.needs_totals for metric in by_distance),
+        )
+        values |= values_per_query(query_codes, database_codes, *labels, k, functions)
+    if by_score:
+        if query_values is None:
+            raise InputError(f"{by_score[0].name} needs query_values, the real values of the queries; give them.")
+        scores = ScoreFunctions(
+            of_database={metric.name: metric.per_query for metric in by_score if not metric.rescored},
+            of_rescored={metric.name: metric.per_query for metric in by_score if metric.rescored},
+            need_totals=any(metric.needs_totals for metric in by_score),
+        )
+        queries = FloatQueries(query_codes, query_values)
+        values |= values_per_float_query(queries, database_codes, *labels, k, scores)
     return {metric.name: values[metric.name] for metric in metrics}

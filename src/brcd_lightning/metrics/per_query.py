@@ -96,18 +96,19 @@ def values_per_query(
     for rows, distances, relevance in _ranked(query, database, k, whole_ties=counts is not None):
         lists = RankedLists(relevance[:, :k], _at(total, rows), len(database.codes))
         for name, list_function in functions.of_lists.items():
-            values[name][rows] = _one_each(name, list_function(lists, k), len(rows))
+            values[name][rows] = one_value_each(name, list_function(lists, k), len(rows))
         if counts is not None:
             counts.items[rows], counts.relevant[rows] = _counts_of_lists(distances, relevance, counts.items.shape[1])
     if counts is not None:  # all queries at once: a sum over one distance takes as long for few
         for part in chunks(len(query.codes), _BYTES_PER_GROUP * counts.items.shape[1], MEMORY_BUDGET):
             some = counts.at(part)
             for name, tie_function in functions.of_ties.items():
-                values[name][part] = _one_each(name, tie_function(some, k), len(some.items))
+                values[name][part] = one_value_each(name, tie_function(some, k), len(some.items))
     return values
 
 
-def _one_each(name: str, values: Tensor, queries: int) -> Tensor:
+def one_value_each(name: str, values: Tensor, queries: int) -> Tensor:
+    """Returns the values of a function; raises `TypeError` unless they are (queries,) float64."""
     if values.shape != (queries,) or values.dtype != torch.float64:  # a scalar would be spread over all queries
         raise TypeError(
             f"{name} must return one value per query, ({queries},) float64, got {values.dtype} of shape "

@@ -69,6 +69,22 @@ class CodeTable(_Tables):
         return codes, labels
 
 
+class ValueTable(_Tables):
+    """Collects (index, values) rows; `compute` returns the values (n, b) in index order, on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__({"rows": ("values",)})
+
+    def update(self, index: Tensor, values: Tensor) -> None:
+        """Adds M rows: index (M,) int64, values (M, b) float32."""
+        self._append("rows", index, values)
+
+    def compute(self) -> Tensor:
+        """Returns the values of all rows."""
+        (values,) = self._rows("rows")
+        return values
+
+
 class RetrievalMetric(_Tables):
     """Any function of (query codes, database codes, query labels, database labels) as a torchmetrics metric.
 

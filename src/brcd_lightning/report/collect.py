@@ -14,7 +14,7 @@ from rich.console import Console
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results.run_files import SUMMARY, TRIALS
-from brcd_lightning.results.summary_table import results_table
+from brcd_lightning.results.summary_table import results_tables
 from brcd_lightning.storage.atomic import write_text
 
 
@@ -34,7 +34,7 @@ def summarise(sweep_dir: Path) -> None:
     console = Console(soft_wrap=True)
     runs, missing = collect(sweep_dir)
     if runs:
-        console.print(results_table([run.results for run in runs]))
+        console.print(*results_tables([run.results for run in runs]), sep="\n")
         _write_csv(sweep_dir / SUMMARY, runs)
     for reason in missing:
         console.print(f"No results: {reason}", markup=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from brcd_lightning.metrics.declared import COLUMNS, ReportedMetric
+from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, ReportedMetric
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import SETTING, Cell, mean_and_deviation
 from brcd_lightning.report.table import Number, Table, Value, ranked
@@ -16,29 +17,56 @@ from brcd_lightning.results.summary_table import PARADIGMS
 _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
 
 
+@dataclass(frozen=True)
+class _Pivot:
+    """A kind of table.
+
+    Args:
+        name: of its files.
+        title: above it.
+        across: coordinate whose values are columns.
+        least: number of these values.
+        metrics: shown under both paradigms.
+    """
+
+    name: str
+    title: str
+    across: str
+    least: int
+    metrics: Sequence[ReportedMetric]
+
+
 def comparison_tables(records: Records) -> list[Table]:
-    """Returns Table 1 for each hashing model and pair of backbones, and Table 2 for several hashing models."""
+    """Returns Table 1 for each hashing model and pair of backbones, and Table 2 for several hashing models.
+
+    Both follow once more for float queries, which are no Hamming scores, where a run measured them.
+    """
+    suffixes = {"": ("", COLUMNS), "_float": (", float queries (no Hamming scores)", FLOAT_COLUMNS)}
     return [
-        *_pivots(records, "table1", "Distillation methods", across="dataset", least=1),
-        *_pivots(records, "table2", "Hashing models", across="hashing_model", least=2),
+        table
+        for suffix, (words, metrics) in suffixes.items()
+        for table in (
+            *_pivots(records, _Pivot(f"table1{suffix}", f"Distillation methods{words}", "dataset", 1, metrics)),
+            *_pivots(records, _Pivot(f"table2{suffix}", f"Hashing models{words}", "hashing_model", 2, metrics)),
+        )
     ]
 
 
-def _pivots(records: Records, name: str, title: str, across: str, least: int) -> list[Table]:
-    """Returns one table for each setting without `across`, if it has at least `least` values of `across`."""
-    fixed = [key for key in SETTING if key != across]
+def _measured(cells: Sequence[Cell], metrics: Sequence[ReportedMetric]) -> bool:
+    """Whether a run of the cells has any of some metrics."""
+    return any(cell.values(metric.key(pair)) for cell in cells for metric in metrics for pair in PARADIGMS)
+
+
+def _pivots(records: Records, kind: _Pivot) -> list[Table]:
+    """Returns one table for each setting without the coordinate of the columns, if it fills enough columns."""
+    fixed = [key for key in SETTING if key != kind.across]
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in records.cells:
         groups.setdefault(tuple(cell.first.row[key] for key in fixed), []).append(cell)
-    shown = [cells for cells in groups.values() if len({cell.first.row[across] for cell in cells}) >= least]
+    shown = [cells for cells in groups.values() if len({cell.first.row[kind.across] for cell in cells}) >= kind.least]
+    shown = [cells for cells in shown if _measured(cells, kind.metrics)]
     return [
-        _pivot(
-            records,
-            f"{name}_{number}" if len(shown) > 1 else name,
-            f"{title}: {_fixed(cells[0], across)}",
-            across,
-            cells,
-        )
+        _pivot(records, replace(kind, name=f"{kind.name}_{number}" if len(shown) > 1 else kind.name), cells)
         for number, cells in enumerate(shown, 1)
     ]
 
@@ -49,7 +77,8 @@ def _fixed(cell: Cell, across: str) -> str:
     return f"{run.row['hashing_model' if across == 'dataset' else 'dataset']}, {run.pair}"
 
 
-def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence[Cell]) -> Table:
+def _pivot(records: Records, kind: _Pivot, cells: Sequence[Cell]) -> Table:
+    across, metrics = kind.across, kind.metrics
     columns = sorted({_column(cell, across) for cell in cells})
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
@@ -59,20 +88,22 @@ def _pivot(records: Records, name: str, title: str, across: str, cells: Sequence
     heads = ["method"]
     for column in columns:
         inside = [cell for cell in cells if _column(cell, across) == column]
-        for metric, paradigm in product(COLUMNS, PARADIGMS):
-            heads.append(_head(column, metric, paradigm, named=len(cuts) * len(COLUMNS) > 1))
+        for metric, paradigm in product(metrics, PARADIGMS):
+            heads.append(_head(column, metric, paradigm, named=len(cuts) * len(metrics) > 1))
             chosen = records.chosen(inside, paradigm)
             key = metric.key(paradigm)
             scores = [score(chosen[label], key) if label in chosen else None for label in labels]
             for label, cell in zip(labels, ranked(scores, [label in competing for label in labels]), strict=True):
                 body[label].append(cell)
             teachers.append(_teacher(list(chosen.values()), metric) if paradigm == PARADIGMS[0] else None)
-    order = sorted(labels, key=lambda label: (label in competing, _strength(body[label])))
+    order = sorted(labels, key=lambda label: (label in competing, _strength(body[label], len(metrics))))
     marked = {records.label(cell.first): marks(cell.first.results) for cell in cells}
     rows: list[list[Value]] = [["teacher, both sides", *teachers]]
     rows += [[f"{label}{marked[label]}", *body[label]] for label in order]
     missing = sum(value is None for values in body.values() for value in values)
-    return Table(name, title, heads, rows, _note(cuts, notes(cell.first.results for cell in cells), missing))
+    title = f"{kind.title}: {_fixed(cells[0], across)}"
+    explained = notes(cell.first.results for cell in cells)
+    return Table(kind.name, title, heads, rows, _note(metrics, cuts, explained, missing))
 
 
 def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *, named: bool) -> str:
@@ -82,9 +113,9 @@ def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *
     return f"{head} {metric.title_at(k)}" if named else head
 
 
-def _note(cuts: Sequence[int], explained: Sequence[str], missing: int) -> str:
+def _note(metrics: Sequence[ReportedMetric], cuts: Sequence[int], explained: Sequence[str], missing: int) -> str:
     """The text below a table."""
-    titles = ", ".join(metric.title.format(k="/".join(map(str, cuts))) for metric in COLUMNS)
+    titles = ", ".join(metric.title.format(k="/".join(map(str, cuts))) for metric in metrics)
     note = f"{titles} on test queries; mean ± standard deviation over seeds. Options chosen on validation queries. "
     note += "Bold: best, underlined: second, among distilled students."
     note += "".join(f" {text}." for text in explained)
@@ -113,9 +144,9 @@ def _teacher(cells: Sequence[Cell], metric: ReportedMetric) -> Number | None:
     return Number(*mean_and_deviation(list(teachers.values())), len(teachers)) if teachers else None
 
 
-def _strength(cells: Sequence[Value]) -> float:
-    """Mean score in the first metric under the first paradigm, over all columns."""
-    step = len(COLUMNS) * len(PARADIGMS)
+def _strength(cells: Sequence[Value], metrics: int) -> float:
+    """Mean score in the first of some metrics under the first paradigm, over all columns."""
+    step = metrics * len(PARADIGMS)
     numbers = [cell.mean for cell in cells[::step] if isinstance(cell, Number)]
     return sum(numbers) / len(numbers) if numbers else 0.0
 
@@ -126,19 +157,21 @@ def runs_table(records: Records) -> Table:
     keys = [key for key in (rows[0] if rows else []) if len({str(row[key]) for row in rows}) > 1]
     options = [key for key in records.tuned if key not in keys]
     heads = [_NAMES.get(key, key.removeprefix("kd_method.").replace("_", " ")) for key in [*keys, *options]]
+    by_score = FLOAT_COLUMNS if _measured(records.cells, FLOAT_COLUMNS) else ()
     body: list[list[Value]] = []
     for run in records.runs:
         cells: list[Value] = [_shown(run.row[key]) for key in keys]
         cells += [_shown(run.options.get(key)) for key in options]
         validation = run.results.get("validation")
         cells.append(None if validation is None else Number(validation))
-        for metric, pair in product(COLUMNS, (*PARADIGMS, "teacher")):
+        for metric, pair in product((*COLUMNS, *by_score), (*PARADIGMS, "teacher")):
             value = run.metric(metric.key(pair))
             cells.append(None if value is None else Number(value))
         body.append([*cells, run.folder.parent.name + "/" + run.folder.name])
     heads.append("validation")
-    for metric, pair in product(COLUMNS, ("SSHP", "ASHP", "teacher")):
-        heads.append(pair if len(COLUMNS) == 1 else f"{pair} {metric.title.format(k='K')}")
+    for metric, pair in product((*COLUMNS, *by_score), ("SSHP", "ASHP", "teacher")):
+        alone = len(COLUMNS) == 1 and metric in COLUMNS
+        heads.append(pair if alone else f"{pair} {metric.title.format(k='K')}")
     heads.append("folder")
     return Table("runs", "All runs", heads, body)
 

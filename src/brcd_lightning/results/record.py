@@ -81,6 +81,8 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
             "k": config["map_k"],
             "denominator": "relevant items in the top K",
             "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
+            "float_queries": "*_float, *_rescored: no Hamming scores; items are ranked by <v(q), c(x)>, soft values of "
+            "the query against stored codes; *_float: whole database; *_rescored: best 10 K of a Hamming search",
             "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
             "queries_without_hit": "count as 0; *_zero_hit_rate: their share",
         },

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from brcd_lightning.data.datamodule import EvalBatch, finished
 from brcd_lightning.hashing.base import Encoder
-from brcd_lightning.metrics import CodeTable
-from brcd_lightning.metrics.declared import REPORTED, VALIDATED, reported_values
+from brcd_lightning.metrics import CodeTable, ValueTable
+from brcd_lightning.metrics.declared import REPORTED, VALIDATED, ReportedMetric, ScoreMetric, reported_values
 
 SIDES = ("query", "database")
 """Order of the evaluation loaders."""
@@ -34,10 +34,20 @@ class Evaluation(NamedTuple):
     """Codes (n, b) and labels of whole splits, by ``<encoder>_<side>``."""
 
 
+class _Split(NamedTuple):
+    """A split as an encoder sees it."""
+
+    codes: Tensor
+    labels: Tensor
+    values: Tensor | None
+    """Soft values (n, b) of queries where a metric needs them."""
+
+
 class RetrievalEvaluator(nn.Module):
     """Collects codes batch by batch and computes the reported metrics once, on whole splits and over all processes.
 
-    An encoder that is not in training encodes a split once; later evaluations use the same codes.
+    An encoder that is not in training encodes a split once; later evaluations use the same codes. Where a metric needs
+    soft values of queries, they are collected beside the codes.
 
     Args:
         pairs: by stage (``val``, ``test``) and then by the name that metrics carry, such as ``sshp``.
@@ -49,7 +59,8 @@ class RetrievalEvaluator(nn.Module):
         self.pairs, self.k = pairs, k
         places = {place for stage in pairs for place in self._places(stage)}
         self.tables = nn.ModuleDict({_key(*place): CodeTable() for place in sorted(places)})
-        self._fixed: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        self.values = nn.ModuleDict({_key(*place): ValueTable() for place in sorted(places) if place[1] == SIDES[0]})
+        self._fixed: dict[tuple[str, str], _Split] = {}
 
     def collect(self, stage: str, side: str, batch: EvalBatch, encoders: Mapping[str, Encoder]) -> None:
         """Encodes one batch of a split by all that are asked for it.
@@ -62,20 +73,33 @@ class RetrievalEvaluator(nn.Module):
         """
         for encoder, its_side in self._places(stage):
             key = _key(encoder, its_side)
-            if its_side == side and (stage, key) not in self._fixed:
-                self._table(key).update(batch.index, encoders[encoder].encode(finished(batch.image)), batch.label)
+            if its_side != side or (stage, key) in self._fixed:
+                continue
+            images = finished(batch.image)
+            if self._needs_values(stage, side):
+                codes, values = encoders[encoder].encode_soft(images)
+                self._values(key).update(batch.index, values)
+            else:
+                codes = encoders[encoder].encode(images)
+            self._table(key).update(batch.index, codes, batch.label)
 
     def evaluate(self, stage: str) -> Evaluation:
         """The metrics of `metrics.declared` for all queries of a stage; empties the tables for the next evaluation."""
-        codes = {_key(*place): self._codes(stage, *place) for place in self._places(stage)}
-        metrics = VALIDATED if stage == "val" else REPORTED
+        splits = {_key(*place): self._split(stage, *place) for place in self._places(stage)}
+        metrics = _metrics(stage)
         scores: dict[str, Tensor] = {}
         for name, pair in self.pairs[stage].items():
-            query_codes, query_labels = codes[_key(pair.query, "query")]
-            database_codes, database_labels = codes[_key(pair.database, "database")]
-            values = reported_values(query_codes, database_codes, query_labels, database_labels, self.k, metrics)
+            query, database = splits[_key(pair.query, "query")], splits[_key(pair.database, "database")]
+            values = reported_values(
+                query.codes, database.codes, query.labels, database.labels, self.k, metrics, query.values
+            )
             scores |= {f"{stage}/{metric.key(name)}": values[metric.name] for metric in metrics}
-        return Evaluation(scores, codes)
+        return Evaluation(scores, {key: (split.codes, split.labels) for key, split in splits.items()})
+
+    @staticmethod
+    def _needs_values(stage: str, side: str) -> bool:
+        """Whether a metric of the stage reads soft values of that side."""
+        return side == SIDES[0] and any(isinstance(metric, ScoreMetric) for metric in _metrics(stage))
 
     def _places(self, stage: str) -> list[tuple[str, str]]:
         """Encoders and sides that a stage needs."""
@@ -84,17 +108,29 @@ class RetrievalEvaluator(nn.Module):
     def _table(self, key: str) -> CodeTable:
         return cast(CodeTable, self.tables[key])
 
-    def _codes(self, stage: str, encoder: str, side: str) -> tuple[Tensor, Tensor]:
-        """Codes and labels of a split, from the table or as they were before."""
+    def _values(self, key: str) -> ValueTable:
+        return cast(ValueTable, self.values[key])
+
+    def _split(self, stage: str, encoder: str, side: str) -> _Split:
+        """A split from the tables or as it was before."""
         key = _key(encoder, side)
         if (stage, key) in self._fixed:
             return self._fixed[stage, key]
+        values = None
+        if self._needs_values(stage, side):
+            values = self._values(key).compute()
+            self._values(key).reset()
         table = self._table(key)
-        found = table.compute()
+        found = _Split(*table.compute(), values)
         table.reset()
         if encoder != IN_TRAINING:
             self._fixed[stage, key] = found
         return found
+
+
+def _metrics(stage: str) -> tuple[ReportedMetric, ...]:
+    """The metrics of a stage."""
+    return VALIDATED if stage == "val" else REPORTED
 
 
 def _key(encoder: str, side: str) -> str:

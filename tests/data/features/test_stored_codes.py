@@ -35,6 +35,8 @@ def test_every_row_has_the_code_of_its_features(monkeypatch):
     assert codes.codes.shape == (IMAGES + 2 * TRAIN, 16)
     assert codes.encode(rows).dtype == torch.int8
     assert torch.equal(codes.encode(rows), network.encode(rows))
+    for found, expected in zip(codes.encode_soft(rows), network.encode_soft(rows), strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_codes_are_not_computed_again():

@@ -17,10 +17,11 @@ class StoredCodes:
 
     Args:
         codes: (rows, b) int8 in {-1, +1}, of every row of a `FeatureTable`.
+        network: that made them. Soft values come from it: they take four times the memory, and only queries need them.
     """
 
-    def __init__(self, codes: Tensor) -> None:
-        self.codes = codes
+    def __init__(self, codes: Tensor, network: HashNetwork) -> None:
+        self.codes, self._network = codes, network
 
     @classmethod
     def of(cls, network: HashNetwork, device: torch.device) -> StoredCodes | None:
@@ -35,8 +36,12 @@ class StoredCodes:
         if not isinstance(network.backbone, StoredBackbone):
             return None
         rows = torch.arange(network.backbone.table.rows, device=device)
-        return cls(torch.cat([network.encode(part) for part in rows.split(_ROWS_AT_ONCE)]))
+        return cls(torch.cat([network.encode(part) for part in rows.split(_ROWS_AT_ONCE)]), network)
 
     def encode(self, inputs: Rows) -> Tensor:
         """Codes (M, b) int8 in {-1, +1} of rows (M,)."""
         return self.codes[inputs]
+
+    def encode_soft(self, inputs: Rows) -> tuple[Tensor, Tensor]:
+        """Codes (M, b) of rows (M,), and their soft values (M, b) float32."""
+        return self.codes[inputs], self._network.encode_soft(inputs)[1]

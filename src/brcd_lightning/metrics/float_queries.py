@@ -1,0 +1,110 @@
+"""Values of each query when real query values are ranked against stored bits; no Hamming scores.
+
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, R results of the Hamming search, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.metrics.lists import RankedLists, check_label_kinds, chunks, relevance_of, relevant_totals
+from brcd_lightning.metrics.per_query import MEMORY_BUDGET, ListFunction, one_value_each
+from brcd_lightning.search import nearest_by_values
+from brcd_lightning.search.exact import as_bytes, scan
+from brcd_lightning.search.values import CANDIDATES_PER_RESULT, as_values, rescore_candidates
+
+_BYTES_PER_PLACE = 64  # of a list: position, score, relevance and their sums
+
+
+class FloatQueries(NamedTuple):
+    """Queries in both forms."""
+
+    codes: Tensor
+    """(Q, b) in {-1, +1}, or packed (Q, B) uint8: for the Hamming search."""
+    values: Tensor
+    """(Q, b) real values v(q): for the score ``<v(q), c(x)>``."""
+
+
+@dataclass(frozen=True)
+class ScoreFunctions:
+    """Functions of lists that are ranked by score.
+
+    Args:
+        of_database: by name, for rankings of the whole database.
+        of_rescored: by name, for rankings of the best `CANDIDATES_PER_RESULT` K items of a Hamming search.
+        need_totals: count the relevant items in the whole database for them.
+    """
+
+    of_database: Mapping[str, ListFunction] = field(default_factory=dict)
+    of_rescored: Mapping[str, ListFunction] = field(default_factory=dict)
+    need_totals: bool = False
+
+
+def values_per_float_query(
+    queries: FloatQueries,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    k: int,
+    functions: ScoreFunctions,
+) -> dict[str, Tensor]:
+    """Values of all functions for every query, computed on the CPU.
+
+    Args:
+        queries: of the same length as the database codes.
+        database_codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
+        query_labels: (Q,) class indices or (Q, C) multi-hot.
+        database_labels: (N,) or (N, C), the same kind.
+        k: cut of the ranking; the whole database when larger than N.
+        functions: at least one.
+
+    Returns:
+        (Q,) float64 by name of the function.
+    """
+    require_positive_int("k", k)
+    query_labels, database_labels = query_labels.cpu(), database_labels.cpu()
+    check_label_kinds(query_labels, database_labels)
+    for name, rows, labels in (
+        ("query", queries.values, query_labels),
+        ("database", database_codes, database_labels),
+    ):
+        if len(rows) == 0 or len(rows) != len(labels):
+            raise InputError(f"{name} needs one label per row, got {len(rows)} rows and {len(labels)} labels.")
+    total = relevant_totals(query_labels, database_labels) if functions.need_totals else None
+    packed = torch.from_numpy(as_bytes(database_codes, queries.values.shape[1], "database_codes"))
+    width = 1 if database_labels.ndim == 1 else database_labels.shape[1]
+    per_place = _BYTES_PER_PLACE + width * (database_labels.element_size() + 2)  # gathered, as bool, and compared
+    kinds = ((functions.of_database, _by_value), (functions.of_rescored, _rescored))
+    values: dict[str, Tensor] = {}
+    for by_name, rank in kinds:
+        values |= {name: torch.empty(len(query_labels), dtype=torch.float64) for name in by_name}
+        for part, positions in rank(queries, packed, k, per_place) if by_name else ():
+            relevance = relevance_of(query_labels[part], database_labels, positions)
+            lists = RankedLists(relevance, None if total is None else total[part])
+            for name, function in by_name.items():
+                values[name][part] = one_value_each(name, function(lists, k), len(relevance))
+    return values
+
+
+def _by_value(queries: FloatQueries, packed: Tensor, k: int, per_place: int) -> Iterator[tuple[slice, Tensor]]:
+    """Positions (rows, K) of the best items by score, for parts of the queries."""
+    for rows in chunks(len(queries.values), min(k, len(packed)) * per_place, MEMORY_BUDGET):
+        yield rows, nearest_by_values(queries.values[rows], packed, k)[1]
+
+
+def _rescored(queries: FloatQueries, packed: Tensor, k: int, per_place: int) -> Iterator[tuple[slice, Tensor]]:
+    """The same among the R best items of a Hamming search."""
+    database, candidates = packed.numpy(), min(CANDIDATES_PER_RESULT * k, len(packed))
+    values = as_values(queries.values)
+    codes = as_bytes(queries.codes, values.shape[1], "query_codes")
+    k = min(k, len(packed))
+    for rows in chunks(len(values), candidates * _BYTES_PER_PLACE + k * per_place, MEMORY_BUDGET):
+        positions = scan(codes[rows], database, candidates)[1]
+        places = torch.from_numpy(rescore_candidates(values[rows], database, positions, k)[1])
+        yield rows, torch.from_numpy(positions).gather(1, places)
