@@ -67,7 +67,8 @@ def test_the_example_method_works(generator, text):
 def test_the_example_search_works(generator, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     codes, ids = random_codes(500, 64, generator), torch.arange(500) + 7
-    scope = run_example("HammingIndex", database_codes=codes, image_ids=ids, query_codes=codes[:3])
+    values = codes[:3] * 0.5
+    scope = run_example("HammingIndex", database_codes=codes, image_ids=ids, query_codes=codes[:3], query_values=values)
     assert scope["found"].ids[:, 0].tolist() == [7, 8, 9]
-    assert scope["found"].ids.shape == (3, 100)
+    assert scope["found"].ids.shape == scope["found"].scores.shape == (3, 100)
     assert scope["index"].kind == "sharded"
