@@ -86,7 +86,7 @@ def values_per_float_query(
         values |= {name: torch.empty(len(query_labels), dtype=torch.float64) for name in by_name}
         for part, positions in rank(queries, packed, k, per_place) if by_name else ():
             relevance = relevance_of(query_labels[part], database_labels, positions)
-            lists = RankedLists(relevance, None if total is None else total[part])
+            lists = RankedLists(relevance, None if total is None else total[part], len(database_codes))
             for name, function in by_name.items():
                 values[name][part] = one_value_each(name, function(lists, k), len(relevance))
     return values
