@@ -9,6 +9,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
+from brcd_lightning.report.records import Records
 from brcd_lightning.storage.atomic import sha256_of
 from conftest import TINY, run_command
 from data.test_image_folder import write_images
@@ -353,3 +354,28 @@ def test_two_processes_finish_together(tmp_path):
     done = run_command(*TINY, *uneven, *alone, "output_dir=single", cwd=tmp_path)
     (path,) = (tmp_path / "single" / "runs").glob("*/results.json")
     assert json.loads(path.read_text())["metrics"] == results["metrics"]
+
+
+def test_a_frozen_student_of_a_teacher_that_trains_reads_stored_features(tmp_path):
+    done = run_command(*TINY, "student.backbone.freeze=full", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Features: teacher online, student stored" in done.stdout
+
+
+def test_results_say_what_made_the_student(finished, tmp_path):
+    """Whatever the command line of a test says; and another teacher than the configuration's is another cell."""
+    folder, _, _ = finished
+    options = [option for option in TINY if not option.startswith("kd_method")]
+    trained = run_command(*TINY, "kd_method.alpha=0.9", f"hydra.run.dir={tmp_path}/trained", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    student = f"student.checkpoint={tmp_path}/trained/student.safetensors"
+    tested = run_command(*options, "stage=test", student, f"hydra.run.dir={tmp_path}/tested", cwd=folder)
+    assert tested.returncode == 0, tested.stderr
+    stage = ["stage=teacher", "teacher.learning_rate=0.01", f"output_dir={tmp_path}/other"]
+    assert run_command(*TINY, *stage, cwd=folder).returncode == 0
+    (teacher,) = (tmp_path / "other" / "teachers").glob("*/teacher.safetensors")
+    given = [f"teacher.checkpoint={teacher}", "kd_method.alpha=0.9", f"hydra.run.dir={tmp_path}/given"]
+    assert run_command(*TINY, *given, cwd=folder).returncode == 0
+    records = Records([tmp_path / name for name in ("trained", "tested", "given")])
+    assert "repeats" in records.problems[0]
+    assert [len(cell.runs) for cell in records.cells] == [1, 1], "a test is its student's run, another teacher's is not"

@@ -24,6 +24,7 @@ from brcd_lightning.errors import (
     require_positive,
     require_positive_int,
 )
+from brcd_lightning.storage.renamed_options import current_name
 
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
 _SOURCE = Path(__file__).parents[2] / "conf"  # in a checkout
@@ -136,7 +137,9 @@ def _check_keys(cfg: DictConfig) -> None:
     present = [str(key) for key in cfg] + [f"{role}.{key}" for role in NETWORKS for key in cfg[role]]
     for key in present:
         if key not in known:
-            raise InputError(f"unknown key {key!r}.{did_you_mean(key, known)}")
+            renamed = current_name(key)
+            hint = f" It is called {renamed!r} now." if renamed in known else did_you_mean(key, known)
+            raise InputError(f"unknown key {key!r}.{hint}")
 
 
 def grid_coordinates(cfg: DictConfig) -> dict[str, str]:

@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
 
 
 class RunEnded(BaseException):
-    """A run that ends before its time: for a reason outside, because its numbers are no numbers, or pruned.
+    """A run that ends early: for an external reason, because of a non-finite loss, or pruned.
 
     No `Exception`: what handles errors on the way lets it pass.
 

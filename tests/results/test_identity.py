@@ -35,6 +35,7 @@ DECISIVE = {
     "student.patience",
     "feature_layer",
     "teacher.check_val_every",
+    "teacher.checkpoint",
     "teacher.head",
     "teacher.learning_rate",
     "teacher.max_epochs",
@@ -105,6 +106,14 @@ def test_where_and_how_a_run_works_changes_no_cell(override):
 def test_a_run_is_continued_on_the_same_devices():
     assert lasting_options(config_of("trainer=cpu")) != lasting_options(config_of())
     assert lasting_options(config_of("data.num_workers=2")) == lasting_options(config_of())
+
+
+def test_without_gathering_the_number_of_processes_decides():
+    two, four = (config_of("trainer=ddp", f"trainer.devices={n}", "gather_distributed=false") for n in (2, 4))
+    assert cell_options(two) != cell_options(four)
+    assert teacher_options(two) != teacher_options(four)
+    two, four = (config_of("trainer=ddp", f"trainer.devices={n}") for n in (2, 4))
+    assert cell_options(two) == cell_options(four)
 
 
 def test_a_teacher_ignores_its_students():

@@ -49,6 +49,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     if world_size > 1 and not cfg.gather_distributed:
         _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
     stored_views = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
+    teacher_id, given_teacher = _teacher_id(cfg, splits, stored_views)
     context = RunContext(
         cfg=cfg,
         config=plain(cfg),
@@ -59,8 +60,9 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
         kd_method=kd_method,
         teacher=teacher,
         student=student,
-        teacher_id=_teacher_id(cfg, splits, stored_views),
+        teacher_id=teacher_id,
         view_store=view_store,
+        given_teacher=given_teacher,
     )
     _check_closed_forms(context)
     return context
@@ -156,14 +158,16 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
     return HashNetwork(backbone, model)
 
 
-def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> str:
-    """Of the given checkpoint, else of what would be trained; as release 0.1.0 called it where the store has that."""
+def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> tuple[str, str | None]:
+    """Fingerprint of the teacher, and the same again if a given one is not what the configuration would train.
+
+    A teacher in the store that release 0.1.0 trained keeps the fingerprint that it gave.
+    """
+    parts = plain(cfg), splits.fingerprint, stored_views
+    current, earlier = teacher_fingerprint(*parts), first_release_fingerprint(*parts)
     given = cfg.teacher.checkpoint
     if given is not None:
-        about = read_architecture(given).get("about", {})
-        return about.get("fingerprint") or sha256_of(given)[:16]
-    parts = plain(cfg), splits.fingerprint, stored_views
-    earlier = first_release_fingerprint(*parts)
-    if earlier is not None and stored_teacher(cfg, earlier).is_file():
-        return earlier
-    return teacher_fingerprint(*parts)
+        found = read_architecture(given).get("about", {}).get("fingerprint") or sha256_of(given)[:16]
+        return found, None if found in (current, earlier) else found
+    known = earlier is not None and stored_teacher(cfg, earlier).is_file()
+    return (earlier, None) if known and earlier else (current, None)

@@ -19,6 +19,8 @@ from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.results.run_files import TEACHER
 from brcd_lightning.storage.component_names import named
 
+_OF_A_TEST = ("map_k", "output_dir", "resume", "stage", "trial")
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -38,6 +40,10 @@ class RunContext:
     teacher_id: str
     """Fingerprint of the teacher: of its configuration, or of the file when one is given."""
     view_store: ViewStore
+    given_teacher: str | None = None
+    """Fingerprint of a given teacher that is another one than the configuration would train."""
+    student_config: Mapping[str, Any] | None = None
+    """Configuration that a tested student was trained with, as its file holds it."""
 
     @property
     def networks(self) -> dict[str, HashNetwork]:
@@ -52,8 +58,16 @@ class RunContext:
 
     @property
     def kept_config(self) -> dict[str, Any]:
-        """The configuration as files keep it: components by their names."""
-        return named(self.config)
+        """The configuration that files and loggers keep: what made the student, components by their names.
+
+        A given teacher stands in it by its fingerprint, because the options of another one are not in this
+        configuration. Of a student that is only tested, its own configuration counts, with the protocol of the test.
+        """
+        own = named(self.config)
+        kept = own if self.student_config is None else dict(self.student_config) | {key: own[key] for key in _OF_A_TEST}
+        if self.student_config is None:
+            kept["teacher"] = kept["teacher"] | {"checkpoint": self.given_teacher}
+        return kept
 
     def architecture(self, role: str) -> dict[str, Any]:
         """Description that checkpoints of the ``teacher`` or ``student`` must match."""
@@ -98,6 +112,7 @@ class RunContext:
             "uses_labels": self.kd_method.uses_labels,
             "transductive": self.kd_method.transductive,
             "seed": self.cfg.student.seed,
+            "config": self.kept_config,
         }
 
 

@@ -54,7 +54,7 @@ def write_outcome(
         uses_labels=about.get("uses_labels", False),
         transductive=about.get("transductive", False),
         seed=about["seed"],
-        config=context.config,
+        config=context.kept_config,
         sizes=context.splits.sizes(),
         fingerprints={"split": context.splits.fingerprint, "teacher": context.teacher_id},
     )

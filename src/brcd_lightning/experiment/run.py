@@ -106,7 +106,11 @@ def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
         write_manifest(Path(cfg.output_dir).resolve() / "splits", context.splits)
     about = context.provenance() if cfg.stage != "test" else _load_student(context)
     # A tested student is what its file says, whatever the command line calls it.
-    context = replace(context, coordinates={**context.coordinates, "kd_method": about["kd_method"]})
+    context = replace(
+        context,
+        coordinates={**context.coordinates, "kd_method": about["kd_method"]},
+        student_config=_student_config(context, about) if cfg.stage == "test" else None,
+    )
     with timings.of("teacher"):
         teacher_stage(context, trainers)
     if cfg.stage == "teacher":
@@ -148,6 +152,12 @@ def _distillation_module(context: RunContext, about: Mapping[str, Any]) -> Disti
         context.architecture("student") | {"about": about},
         context.cfg.anchor_view,
     )
+
+
+def _student_config(context: RunContext, about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration that a tested student was trained with; a file of release 0.1.0 has only its method."""
+    config: Mapping[str, Any] = about.get("config") or context.kept_config | {"kd_method": about["method"]}
+    return config
 
 
 def _load_student(context: RunContext) -> dict[str, Any]:

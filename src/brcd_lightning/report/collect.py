@@ -63,7 +63,7 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     rows = [
         {"job": run.folder.name}
         | run.row
-        | run.results["method"]
+        | {key: value for key, value in run.results["method"].items() if key not in run.row}  # a method has a seed too
         | {key: run.results[key] for key in ("uses_labels", "transductive", "validation")}
         | run.results["metrics"]
         for run in runs

@@ -35,8 +35,7 @@ PLACES = frozenset(
     {
         "dataset.root",
         "stage",
-        "student.checkpoint",  # results hold the fingerprints of what these files contain
-        "teacher.checkpoint",
+        "student.checkpoint",  # results hold the student's own options
         "trainer.accelerator",
         "trainer.deterministic",
         "trainer.devices",
@@ -48,11 +47,22 @@ PLACES = frozenset(
     }
 )
 """Options that say where and how a run works, not what it computes. A continued run keeps them all the same."""
+_PROCESSES = {"trainer.devices", "trainer.num_nodes"}
 SEEDS = frozenset({"kd_method.seed", "seed", "student.seed", "teacher.seed", "view_store.seed"})
 """Options that tell the runs of one cell apart. Another ``dataset.seed`` is another split, hence another cell."""
 NEUTRAL_GROUPS = ("logger",)
 """Groups without any option that counts."""
-NOT_OF_TEACHERS = ("dataset", "kd_method", "paradigm", "profile", "seed", "student", "feature_layer", "view_store")
+NOT_OF_TEACHERS = (
+    "dataset",
+    "feature_layer",
+    "kd_method",
+    "paradigm",
+    "profile",
+    "seed",
+    "student",
+    "teacher.checkpoint",
+    "view_store",
+)
 """Groups and keys that do not shape a teacher by themselves.
 
 The data set counts by its content and the stored views by their description (`fingerprint`); ``seed`` and
@@ -82,7 +92,9 @@ def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, An
         seeds: with those of seeds, which tell the runs of a cell apart.
     """
     lasting = lasting_options(config)
-    return {key: value for key, value in lasting.items() if key not in PLACES and (seeds or key not in SEEDS)}
+    # Without gathering, each process compares its own share of a batch only.
+    places = PLACES if lasting.get("gather_distributed", True) else PLACES - _PROCESSES
+    return {key: value for key, value in lasting.items() if key not in places and (seeds or key not in SEEDS)}
 
 
 def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:

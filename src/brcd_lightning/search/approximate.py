@@ -98,7 +98,7 @@ class FaissCodes:
         distances = np.empty((len(queries), k), dtype=np.int32)
         positions = np.empty((len(queries), k), dtype=np.int64)
         codes = np.empty((len(queries) * k, queries.shape[1]), dtype=np.uint8)
-        search: Any = self.index.search_and_reconstruct  # type: ignore[attr-defined] # absent from faiss's stubs
+        search: Any = self.index.search_and_reconstruct  # type: ignore[attr-defined]  # absent from faiss's stubs
         search(
             len(queries), faiss.swig_ptr(queries), k, *(faiss.swig_ptr(each) for each in (distances, positions, codes))
         )
@@ -107,7 +107,7 @@ class FaissCodes:
 
     def _stored_codes(self) -> np.ndarray:
         """(N, B) uint8 by position, in the memory of a graph or of hash tables."""
-        storage: Any = faiss.downcast_IndexBinary(self.index.storage)  # type: ignore[attr-defined] # as above
+        storage: Any = faiss.downcast_IndexBinary(self.index.storage)  # type: ignore[attr-defined]  # as above
         codes: np.ndarray = faiss.rev_swig_ptr(storage.xb.data(), storage.ntotal * storage.code_size)
         return codes.reshape(storage.ntotal, storage.code_size)
 
@@ -125,7 +125,7 @@ class FaissCodes:
             write(block)
             return len(block)
 
-        writer = faiss.PyCallbackIOWriter(write_all, 1 << 20)  # type: ignore[attr-defined] # absent from faiss's stubs
+        writer = faiss.PyCallbackIOWriter(write_all, 1 << 20)  # type: ignore[attr-defined]  # absent from faiss's stubs
         faiss.write_index_binary(self.index, writer)
 
     @staticmethod
@@ -134,7 +134,7 @@ class FaissCodes:
         if not in_place:
             return FaissCodes(faiss.deserialize_index_binary(stored), kind)
         memory = faiss.swig_ptr(stored)
-        reader = faiss.ZeroCopyIOReader(memory, stored.size)  # type: ignore[attr-defined] # absent from faiss's stubs
+        reader = faiss.ZeroCopyIOReader(memory, stored.size)  # type: ignore[attr-defined]  # absent from faiss's stubs
         return FaissCodes(faiss.read_index_binary(reader), kind, memory=stored)
 
 

@@ -139,7 +139,7 @@ def scan_radius(queries: np.ndarray, database: np.ndarray, radius: int) -> Radiu
     """
     found = faiss.RangeSearchResult(len(queries))
     pointers = (faiss.swig_ptr(queries), faiss.swig_ptr(database))
-    search_range = faiss.hamming_range_search  # type: ignore[attr-defined] # absent from faiss's stubs
+    search_range = faiss.hamming_range_search  # type: ignore[attr-defined]  # absent from faiss's stubs
     search_range(*pointers, len(queries), len(database), radius + 1, queries.shape[1], found)  # its bound is exclusive
     offsets = faiss.rev_swig_ptr(found.lims, len(queries) + 1).astype(np.int64)
     distances = faiss.rev_swig_ptr(found.distances, int(offsets[-1])).astype(np.int32)

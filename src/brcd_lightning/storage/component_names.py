@@ -65,8 +65,8 @@ def named_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(model := result.get("hashing_model"), str):
         result["hashing_model"] = component_name("hashing_model", model)
     if isinstance(about := result.get("about"), Mapping):
-        # Of a student ``method`` holds its distillation method, of a teacher ``config`` its part of the configuration.
-        parts = {"method": "kd_method", "config": "teacher"}
+        # A student has its distillation method and the whole configuration, a teacher its part of the configuration.
+        parts = {"method": "kd_method", "config": "" if "method" in about else "teacher"}
         given = architecture["about"]
         result["about"] = dict(about) | {key: named(given[key], group) for key, group in parts.items() if key in given}
     return result

@@ -81,11 +81,15 @@ def lightning_logger(context: LogContext, logger: str, **options: Any) -> Logger
     require_choice("logger", logger, kinds)
     kind = getattr(loggers, logger)
     facts = {name: getattr(context, name) for name in ("run_dir", "stage", "name", "group", "id", "seed", "bits")}
-    given = {key: value.format(**facts) if isinstance(value, str) else value for key, value in options.items()}
     try:
+        given = {key: value.format(**facts) if isinstance(value, str) else value for key, value in options.items()}
         inspect.signature(kind).bind(**given)
         made: Logger = kind(**given)
-    except (TypeError, ModuleNotFoundError) as error:
+    except (KeyError, IndexError) as error:
+        raise InputError(
+            f"logger {logger}: there is no {{{error.args[0]}}}; give one of {', '.join(facts)}."
+        ) from error
+    except (TypeError, ValueError, ModuleNotFoundError) as error:
         raise InputError(f"logger {logger} cannot be made: {' '.join(str(error).split())}.") from error
     return made
 

@@ -95,9 +95,3 @@ def test_the_online_backbone_follows_what_was_loaded_and_moved():
     online = double.online
     assert torch.equal(online.mean, double.mean.float())
     assert next(online.parameters()).dtype == torch.float64
-
-
-@pytest.mark.parametrize("freeze", ["none", "params"])
-def test_features_that_change_cannot_be_stored(freeze):
-    with pytest.raises(ValueError, match=f"fully frozen backbone can be stored, got freeze='{freeze}'"):
-        stored(small_backbone((4,), grid=2, freeze=freeze))

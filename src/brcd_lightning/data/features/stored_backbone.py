@@ -9,19 +9,19 @@ from brcd_lightning.data.features.table import FeatureTable
 
 
 class StoredBackbone(Backbone):
-    """Stands for a fully frozen backbone in a network whose batches hold rows.
+    """Stands for a backbone in a network whose batches hold rows.
+
+    The backbone is fully frozen, or belongs to a teacher whose training has ended.
 
     It shares network, mean and standard deviation with that backbone, so that parameters and the keys of the state
     dict are the same and checkpoints load both ways.
 
     Args:
-        backbone: the backbone that the features were computed with, ``freeze`` = ``full``.
+        backbone: the backbone that the features were computed with.
         table: features (M, d) of rows (M,).
     """
 
     def __init__(self, backbone: Backbone, table: FeatureTable) -> None:
-        if backbone.freeze != "full":
-            raise ValueError(f"only features of a fully frozen backbone can be stored, got freeze={backbone.freeze!r}.")
         super().__init__(backbone.network, backbone.num_features, backbone.normalisation, backbone.freeze)
         self.table = table
 

@@ -41,7 +41,7 @@ class Study:
         overrides: everything the command sets, by key, as written; a study belongs to one such set.
         space: what is searched, by key.
         seed: of what is tried; trial n of the same search tries the same after the same results.
-        pruning: ``prune``, ``startup_trials`` and ``warmup_epochs``, see `tuning.StudySweeper`.
+        pruning: ``prune``, ``startup_trials`` and ``warmup_epochs``, see `optuna_sweeper.StudySweeper`.
 
     Raises:
         InputError: if the folder holds another search, another sweep or a damaged study.
