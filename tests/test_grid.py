@@ -7,7 +7,7 @@ from brcd_lightning.config import build, check
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.training.closed_form import ClosedFormFit, require_linear
+from brcd_lightning.training.closed_form_fit import ClosedFormFit, require_linear
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
 from conftest import make_datamodule

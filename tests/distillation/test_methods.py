@@ -9,7 +9,7 @@ import torch
 
 from brcd_lightning.config import CONFIG_DIR
 from brcd_lightning.data.extra_views import Extras
-from brcd_lightning.training.closed_form import ClosedFormFit
+from brcd_lightning.training.closed_form_fit import ClosedFormFit
 from conftest import make_datamodule, random_codes
 from offered import BITS, IMAGES, KD_CASES, KD_METHODS, make_batch, make_method, ready
 from small_training import distillation, make_trainer

@@ -22,7 +22,7 @@ from brcd_lightning.experiment.fingerprint import first_release_fingerprint, tea
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.storage.atomic import sha256_of
 from brcd_lightning.storage.checkpoints import read_architecture
-from brcd_lightning.training.closed_form import require_linear
+from brcd_lightning.training.closed_form_fit import require_linear
 
 
 def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:

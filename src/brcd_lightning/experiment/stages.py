@@ -33,7 +33,7 @@ from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
 from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import load_network, save_network
-from brcd_lightning.training.closed_form import ClosedFormFit
+from brcd_lightning.training.closed_form_fit import ClosedFormFit
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers

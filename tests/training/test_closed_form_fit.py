@@ -9,7 +9,7 @@ from brcd_lightning.hashing.cibhash import CIBHash
 from brcd_lightning.hashing.itq import ITQ
 from brcd_lightning.hashing.lsh import LSH
 from brcd_lightning.hashing.sh import SH
-from brcd_lightning.training.closed_form import ClosedFormFit, require_linear
+from brcd_lightning.training.closed_form_fit import ClosedFormFit, require_linear
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from conftest import make_datamodule, make_network, network_input
 from small_training import distillation, make_trainer, state_of
