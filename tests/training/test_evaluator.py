@@ -109,3 +109,11 @@ def test_only_the_encoder_in_training_is_asked_again(encoders):
     assert torch.equal(second.codes["student_query"][0], -first.codes["student_query"][0])
     run(evaluator, "test", encoders)
     assert encoders["teacher"].asked == 40, "another split"
+
+
+def test_float_queries_can_be_left_out(encoders):
+    evaluator = RetrievalEvaluator({"val": PAIRS, "test": PAIRS}, k=7, float_queries=False)
+    found = run(evaluator, "test", encoders)
+    assert not [name for name in found.scores if name.endswith(("_float", "_rescored"))]
+    whole = run(RetrievalEvaluator({"val": PAIRS, "test": PAIRS}, k=7), "test", encoders)
+    assert all(torch.equal(whole.scores[name], values) for name, values in found.scores.items())

@@ -89,7 +89,13 @@ def _train_teacher(context: RunContext, trainers: Trainers) -> None:
 def training_options(context: RunContext, stage: str) -> TrainingOptions:
     """Options of the training of a ``teacher`` or ``student``."""
     cfg = context.cfg
-    return TrainingOptions(cfg[stage].learning_rate, cfg.map_k, partial(build, cfg.optimizer), cfg.gather_distributed)
+    return TrainingOptions(
+        cfg[stage].learning_rate,
+        cfg.map_k,
+        partial(build, cfg.optimizer),
+        cfg.gather_distributed,
+        cfg.float_queries,
+    )
 
 
 def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:

@@ -18,6 +18,7 @@ PASSING = frozenset(
         "data.num_workers",
         "dataset.download",
         "dry_run",
+        "float_queries",  # further metrics, and the others unchanged
         "output_dir",
         "resume",
         "trainer.check_val_every_n_epoch",  # the stages set it

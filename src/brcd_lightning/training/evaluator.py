@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -52,11 +52,14 @@ class RetrievalEvaluator(nn.Module):
     Args:
         pairs: by stage (``val``, ``test``) and then by the name that metrics carry, such as ``sshp``.
         k: cut of the ranking.
+        float_queries: whether a test also ranks by soft values of queries.
     """
 
-    def __init__(self, pairs: Mapping[str, Mapping[str, Pair]], k: int) -> None:
+    def __init__(self, pairs: Mapping[str, Mapping[str, Pair]], k: int, float_queries: bool = True) -> None:
         super().__init__()
         self.pairs, self.k = pairs, k
+        reported = tuple(metric for metric in REPORTED if float_queries or not isinstance(metric, ScoreMetric))
+        self._metrics: dict[str, Sequence[ReportedMetric]] = {"val": VALIDATED, "test": reported}
         places = {place for stage in pairs for place in self._places(stage)}
         self.tables = nn.ModuleDict({_key(*place): CodeTable() for place in sorted(places)})
         self.values = nn.ModuleDict({_key(*place): ValueTable() for place in sorted(places) if place[1] == SIDES[0]})
@@ -86,7 +89,7 @@ class RetrievalEvaluator(nn.Module):
     def evaluate(self, stage: str) -> Evaluation:
         """The metrics of `metrics.declared` for all queries of a stage; empties the tables for the next evaluation."""
         splits = {_key(*place): self._split(stage, *place) for place in self._places(stage)}
-        metrics = _metrics(stage)
+        metrics = self._metrics[stage]
         scores: dict[str, Tensor] = {}
         for name, pair in self.pairs[stage].items():
             query, database = splits[_key(pair.query, "query")], splits[_key(pair.database, "database")]
@@ -96,10 +99,9 @@ class RetrievalEvaluator(nn.Module):
             scores |= {f"{stage}/{metric.key(name)}": values[metric.name] for metric in metrics}
         return Evaluation(scores, {key: (split.codes, split.labels) for key, split in splits.items()})
 
-    @staticmethod
-    def _needs_values(stage: str, side: str) -> bool:
-        """Whether a metric of the stage reads soft values of that side."""
-        return side == SIDES[0] and any(isinstance(metric, ScoreMetric) for metric in _metrics(stage))
+    def _needs_values(self, stage: str, side: str) -> bool:
+        """True if a metric of the stage reads soft values of that side."""
+        return side == SIDES[0] and any(isinstance(metric, ScoreMetric) for metric in self._metrics[stage])
 
     def _places(self, stage: str) -> list[tuple[str, str]]:
         """Encoders and sides that a stage needs."""
@@ -126,11 +128,6 @@ class RetrievalEvaluator(nn.Module):
         if encoder != IN_TRAINING:
             self._fixed[stage, key] = found
         return found
-
-
-def _metrics(stage: str) -> tuple[ReportedMetric, ...]:
-    """The metrics of a stage."""
-    return VALIDATED if stage == "val" else REPORTED
 
 
 def _key(encoder: str, side: str) -> str:

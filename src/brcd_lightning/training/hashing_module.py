@@ -31,6 +31,7 @@ class TrainingOptions:
         optimizer: makes the optimizer of ``params`` at ``lr``.
         gather_distributed: over several processes, whether heads and losses see the batch of all of them, as a single
             process would, or each its own share.
+        float_queries: whether a test also ranks by soft values of queries (``*_float``, ``*_rescored``).
 
     Raises:
         InputError: for a value out of range.
@@ -40,6 +41,7 @@ class TrainingOptions:
     map_k: int
     optimizer: Callable[..., torch.optim.Optimizer] = ADAM
     gather_distributed: bool = True
+    float_queries: bool = True
 
     def __post_init__(self) -> None:
         require_positive("learning_rate", self.learning_rate)
@@ -62,7 +64,7 @@ class HashingModule(L.LightningModule):
         self.network = network
         self.options = options
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
-        self.evaluator = RetrievalEvaluator(self.evaluated_pairs, options.map_k)
+        self.evaluator = RetrievalEvaluator(self.evaluated_pairs, options.map_k, options.float_queries)
         self.evaluation = Evaluation({}, {})
         """The last one."""
         self._epoch_sums: dict[str, Tensor] = {}
