@@ -193,3 +193,9 @@ def test_tests_mirror_the_source():
         if path.stem != "__init__" and name_of(path) not in FORMER:
             name = ELSEWHERE.get(name_of(path), f"test_{path.stem}")
             assert (tests / path.relative_to(SOURCE).parent / f"{name}.py").exists(), f"{name_of(path)}: no {name}.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_docstrings_open_with_a_noun_or_a_verb(path):
+    opening = re.findall(r'^\s*"""((?:What|How|Where|Whether)\b.*)', path.read_text(), flags=re.MULTILINE)
+    assert not opening

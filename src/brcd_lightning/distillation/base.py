@@ -73,7 +73,7 @@ class KDMethod(nn.Module, ABC):
     num_positives: int = 0
     """For a method that needs positives: number of positives of each image in a batch."""
     solves: bool = False
-    """Whether the method solves for the student's head instead of training it, see `ClosedFormMethod`."""
+    """True if the method solves for the student's head instead of training it, see `ClosedFormMethod`."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -82,12 +82,12 @@ class KDMethod(nn.Module, ABC):
 
     @property
     def uses_labels(self) -> bool:
-        """Whether labels of training images reach the method; tables say so."""
+        """True if labels of training images reach the method; tables say so."""
         return bool(self.needs & {"training_labels", "positives"})
 
     @property
     def transductive(self) -> bool:
-        """Whether the method sees database images that are no training images; tables say so."""
+        """True if the method sees database images outside the training split; tables say so."""
         return False
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
@@ -147,7 +147,7 @@ class ClosedFormMethod(KDMethod):
 
     @property
     def transductive(self) -> bool:
-        """Whether it is fitted on the images that are searched."""
+        """True if it is fitted on the images that are searched."""
         return self.fit_on == "database"
 
     @abstractmethod

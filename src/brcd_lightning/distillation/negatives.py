@@ -52,7 +52,7 @@ class Negatives(nn.Module):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the kind needs of a run, see `KDMethod.needs`."""
+        """Needs of the kind of negatives, see `KDMethod.needs`."""
         return frozenset({"training_labels"} if self.kind == "label" else ())
 
     def setup(self, num_images: int) -> None:

@@ -93,7 +93,7 @@ class RunContext:
         return ["teacher", "student"] if both else ["teacher"]
 
     def trains(self, stage: str) -> bool:
-        """Whether the network of a stage trains by gradients; otherwise its head is fitted in closed form."""
+        """True if the network of a stage trains by gradients; otherwise its head is fitted in closed form."""
         if stage == "student" and self.kd_method.needs:
             return not self.kd_method.solves
         return self.networks[stage].hashing_model.trains

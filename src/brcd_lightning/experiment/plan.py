@@ -53,7 +53,7 @@ def _features_line(context: RunContext) -> str:
 
 
 def _length(context: RunContext, stage: str) -> str:
-    """How long the network of a stage trains."""
+    """Length of the training of a stage."""
     return f"at most {context.max_epochs(stage)} epochs" if context.trains(stage) else "fitted without training"
 
 

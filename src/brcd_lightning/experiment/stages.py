@@ -160,7 +160,7 @@ def student_stage(
 
 
 def _closed_form(context: RunContext, stage: str) -> list[L.Callback]:
-    """What fits the head of a stage that does not train."""
+    """Callbacks that fit the head of a stage that does not train."""
     return [] if context.trains(stage) else [ClosedFormFit(context.cfg[stage].seed)]
 
 

@@ -1,4 +1,4 @@
-"""What every hashing model shares: the head, one evaluation rule, and the network that joins it to a backbone."""
+"""Parts that all hashing models share: the head, one evaluation rule, and the network that joins it to a backbone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 class HashOutput(NamedTuple):
-    """What a hashing model makes of M images (d features, b bits)."""
+    """Output of a hashing model for M images (d features, b bits)."""
 
     features: Tensor
     """(M, d) input of the head."""
@@ -45,11 +45,11 @@ class HashingModel(nn.Module, ABC):
     """
 
     num_views: int = 1
-    """How many views of an image the objective compares: 1 or 2."""
+    """Number of views of an image that the objective compares: 1 or 2."""
     batch_dependent: bool = False
-    """Whether the training code of an image depends on its batch mates; views are then binarised one by one."""
+    """True if the training code of an image depends on its batch mates; views are then binarised one by one."""
     trains: bool = True
-    """Whether the model trains on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
+    """True if the model trains on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
 
     def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
         super().__init__()

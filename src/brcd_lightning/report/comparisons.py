@@ -53,7 +53,7 @@ def comparison_tables(records: Records) -> list[Table]:
 
 
 def _measured(cells: Sequence[Cell], metrics: Sequence[ReportedMetric]) -> bool:
-    """Whether a run of the cells has any of some metrics."""
+    """True if a run of the cells has any of some metrics."""
     return any(cell.values(metric.key(pair)) for cell in cells for metric in metrics for pair in PARADIGMS)
 
 

@@ -151,7 +151,7 @@ LABELS, TRANSDUCTIVE = "*", "†"
 
 
 def marks(results: Mapping[str, Any]) -> str:
-    """What a table appends to the name of a run's method: nothing for one that saw training images alone."""
+    """Marks behind the name of a run's method in tables; empty for one that saw training images alone."""
     told = {LABELS: results.get("uses_labels"), TRANSDUCTIVE: results.get("transductive")}
     return "".join(f" {mark}" for mark, holds in told.items() if holds)
 
