@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from brcd_lightning.report.records import Records
-from brcd_lightning.storage.atomic import sha256_of
+from brcd_lightning.storage.atomic import sha256_of, source_commit
 from conftest import TINY, run_command
 from data.test_image_folder import write_images
 
@@ -44,6 +44,7 @@ def test_a_run_leaves_everything(finished):
     assert (run_dir / "metrics" / "student" / "metrics.csv").exists()
     assert len(list((folder / "outputs" / "teachers").glob("*/teacher.safetensors"))) == 1
     results = json.loads((run_dir / "results.json").read_text())
+    assert bool(results["commit"]) == bool(source_commit()), "None outside a checkout only"
     assert {"test/map_sshp", "test/map_ashp", "test/map_teacher"} <= set(results["metrics"])
     for name, value in results["metrics"].items():
         low, high = results["intervals"][name]

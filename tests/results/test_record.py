@@ -29,6 +29,7 @@ def results(kd_method="brcd", seed=0, teacher="t0", sshp=0.5, **method):
         config={"map_k": 100, "bits": 32, "seed": seed},
         sizes={"train": 4},
         fingerprints={"split": "s", "teacher": teacher},
+        commit="of the start",
     )
     return make_results(outcome, subject)
 
@@ -38,6 +39,7 @@ def test_round_trip(tmp_path):
     found = read_results(tmp_path)
     assert found == json.loads(json.dumps(results()))
     assert found["metric_protocol"]["k"] == 100
+    assert found["commit"] == "of the start"
     assert "no Hamming scores" in found["metric_protocol"]["float_queries"]
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
 

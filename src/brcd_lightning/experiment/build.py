@@ -20,7 +20,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
 from brcd_lightning.experiment.fingerprint import first_release_fingerprint, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
-from brcd_lightning.storage.atomic import sha256_of
+from brcd_lightning.storage.atomic import sha256_of, source_commit
 from brcd_lightning.storage.checkpoints import read_architecture
 from brcd_lightning.training.closed_form_fit import require_linear
 
@@ -63,6 +63,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
         teacher_id=teacher_id,
         view_store=view_store,
         given_teacher=given_teacher,
+        commit=source_commit(),
     )
     _check_closed_forms(context)
     return context

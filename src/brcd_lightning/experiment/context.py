@@ -44,6 +44,8 @@ class RunContext:
     """Fingerprint of a given teacher that is another one than the configuration would train."""
     student_config: Mapping[str, Any] | None = None
     """Configuration that a tested student was trained with, as its file holds it."""
+    commit: str | None = None
+    """Of the source when the run started: a checkout may move on while it trains."""
 
     @property
     def networks(self) -> dict[str, HashNetwork]:

@@ -57,6 +57,7 @@ def write_outcome(
         config=context.kept_config,
         sizes=context.splits.sizes(),
         fingerprints={"split": context.splits.fingerprint, "teacher": context.teacher_id},
+        commit=context.commit,
     )
     results = make_results(outcome, subject)
     save_codes(context.run_dir / CODES, codes)

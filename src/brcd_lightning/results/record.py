@@ -18,7 +18,7 @@ from torch import Tensor
 from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.results.run_files import RESULTS
-from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
+from brcd_lightning.storage.atomic import atomic_path, write_text
 from brcd_lightning.storage.component_names import TYPE, named
 
 SCHEMA_VERSION = 3
@@ -58,6 +58,7 @@ class Subject:
         sizes: images per role.
         fingerprints: of split and teacher.
         transductive: whether that method saw database images that are no training images, without labels.
+        commit: of the source when the run started, see `storage.atomic.source_commit`.
     """
 
     coordinates: Mapping[str, str]
@@ -68,6 +69,7 @@ class Subject:
     sizes: Mapping[str, int]
     fingerprints: Mapping[str, str]
     transductive: bool = False
+    commit: str | None = None
 
 
 def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
         "sizes": dict(subject.sizes),
         "timings": {name: round(seconds, 3) for name, seconds in outcome.timings.items()},
         "fingerprints": dict(subject.fingerprints),
-        "commit": source_commit(),
+        "commit": subject.commit,
         "versions": _versions(),
         "device": _device(),
         "config": named(config),
