@@ -9,6 +9,7 @@ from brcd_lightning.results.identity import (
     PLACES,
     SEEDS,
     cell_options,
+    lasting_config,
     lasting_options,
     options_of,
     teacher_options,
@@ -106,6 +107,12 @@ def test_where_and_how_a_run_works_changes_no_cell(override):
 def test_a_run_is_continued_on_the_same_devices():
     assert lasting_options(config_of("trainer=cpu")) != lasting_options(config_of())
     assert lasting_options(config_of("data.num_workers=2")) == lasting_options(config_of())
+
+
+def test_files_hold_the_options_that_outlast_an_interruption():
+    config = config_of("data.num_workers=2", "resume=auto", "logger=tensorboard")
+    assert options_of(lasting_config(config)) == lasting_options(config)
+    assert lasting_config(config) == lasting_config(config_of())
 
 
 def test_without_gathering_the_number_of_processes_decides():

@@ -16,6 +16,7 @@ from brcd_lightning.data.transforms import ImageTransforms
 from brcd_lightning.distillation.base import KDMethod
 from brcd_lightning.experiment.fingerprint import architecture
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.results.identity import lasting_config
 from brcd_lightning.results.run_files import TEACHER
 from brcd_lightning.storage.component_names import named
 
@@ -114,7 +115,7 @@ class RunContext:
             "uses_labels": self.kd_method.uses_labels,
             "transductive": self.kd_method.transductive,
             "seed": self.cfg.student.seed,
-            "config": self.kept_config,
+            "config": lasting_config(self.kept_config),
         }
 
 

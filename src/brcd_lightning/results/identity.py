@@ -82,7 +82,21 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that an interrupted run must be continued with."""
-    return {key: value for key, value in options_of(config).items() if key not in PASSING and not _is_neutral(key)}
+    return {key: value for key, value in options_of(config).items() if _lasts(key)}
+
+
+def lasting_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same, nested as in the configuration: what files hold that an interruption must not change.
+
+    Args:
+        config: the whole resolved configuration, plain; or the part of it below ``prefix``.
+        prefix: the full key of that part, with a dot at its end.
+    """
+    return {
+        key: lasting_config(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if _lasts(f"{prefix}{key}")
+    }
 
 
 def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, Any]:
@@ -104,8 +118,8 @@ def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if not _is_below(key, NOT_OF_TEACHERS)}
 
 
-def _is_neutral(key: str) -> bool:
-    return _is_below(key, NEUTRAL_GROUPS)
+def _lasts(key: str) -> bool:
+    return key not in PASSING and not _is_below(key, NEUTRAL_GROUPS)
 
 
 def _is_below(key: str, groups: tuple[str, ...]) -> bool:
