@@ -171,14 +171,14 @@ def outcome(folder):
 
 
 # What a run has just written when it is killed; "" is soon after its plan. Random moments of the clock would all fall
-# into the start on a slow machine.
+# into the start on a slow machine. A stage that was complete when the run was killed writes no metrics.csv again.
 MOMENTS = [
     "",
-    "run/metrics/teacher/metrics.csv",
+    "run/metrics/teacher/metrics*.csv",
     "run/checkpoints/teacher/resume.ckpt",
     "teachers/*/teacher.safetensors",
     "run/teacher_codes.safetensors",
-    "run/metrics/student/metrics.csv",
+    "run/metrics/student/metrics*.csv",
     "run/checkpoints/student/resume.ckpt",
     "run/checkpoints/student/best.ckpt",
     "run/student.safetensors",
