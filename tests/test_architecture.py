@@ -197,5 +197,6 @@ def test_tests_mirror_the_source():
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_docstrings_open_with_a_noun_or_a_verb(path):
-    opening = re.findall(r'^\s*"""((?:What|How|Where|Whether)\b.*)', path.read_text(), flags=re.MULTILINE)
+    words = "What|How|Where|Whether|Which|Who|When|Why|Does"
+    opening = re.findall(rf'^\s*"""((?:{words})\b.*)', path.read_text(), flags=re.MULTILINE)
     assert not opening

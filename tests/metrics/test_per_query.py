@@ -58,5 +58,5 @@ def test_packed_codes_have_the_same_values(split):
 
 def test_an_empty_side_is_refused(split):
     queries, database, q_labels, d_labels = split
-    with pytest.raises(InputError, match="query needs one label per code, got 0 codes and 0 labels"):
+    with pytest.raises(InputError, match="query needs one label per row, got 0 rows and 0 labels"):
         values_per_query(queries[:0], database, q_labels[:0], d_labels, 3, RankingFunctions())

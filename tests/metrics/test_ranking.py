@@ -181,7 +181,7 @@ def test_k_of_zero_is_refused(k):
 
 def test_missing_labels_are_refused():
     codes = torch.ones(2, 4)
-    with pytest.raises(InputError, match="database needs one label per code, got 2 codes and 3 labels"):
+    with pytest.raises(InputError, match="database needs one label per row, got 2 rows and 3 labels"):
         mean_average_precision(codes, codes, torch.zeros(2), torch.zeros(3), 1)
 
 

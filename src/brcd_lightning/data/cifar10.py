@@ -18,7 +18,7 @@ from brcd_lightning.errors import InputError, require_bool, require_choice
 
 
 class Protocol(NamedTuple):
-    """Who the queries are, and how many images a class."""
+    """Source of the queries, and the number of images per class."""
 
     pooled: bool
     """True if queries come from all 60,000 images instead of the official test images."""

@@ -72,7 +72,7 @@ def _kept_rows(similarities: Tensor, ratio: float) -> Tensor:
 
 
 class SSKD(KDMethod):
-    """Which upright image of the batch does a rotated one resemble? The student learns the teacher's answer.
+    """The student learns which upright images of the batch a rotated one resembles, as the teacher sees it.
 
     Args:
         temperature: see `sskd_loss`.

@@ -12,8 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_positive_int
-from brcd_lightning.metrics.lists import RankedLists, check_label_kinds, chunks, relevance_of, relevant_totals
+from brcd_lightning.errors import require_positive_int
+from brcd_lightning.metrics.lists import (
+    RankedLists,
+    check_label_kinds,
+    check_one_label_each,
+    chunks,
+    relevance_of,
+    relevant_totals,
+)
 from brcd_lightning.metrics.per_query import MEMORY_BUDGET, ListFunction, one_value_each
 from brcd_lightning.search import nearest_by_values
 from brcd_lightning.search.exact import as_bytes, scan
@@ -74,8 +81,7 @@ def values_per_float_query(
         ("query", queries.values, query_labels),
         ("database", database_codes, database_labels),
     ):
-        if len(rows) == 0 or len(rows) != len(labels):
-            raise InputError(f"{name} needs one label per row, got {len(rows)} rows and {len(labels)} labels.")
+        check_one_label_each(name, rows, labels)
     total = relevant_totals(query_labels, database_labels) if functions.need_totals else None
     packed = torch.from_numpy(as_bytes(database_codes, queries.values.shape[1], "database_codes"))
     width = 1 if database_labels.ndim == 1 else database_labels.shape[1]

@@ -111,6 +111,12 @@ def relevant_totals(query_labels: Tensor, database_labels: Tensor) -> Tensor:
     return torch.cat([relevance_matrix(part, database_labels).sum(dim=1) for part in parts])
 
 
+def check_one_label_each(name: str, rows: Tensor, labels: Tensor) -> None:
+    """Raises `InputError` unless there is at least one row (n, ...) and a label (n,) or (n, C) for each."""
+    if len(rows) == 0 or len(rows) != len(labels):
+        raise InputError(f"{name} needs one label per row, got {len(rows)} rows and {len(labels)} labels.")
+
+
 def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
     """Raises `InputError` unless both are class indices (n,) or both are multi-hot (n, C) of the same width."""
     if query_labels.ndim != database_labels.ndim:

@@ -13,8 +13,15 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.codes import as_packed, require_same_bits
-from brcd_lightning.errors import InputError, require_positive_int
-from brcd_lightning.metrics.lists import RankedLists, check_label_kinds, chunks, relevance_of, relevant_totals
+from brcd_lightning.errors import require_positive_int
+from brcd_lightning.metrics.lists import (
+    RankedLists,
+    check_label_kinds,
+    check_one_label_each,
+    chunks,
+    relevance_of,
+    relevant_totals,
+)
 from brcd_lightning.search import nearest_codes
 
 MEMORY_BUDGET = 1 << 27
@@ -131,8 +138,7 @@ class _Side(NamedTuple):
 
 
 def _checked_side(name: str, codes: Tensor, labels: Tensor) -> _Side:
-    if len(codes) == 0 or len(codes) != len(labels):
-        raise InputError(f"{name} needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
+    check_one_label_each(name, codes, labels)
     return _Side(codes, labels.to(codes.device))
 
 

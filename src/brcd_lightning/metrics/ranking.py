@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
-from brcd_lightning.metrics.lists import RankedLists, list_average_precision
+from brcd_lightning.metrics.lists import RankedLists, check_one_label_each, list_average_precision
 from brcd_lightning.metrics.per_query import RankingFunctions, TieCounts, values_per_query
 from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
 
@@ -145,8 +145,7 @@ def permuted_database(codes: Tensor, labels: Tensor, seed: int) -> tuple[Tensor,
     Returns:
         Codes and labels in the same new order.
     """
-    if len(codes) != len(labels):
-        raise InputError(f"database needs one label per code, got {len(codes)} codes and {len(labels)} labels.")
+    check_one_label_each("database", codes, labels)
     order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
     return codes[order.to(codes.device)], labels[order.to(labels.device)]
 

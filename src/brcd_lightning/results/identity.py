@@ -1,4 +1,4 @@
-"""Which options identify a run: the one place that tables, dashboards, fingerprints and resuming ask.
+"""The options that identify a run: the one place that tables, dashboards, fingerprints and resuming ask.
 
 An option counts unless it is listed here. So a new option splits cells until somebody decides that it changes nothing
 in what is computed; a test demands that decision for every key of every configuration.

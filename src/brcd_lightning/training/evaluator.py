@@ -19,7 +19,7 @@ IN_TRAINING = "student"
 
 
 class Pair(NamedTuple):
-    """Who encodes the queries and who the database, by names of encoders."""
+    """The encoders of queries and of database items, by their names."""
 
     query: str
     database: str
