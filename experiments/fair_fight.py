@@ -1,23 +1,26 @@
-"""The fair fight: every distillation method on one testbed, each with options chosen on validation queries.
+"""The fair fight: every distillation method on one testbed, each searched with the same budget on validation queries.
 
-    python experiments/fair_fight.py run cifar_testbed OUTPUT dataset.root=CIFAR10
+    python experiments/fair_fight.py search cifar_testbed OUTPUT dataset.root=CIFAR10
+    python experiments/fair_fight.py fight cifar_testbed OUTPUT dataset.root=CIFAR10
     python experiments/fair_fight.py table cifar_testbed OUTPUT
 
-``run`` first tunes every method (64 bits, seed 0, 20 epochs, by the best validation mAP@1000 in SSHP), then trains each
-with the best options found (32 and 64 bits, three seeds, 50 epochs). It is a list of ordinary multirun sweeps, two at a
-time with one thread each; those that have finished are not run again, so the command continues where it was stopped.
-``table`` prints mean and standard deviation over the seeds, and a paired bootstrap of BRCD against every other method.
-Further arguments of ``run`` are overrides of every command.
+``search`` gives every method `TRIALS` trials of Optuna (seed 0, by the best validation mAP@1000 in SSHP), for each code
+length apart. ``fight`` trains each with the best options found, on `SEEDS` that searched nothing. Both are lists of
+ordinary multiruns, two at a time with one thread each, and continue where they were stopped. ``table`` prints Markdown:
+mean and standard deviation over the seeds, seconds of training, and each method against the best one of a paradigm,
+with intervals over queries and seeds. ``--bits`` chooses code lengths; further arguments are overrides of all commands.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,174 +28,226 @@ import torch
 from safetensors.torch import load_file
 
 from brcd_lightning.codes import unpack
-from brcd_lightning.metrics import average_precisions_by_ties, bootstrap_interval
-from brcd_lightning.results.record import read_results
+from brcd_lightning.metrics import average_precisions_by_ties, bootstrap_over_seeds, holm
+from brcd_lightning.results.record import marks, read_results
 from brcd_lightning.results.run_files import DONE
 
-GRIDS: dict[str, list[list[str]]] = {
-    "packd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],
-    "crcd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],
-    "brcd": [
-        ["kd_method.alpha=0.7,0.9", "kd_method.delta=0.2,0.35,0.5", "kd_method.num_clusters=10,20"],
-        [
-            "kd_method.alpha=0.9",
-            "kd_method.delta=0.35",
-            "kd_method.num_clusters=10",
-            "kd_method.tau=0.1,0.2,0.5",
-            "kd_method.weight=1,3,10",
-        ],
-        [
-            "kd_method.alpha=0.9",
-            "kd_method.delta=0.35",
-            "kd_method.num_clusters=10",
-            "kd_method.tau=0.3",
-            "kd_method.weight=3,10,30",
-        ],
-    ],
-    "rkd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=0.3,3"]],
-    "crd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],
-    "sskd": [["kd_method.weight=0.1,1,10"], ["kd_method.weight=100"]],
-    "kl": [["kd_method.weight=0.1,1,10,100"]],
-    "sp": [["kd_method.weight=1,30,300,3000"], ["kd_method.weight=30000"]],
-    "sp_per_sample": [["kd_method.variant=per_sample", "kd_method.weight=0.1,1,10,100"]],
-    "pkt": [["kd_method.weight=1,300,3000,30000"], ["kd_method.weight=300000"]],
-}
-"""What is tuned of each method: a grid, and further ones where the best of the first lay at its edge."""
+TRIALS, SEEDS, EPOCHS = 12, (1, 2, 3, 4, 5), 30
+PARADIGMS = {"sshp": ("student_query", "student_database"), "ashp": ("student_query", "teacher_database")}
 
-ENTRIES: dict[str, tuple[str | None, list[str]]] = {
-    "none": (None, ["kd_method=none"]),
-    **{name: (name, []) for name in GRIDS},
-    "brcd_wo_bm": ("brcd", ["kd_method=brcd_wo_bm"]),
-    "brcd_wo_p": ("brcd", ["kd_method=brcd_wo_p"]),
-    "brcd_wo_np": ("brcd", ["kd_method=brcd_wo_np"]),
-    "brcd_eq3": ("brcd", ["kd_method=brcd_eq3"]),
-    "release_zero_mask": ("brcd", ["kd_method=brcd", "profile=release", "kd_method.mask_source=zeros"]),
-    "release_true_mask": ("brcd", ["kd_method=brcd", "profile=release", "kd_method.mask_source=expectations"]),
-}
-"""Rows of the table: whose tuned options they use, and their own options."""
 
-BITS, SEEDS = (32, 64), (0, 1, 2)
+def log(low: float, high: float) -> str:
+    """A logarithmic interval of a search."""
+    return f"tag(log,interval({low},{high}))"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+        options: of every run.
+        space: what is searched, by key.
+    """
+
+    options: Sequence[str]
+    space: dict[str, str] = field(default_factory=dict)
+
+
+LEARNING = {"student.learning_rate": log(1e-4, 1e-2), "student.head": "choice(mlp,linear)"}
+"""Searched for whatever trains."""
+OBJECTIVE = {"student.hashing_weight": "choice(0.0,1.0)"}
+"""Searched for whatever distils."""
+WARM = {"student.learning_rate": log(1e-5, 1e-3)} | OBJECTIVE
+"""Searched for whatever starts from a closed form."""
+BRCD = {
+    "kd_method.weight": log(0.3, 300),
+    "kd_method.tau": "interval(0.1,0.6)",
+    "kd_method.alpha": "interval(0.5,1.0)",
+    "kd_method.delta": "interval(0.05,0.5)",
+}
+KL = {"kd_method.weight": log(0.03, 30), "kd_method.temperature": log(1, 16)}
+COSINE = {"kd_method.weight": log(1, 1000)}
+OTHERS = {
+    "kl": KL,
+    "sp": {"kd_method.weight": log(100, 1e6)},
+    "pkt": {"kd_method.weight": log(100, 1e7)},
+    "rkd": {"kd_method.weight": log(0.03, 30)},
+    "crd": {"kd_method.weight": log(0.03, 100), "kd_method.temperature": log(0.02, 0.5)},
+    "sskd": {"kd_method.weight": log(1, 1e4), "kd_method.temperature": log(0.1, 1)},
+    "crcd": {"kd_method.weight": log(0.1, 1000), "kd_method.temperature": log(0.02, 0.5)},
+    "packd": {"kd_method.weight": log(0.1, 100), "kd_method.temperature": log(0.03, 0.5)},
+    "brcd": BRCD,
+    "cosine": COSINE,
+}
+START = ["student.head=linear", "student.init=lsq"]
+ITQ = "hashing_model@teacher.hashing_model=itq"
+LSQ = ["kd_method=lsq", "student.head=linear"]
+
+ENTRIES = {
+    "lsq": Entry(LSQ),
+    "lsq_itq": Entry([*LSQ, ITQ]),
+    "lsq_database": Entry([*LSQ, "student.train_on=database"]),
+    "lsq_itq_database": Entry([*LSQ, ITQ, "student.train_on=database"]),
+    "none": Entry(["kd_method=none"], LEARNING),
+    **{name: Entry([f"kd_method={name}"], LEARNING | OBJECTIVE | space) for name, space in OTHERS.items()},
+    "brcd_warm": Entry(["kd_method=brcd", *START], WARM | BRCD),
+    "cosine_warm": Entry(["kd_method=cosine", *START], WARM | COSINE),
+    "kl_warm": Entry(["kd_method=kl", *START], WARM | KL),
+    "brcd_itq_warm": Entry(["kd_method=brcd", *START, ITQ], WARM | BRCD),
+}
+"""Rows of the table by name; methods that train nothing have nothing to search."""
 
 
 def main() -> None:
     """Reads the command."""
-    command, testbed, output, *overrides = sys.argv[1:]
-    folder = Path(output).resolve() / testbed
-    common = [f"+experiment={testbed}", f"output_dir={Path(output).resolve()}", *overrides]
-    if command == "run":
-        short = "student.max_epochs=20"
-        tuning = [
-            (
-                folder / "tuning" / f"{name}_{number}",
-                [*common, f"kd_method={name.removesuffix('_per_sample')}", *grid, short],
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("search", "fight", "table"))
+    parser.add_argument("testbed")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--bits", type=int, nargs="+", default=[64, 32])
+    parser.add_argument("--jobs", type=int, default=2, help="multiruns at a time")
+    args = parser.parse_args()
+    folder = args.output.resolve() / "fair_fight" / args.testbed
+    common = [f"+experiment={args.testbed}", f"output_dir={args.output.resolve()}", f"student.max_epochs={EPOCHS}"]
+    common += ["student.patience=100", "float_queries=false", *args.overrides]
+    for bits in args.bits:
+        own = [*common, f"bits={bits}"]
+        if args.command == "search":
+            searching = ["hydra/sweeper=optuna", f"hydra.sweeper.trials={TRIALS}"]
+            run_all(
+                [
+                    (
+                        searched(folder, name, bits),
+                        [*own, *entry.options, *searching, *(f"{key}={value}" for key, value in entry.space.items())],
+                    )
+                    for name, entry in ENTRIES.items()
+                    if entry.space
+                ],
+                args.jobs,
             )
-            for name, grids in GRIDS.items()
-            for number, grid in enumerate(grids)
-        ]
-        sweep(tuning)
-        grid = [f"bits={','.join(map(str, BITS))}", f"seed={','.join(map(str, SEEDS))}", "student.max_epochs=50"]
-        sweep([(folder / name, [*common, *chosen(folder, name), *grid]) for name in ENTRIES])
-    else:
-        table(folder)
+        elif args.command == "fight":
+            seeds = f"seed={','.join(map(str, SEEDS))}"
+            run_all(
+                [
+                    (fought(folder, name, bits), [*own, *entry.options, *chosen(folder, name, bits), seeds])
+                    for name, entry in ENTRIES.items()
+                ],
+                args.jobs,
+            )
+        else:
+            table(folder, bits)
 
 
-def sweep(jobs: Sequence[tuple[Path, list[str]]]) -> None:
-    """Runs multirun sweeps, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        for path, code in pool.map(_sweep, jobs):
+def searched(folder: Path, name: str, bits: int) -> Path:
+    """Folder of the search of an entry."""
+    return folder / f"{bits}_search" / name
+
+
+def fought(folder: Path, name: str, bits: int) -> Path:
+    """Folder of the final runs of an entry."""
+    return folder / f"{bits}" / name
+
+
+def run_all(jobs: Sequence[tuple[Path, list[str]]], at_once: int) -> None:
+    """Runs multiruns, some at a time."""
+    with ThreadPoolExecutor(at_once) as pool:
+        for path, code in pool.map(_run, jobs):
             print(f"{path}: {'finished' if code == 0 else f'exit status {code}, see sweep.log there'}", flush=True)
 
 
-def _sweep(job: tuple[Path, list[str]]) -> tuple[Path, int]:
+def _run(job: tuple[Path, list[str]]) -> tuple[Path, int]:
     path, overrides = job
     if (path / DONE).exists():
         return path, 0
-    # Of an option given twice the last one counts.
-    options = {override.partition("=")[0]: override for override in overrides}
-    command = [sys.executable, "-m", "brcd_lightning.train", "-m", *options.values(), f"hydra.sweep.dir={path}"]
-    command += ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "brcd_lightning.train", "-m", *overrides, f"hydra.sweep.dir={path}"]
+    command += ["resume=auto", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
     path.mkdir(parents=True, exist_ok=True)
-    with (path / "sweep.log").open("w") as log:
-        log.write(" ".join(command) + "\n")
-        log.flush()
+    with (path / "sweep.log").open("a") as log_file:
+        log_file.write(" ".join(command) + "\n")
+        log_file.flush()
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
-    if code == 0:
+        done = subprocess.run(command, stdout=log_file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode == 0:
         (path / DONE).touch()
-    return path, code
+    return path, done.returncode
 
 
-def chosen(folder: Path, name: str) -> list[str]:
-    """Overrides of an entry: the options of the best validation in its tuning, and its own."""
-    tuned, own = ENTRIES[name]
-    if tuned is None:
-        return own
-    tried = [run for number in range(len(GRIDS[tuned])) for run in runs(folder / "tuning" / f"{tuned}_{number}")]
-    best = max(tried, key=lambda run: run["validation"])
-    keys = dict.fromkeys(override.partition("=")[0] for grid in GRIDS[tuned] for override in grid)
-    values = [f"{key}={best['method'][key.removeprefix('kd_method.')]}" for key in keys if key != "kd_method"]
-    return [f"kd_method={best['row']['kd_method']}", *values, *own]
+def chosen(folder: Path, name: str, bits: int) -> list[str]:
+    """The options of the best validation in the search of an entry, as overrides."""
+    space = ENTRIES[name].space
+    if not space:
+        return []
+    best = max(runs(searched(folder, name, bits)), key=lambda run: run["validation"])
+    return [f"{key}={option(best, key)}" for key in space]
+
+
+def option(run: dict[str, Any], key: str) -> Any:
+    """The value of an option in the record of a run."""
+    value = run["config"]
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
-    """Records of the finished jobs of a sweep."""
+    """Records of the finished jobs of a multirun."""
     return [read_results(path.parent) | {"path": path.parent} for path in sorted(folder.glob("[0-9]*/" + DONE))]
 
 
-def average_precisions(run: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Average precision of every test query, by paradigm."""
+def average_precisions(run: dict[str, Any], paradigm: str) -> torch.Tensor:
+    """Average precision (Q,) of every test query."""
     tensors, bits = load_file(run["path"] / "codes.safetensors"), run["row"]["bits"]
-    codes = {name.removesuffix("_packed"): unpack(rows, bits) for name, rows in tensors.items() if "_packed" in name}
-    pairs = {"sshp": ("student_query", "student_database"), "ashp": ("student_query", "teacher_database")}
-    return {
-        paradigm: average_precisions_by_ties(
-            codes[query],
-            codes[database],
-            tensors["query_labels"],
-            tensors["database_labels"],
-            run["metric_protocol"]["k"],
-            ties=("stable",),
-        )["stable"]
-        for paradigm, (query, database) in pairs.items()
+    query, database = (unpack(tensors[f"{side}_packed"], bits) for side in PARADIGMS[paradigm])
+    labels = tensors["query_labels"], tensors["database_labels"]
+    return average_precisions_by_ties(query, database, *labels, run["metric_protocol"]["k"], ties=("stable",))["stable"]
+
+
+def table(folder: Path, bits: int) -> None:
+    """Prints Markdown."""
+    cells = {name: {run["row"]["seed"]: run for run in runs(fought(folder, name, bits))} for name in ENTRIES}
+    cells = {name: found for name, found in cells.items() if sorted(found) == list(SEEDS)}
+    if not cells:
+        return
+    print(f"\n{bits} bits, {len(SEEDS)} seeds\n")
+    print("| row | teacher | SSHP | ASHP | below the best, SSHP | below the best, ASHP | seconds | options |")
+    print("|---|---|---|---|---|---|---|---|")
+    below = {paradigm: differences(cells, paradigm) for paradigm in PARADIGMS}
+    for name, found in cells.items():
+        runs_ = list(found.values())
+        scores = [spread([run["metrics"][f"test/map_{key}"] for run in runs_]) for key in ("teacher", "sshp", "ashp")]
+        seconds = statistics.mean(run["timings"]["student_seconds"] for run in runs_)
+        options = ", ".join(f"{key.rpartition('.')[2]} {_short(option(runs_[0], key))}" for key in ENTRIES[name].space)
+        behind = [below[paradigm][name] for paradigm in PARADIGMS]
+        cells_ = [f"{name}{marks(runs_[0])}", *scores, *behind, f"{seconds:.1f}", options]
+        print(f"| {' | '.join(cells_)} |")
+
+
+def differences(cells: dict[str, dict[int, dict[str, Any]]], paradigm: str) -> dict[str, str]:
+    """Each row against the best one: mean, 95 % interval, and Holm's p value."""
+    values = {
+        name: torch.stack([average_precisions(found[seed], paradigm) for seed in SEEDS])
+        for name, found in cells.items()
     }
-
-
-def table(folder: Path) -> None:
-    """Prints Markdown: mean and standard deviation over the seeds, and BRCD minus each method over the same queries."""
-    cells = {(name, bits): {} for name in ENTRIES for bits in BITS}
-    for name in ENTRIES:
-        for run in runs(folder / name):
-            cells[name, run["row"]["bits"]][run["row"]["seed"]] = run
-    for bits in BITS:
-        teacher = [run["metrics"]["test/map_teacher"] for run in cells["none", bits].values()]
-        print(f"\n{bits} bits; teacher on both sides {spread(teacher)}\n")
-        print("| method | SSHP | ASHP | BRCD minus it, SSHP | BRCD minus it, ASHP |\n|---|---|---|---|---|")
-        reference = {seed: average_precisions(run) for seed, run in cells["brcd", bits].items()}
-        for name in ENTRIES:
-            found = cells[name, bits]
-            if not found:
-                continue
-            scores = [spread([run["metrics"][f"test/map_{p}"] for run in found.values()]) for p in ("sshp", "ashp")]
-            differences = ["", ""]
-            if name != "brcd" and found.keys() == reference.keys():
-                own = {seed: average_precisions(run) for seed, run in found.items()}
-                differences = [
-                    difference(torch.stack([reference[s][p] - own[s][p] for s in own]).mean(dim=0))
-                    for p in ("sshp", "ashp")
-                ]
-            options = ", ".join(option.removeprefix("kd_method.") for option in chosen(folder, name)[1:])
-            print(f"| {name} ({options}) | {' | '.join(scores)} | {' | '.join(differences)} |")
+    best = max(values, key=lambda name: values[name].mean())
+    others = [name for name in values if name != best]
+    found = {name: bootstrap_over_seeds(values[best] - values[name]) for name in others}
+    corrected = holm([found[name].p_value for name in others])
+    told = {best: "best"}
+    for name, p_value in zip(others, corrected, strict=True):
+        mean = (values[best] - values[name]).mean()
+        told[name] = f"{mean:+.4f} ({found[name].low:+.4f}, {found[name].high:+.4f}) p {p_value:.3f}"
+    return told
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation."""
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values) if len(values) > 1 else 0:.4f}"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
-def difference(values: torch.Tensor) -> str:
-    """Mean over queries with its 95 % interval."""
-    low, high = bootstrap_interval(values)
-    return f"{values.mean():+.4f} ({low:+.4f}, {high:+.4f})"
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

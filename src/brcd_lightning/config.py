@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ RESUME = ("never", "auto")
 STAGES = ("all", "teacher", "student", "test")
 ANCHOR_VIEWS = ("clean", "aug")
 HEADS = ("linear", "mlp")
+TRAIN_ON = ("train", "database")
+RANDOM = "random"
 MONITORS = ("val/map_sshp", "val/map_ashp")
 NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
@@ -95,6 +97,11 @@ def load_options(path: Path) -> DictConfig:
     return options
 
 
+def component_options(group: str) -> list[str]:
+    """Names of the options of a group."""
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
 def check(cfg: DictConfig) -> None:
     """Refuses wrong values that no constructor would see early, before data or a device is touched.
 
@@ -116,6 +123,10 @@ def check(cfg: DictConfig) -> None:
     for role in NETWORKS:
         require_positive(f"{role}.learning_rate", cfg[role].learning_rate)
         require_choice(f"{role}.head", cfg[role].head, HEADS)
+    require_choice("student.train_on", cfg.student.train_on, TRAIN_ON)
+    require_choice("student.init", cfg.student.init, (RANDOM, *component_options("kd_method")))
+    require_positive("student.init_scale", cfg.student.init_scale)
+    require_non_negative("student.hashing_weight", cfg.student.hashing_weight)
     for key in ("seed", "teacher.seed", "student.seed"):
         seed = OmegaConf.select(cfg, key)
         require_non_negative_int(key, seed)
@@ -135,12 +146,18 @@ def _check_keys(cfg: DictConfig) -> None:
     known = {str(key) for key in primary if key not in ("defaults", "hydra")} | set(GROUPS)
     for role in NETWORKS:
         known |= {f"{role}.{key}" for key in (*primary[role], *SCHEDULE, "backbone")}
+    known.add("teacher.hashing_model")
     present = [str(key) for key in cfg] + [f"{role}.{key}" for role in NETWORKS for key in cfg[role]]
     for key in present:
         if key not in known:
             renamed = current_name(key)
             hint = f" It is called {renamed!r} now." if renamed in known else did_you_mean(key, known)
             raise InputError(f"unknown key {key!r}.{hint}")
+
+
+def hashing_model_of(config: Mapping[Any, Any], role: str) -> Any:
+    """The node of the hashing model of the ``teacher`` or ``student``: the teacher may have one of its own."""
+    return config[role].get("hashing_model") or config["hashing_model"]
 
 
 def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
@@ -151,7 +168,9 @@ def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
         return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
 
     groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
-    return {group: choices[group] for group in groups} | {role: backbone(role) for role in NETWORKS}
+    coordinates = {group: choices[group] for group in groups} | {role: backbone(role) for role in NETWORKS}
+    own = choices.get("hashing_model@teacher.hashing_model")
+    return coordinates | {"teacher_hashing_model": own or choices["hashing_model"]}
 
 
 def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> DictConfig:
@@ -190,7 +209,7 @@ def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFI
     option = re.search(r"Could not find '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
-        options = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+        options = component_options(group)
         if group and options:
             return f"{group} has no option {name!r}.{did_you_mean(name, options)} Options: {', '.join(options)}."
     if missing:

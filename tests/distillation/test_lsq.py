@@ -110,7 +110,7 @@ def test_a_testbed_takes_seconds(generator):
     [
         ({"target": "labels"}, "kd_method.target must be one of codes, logits"),
         ({"lambda_": 0}, "kd_method.lambda_ must be a positive number, got 0"),
-        ({"fit_on": "query"}, "kd_method.fit_on must be one of train, database"),
+        ({"views": -1}, "kd_method.views must be an integer of at least 0, got -1"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -125,7 +125,7 @@ def test_features_that_are_no_numbers_are_refused(generator):
         LSQ().solve(features, logits)
 
 
-def test_only_a_fit_on_the_database_is_transductive():
-    assert LSQ(fit_on="database").transductive
-    assert not LSQ().transductive
-    assert not LSQ().uses_labels
+def test_it_asks_for_views_only_where_it_uses_them():
+    assert LSQ().needs == {"teacher"}
+    assert LSQ(views=2).needs == {"teacher", "views"}
+    assert not LSQ(views=2).uses_labels

@@ -147,11 +147,6 @@ def test_the_weight_is_a_factor(name, generator):
 
 
 @pytest.mark.parametrize("method", KD_METHODS)
-def test_no_method_is_transductive_unless_it_is_asked_for(method):
-    assert not make_method(method).transductive
-
-
-@pytest.mark.parametrize("method", KD_METHODS)
 def test_the_yaml_says_whether_its_method_uses_labels(method):
     says = "Uses labels" in (CONFIG_DIR / "kd_method" / f"{method}.yaml").read_text()
     assert make_method(method).uses_labels == says

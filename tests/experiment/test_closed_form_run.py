@@ -71,7 +71,7 @@ def test_online_features_and_a_student_that_trains(finished):
 def test_a_student_that_is_solved_for_and_its_mark(finished):
     folder, _ = finished
     options = [option for option in FITTED if not option.startswith("kd_method")]
-    options += ["hashing_model=itq", "kd_method=lsq", "hydra.sweep.dir=sweep", "kd_method.fit_on=train,database"]
+    options += ["hashing_model=itq", "kd_method=lsq", "hydra.sweep.dir=sweep", "student.train_on=train,database"]
     done = run_command("-m", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     train, database = (results_of(folder / "sweep" / job) for job in "01")
@@ -83,7 +83,7 @@ def test_a_student_that_is_solved_for_and_its_mark(finished):
     assert (folder / "sweep" / "0" / "teacher_codes.safetensors").exists()
     assert "fit/lambda" in (folder / "sweep" / "0" / "metrics" / "student" / "metrics.csv").read_text()
     assert "LSQ †" in done.stdout
-    assert "† fitted on all database images, without labels" in done.stdout
+    assert "† trained on database images, without labels" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.metrics import bootstrap_interval, bootstrap_intervals
+from brcd_lightning.metrics import bootstrap_interval, bootstrap_intervals, bootstrap_over_seeds, holm
 
 
 def test_covers_the_mean_as_a_normal_interval_would(generator):
@@ -45,3 +45,44 @@ def test_the_interval_is_that_of_means_of_drawn_values(generator):
     means = values[drawn].mean(dim=1)
     expected = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     assert bootstrap_interval(values, resamples=300, seed=2) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_an_interval_over_seeds_is_that_of_means_of_drawn_seeds_and_queries(generator):
+    values = torch.rand(4, 30, generator=generator, dtype=torch.float64)
+    draws = torch.Generator().manual_seed(6)
+    seeds = torch.randint(4, (500, 4), generator=draws)
+    queries = torch.randint(30, (500, 30), generator=draws)
+    means = torch.stack([values[one][:, other].mean() for one, other in zip(seeds, queries, strict=True)])
+    expected = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    found = bootstrap_over_seeds(values, resamples=500, seed=6)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_seeds_that_disagree_widen_the_interval(generator):
+    """Many queries alone would tell the two apart; the seeds do not."""
+    noise = 0.01 * torch.randn(5, 5000, generator=generator)
+    seeds = torch.tensor([0.3, -0.2, 0.1, -0.25, 0.15])[:, None]
+    low, high, p_value = bootstrap_over_seeds(noise + seeds)
+    assert low < 0 < high
+    assert p_value > 0.5
+    low, high, p_value = bootstrap_over_seeds(noise + 0.1)
+    assert 0.09 < low < high < 0.11
+    assert p_value == pytest.approx(1e-4)
+
+
+def test_a_difference_of_zero_has_no_evidence():
+    assert bootstrap_over_seeds(torch.zeros(3, 4)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "options"), [(torch.empty(0, 3), {}), (torch.ones(3), {}), (torch.ones(2, 3), {"confidence": 1.0})]
+)
+def test_wrong_values_over_seeds_are_refused(values, options):
+    with pytest.raises(InputError):
+        bootstrap_over_seeds(values, **options)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.4, 0.3]) == pytest.approx([0.6, 0.6])
+    assert holm([]) == []

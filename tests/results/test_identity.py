@@ -30,10 +30,14 @@ DECISIVE = {
     "map_k",
     "paradigm.monitor",
     "student.check_val_every",
+    "student.hashing_weight",
     "student.head",
+    "student.init",
+    "student.init_scale",
     "student.learning_rate",
     "student.max_epochs",
     "student.patience",
+    "student.train_on",
     "feature_layer",
     "teacher.check_val_every",
     "teacher.checkpoint",
@@ -55,7 +59,7 @@ DECISIVE = {
 }
 # Whatever these are made of decides: a new method or data set brings options that count, but for those named above.
 DECISIVE_GROUPS = ("dataset", "hashing_model", "kd_method", "optimizer", "transform")
-DECISIVE_GROUPS += ("student.backbone", "teacher.backbone")
+DECISIVE_GROUPS += ("student.backbone", "teacher.backbone", "teacher.hashing_model")
 
 
 def config_of(*overrides):

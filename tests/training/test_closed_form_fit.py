@@ -49,13 +49,15 @@ def test_a_fitted_head_can_train_afterwards(tmp_path, splits):
     assert module.network.hashing_model.head.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("fit_on", ["train", "database"])
-def test_a_method_solves_for_the_student_on_the_images_it_asks_for(tmp_path, splits, fit_on):
-    method = LSQ(lambda_=0.01, fit_on=fit_on)
+@pytest.mark.parametrize("train_on", ["train", "val_database"])
+def test_a_method_solves_for_the_student_on_the_images_it_trains_on(tmp_path, splits, train_on):
+    if train_on == "val_database":
+        splits = splits.trained_on_database()
+    method = LSQ(lambda_=0.01)
     module = distillation(method, freeze="full")
     trainer = make_trainer(tmp_path, module=module, callbacks=[ClosedFormFit()])
     trainer.validate(module, datamodule=make_datamodule(splits), verbose=False)
-    images = network_input(splits, splits.positions(fit_on))
+    images = network_input(splits, splits.positions(train_on))
     with torch.no_grad():
         features = module.network.backbone(images)
         found = method.solve(features, module.teacher.hashing_model.head(module.teacher.backbone(images)))

@@ -32,9 +32,9 @@ class ViewBatch(NamedTuple):
     """(M,) int64 position in the training split."""
     anchor: Images | Rows | PreparedImages | None
     """The image under the evaluation transform (``clean``), or `first` (``aug``; None before it is on the device)."""
-    first: Images | Rows | PreparedImages
-    """One augmentation."""
-    second: Images | Rows | PreparedImages
+    first: Images | Rows | PreparedImages | None
+    """One augmentation, see `Extras`."""
+    second: Images | Rows | PreparedImages | None
     """Another augmentation; the x' of the paper."""
     rotations: Images | Rows | PreparedImages | None = None
     """(M, 4, ...) views turned by 0, 90, 180 and 270 degrees, see `Extras`."""
@@ -82,7 +82,7 @@ class ViewDataset(Dataset[ViewBatch]):
     def __getitem__(self, key: tuple[int, int]) -> ViewBatch:
         epoch, index = key
         pixels = self.splits.source.load(int(self.splits.train[index]))
-        first, second = (self._view(pixels, epoch, index, view) for view in (0, 1))
+        first, second = (self._view(pixels, epoch, index, view) if self.extras.views else None for view in (0, 1))
         anchor = None if self.anchor_view == "aug" else self.transforms.prepare(pixels)
         return ViewBatch(
             torch.tensor(index),
@@ -164,6 +164,8 @@ class HashingDataModule(L.LightningDataModule):
         require_positive_int("data.eval_batch_size", eval_batch_size)
         require_non_negative_int("data.num_workers", num_workers)
         require_choice("anchor_view", anchor_view, ANCHOR_VIEWS)
+        if anchor_view == "aug" and not extras.views:
+            raise ValueError("an augmented anchor is a view; extras must ask for views.")
         if batch_size > len(splits.train):
             raise InputError(
                 f"data.batch_size must be at most the number of training images, got {batch_size} for "

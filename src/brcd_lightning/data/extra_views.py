@@ -1,4 +1,4 @@
-"""Images that only some distillation methods ask for: rotations of a view, and class positives."""
+"""Images that only some objectives ask for: views, rotations of a view, and class positives."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from brcd_lightning.data.transforms import ImageTransforms, MixedImages, Prepare
 
 @dataclass(frozen=True)
 class Extras:
-    """Inputs of training batches beside anchor and two views.
+    """Inputs of training batches beside the anchor.
 
     Attributes:
         rotations: ``none``; ``shared`` for the four rotations of one augmented view; ``independent`` for four rotations
             of four views.
         positives: class positives of each image; they use labels.
+        views: whether there are two augmentations of each image.
     """
 
     rotations: str = "none"
     positives: int = 0
+    views: bool = True
 
 
 def quarter_turns(images: PreparedImages, turns: int) -> PreparedImages:

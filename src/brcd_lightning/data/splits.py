@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,10 @@ class Splits:
             shared = np.intersect1d(self.positions(one), self.positions(other)).size
             if shared:
                 raise InputError(f"{shared} images are in both {one} and {other}.")
+
+    def trained_on_database(self) -> Splits:
+        """The same roles with the whole database for training, but for the validation queries: without labels."""
+        return replace(self, train=self.val_database)
 
     @cached_property
     def val_database(self) -> Tensor:

@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from brcd_lightning.errors import require_choice, require_non_negative
-
-FIT_ON = ("train", "database")
+from brcd_lightning.errors import require_non_negative, require_non_negative_int
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ class KDMethod(nn.Module, ABC):
     # Set by a class; a constructor may set another value where it depends on the options.
     needs: frozenset[str] = frozenset()
     """Inputs that the run must provide: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one
-    augmentation), ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`)."""
+    augmentation), ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`),
+    ``views`` (augmentations for a method that solves)."""
     rotation_views: str = "none"
     """For a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
     num_positives: int = 0
@@ -84,11 +83,6 @@ class KDMethod(nn.Module, ABC):
     def uses_labels(self) -> bool:
         """True if labels of training images reach the method; tables say so."""
         return bool(self.needs & {"training_labels", "positives"})
-
-    @property
-    def transductive(self) -> bool:
-        """True if the method sees database images outside the training split; tables say so."""
-        return False
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Called once before anything trains; a method makes here what depends on these sizes.
@@ -134,29 +128,27 @@ class ClosedFormMethod(KDMethod):
     """A method that solves for a linear head of the student, which must be frozen below.
 
     Args:
-        fit_on: ``train``, or ``database`` for all database images, without labels; that is transductive.
+        views: augmented views of each image that join the image itself, with its logits of the teacher.
     """
 
     needs = frozenset({"teacher"})
     solves = True
 
-    def __init__(self, fit_on: str = "train") -> None:
+    def __init__(self, views: int = 0) -> None:
         super().__init__()
-        require_choice("kd_method.fit_on", fit_on, FIT_ON)
-        self.fit_on = fit_on
-
-    @property
-    def transductive(self) -> bool:
-        """True if it is fitted on the images that are searched."""
-        return self.fit_on == "database"
+        require_non_negative_int("kd_method.views", views)
+        self.views = views
+        if views:
+            self.needs |= {"views"}
 
     @abstractmethod
     def solve(self, features: Tensor, logits: Tensor) -> Solution:
         """Computes the head from n images, d features and b bits.
 
         Args:
-            features: (n, d) of the student, under the evaluation transform.
-            logits: (n, b) of the teacher, of the same images.
+            features: (n, d) of the student, under the evaluation transform; where the method asks for views, then
+                those of views.
+            logits: (n, b) of the teacher, of the same images under the evaluation transform.
         """
 
     def forward(self, batch: KDInput) -> KDOutput:

@@ -72,11 +72,11 @@ class LSQ(ClosedFormMethod):
     Args:
         target: ``codes``, or ``logits`` for the teacher's logits scaled to unit variance per bit.
         lambda_: weight of the penalty above 0; None for the one of `LAMBDAS` with the smallest leave-one-out error.
-        fit_on: see `ClosedFormMethod`.
+        views: see `ClosedFormMethod`. Views of one image count as different ones in the leave-one-out error.
     """
 
-    def __init__(self, target: str = "codes", lambda_: float | None = None, fit_on: str = "train") -> None:
-        super().__init__(fit_on)
+    def __init__(self, target: str = "codes", lambda_: float | None = None, views: int = 0) -> None:
+        super().__init__(views)
         require_choice("kd_method.target", target, TARGETS)
         if lambda_ is not None:
             require_positive("kd_method.lambda_", lambda_)

@@ -12,10 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch import nn
 
-from brcd_lightning.config import build, grid_coordinates
+from brcd_lightning.config import CONFIG_DIR, RANDOM, build, grid_coordinates, hashing_model_of, load_options
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.distillation.base import ClosedFormMethod, KDMethod
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
 from brcd_lightning.experiment.fingerprint import first_release_fingerprint, teacher_fingerprint
@@ -38,14 +39,18 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     _check_checkpoints(cfg)
     _check_processes(world_size)
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
+    warm_start = _build_warm_start(cfg, kd_method)
     splits: Splits = build(cfg.dataset)
+    trained_on = {"teacher": splits, "student": splits}
+    if cfg.student.train_on == "database":
+        trained_on["student"] = splits.trained_on_database()
+    steps = {role: len(its.train) // cfg.data.batch_size for role, its in trained_on.items()}
     L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
-    steps_per_epoch = len(splits.train) // cfg.data.batch_size
-    kd_method.setup(len(splits.train), cfg.bits, steps_per_epoch)
+    kd_method.setup(len(trained_on["student"].train), cfg.bits, steps["student"])
     view_store = build(cfg.view_store)
     teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
-    for network in (teacher, student):
-        network.hashing_model.setup(steps_per_epoch)
+    for role, network in (("teacher", teacher), ("student", student)):
+        network.hashing_model.setup(steps[role])
     if world_size > 1 and not cfg.gather_distributed:
         _require_nothing_remembered({"kd_method": kd_method, "hashing_model": student.hashing_model})
     stored_views = view_store.views_description() if view_store.serves(teacher.backbone, "teacher") else None
@@ -56,8 +61,10 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
         run_dir=Path(HydraConfig.get().runtime.output_dir).resolve(),
         coordinates=grid_coordinates(cfg),
         splits=splits,
+        trained_on=trained_on,
         transforms=build(cfg.transform),
         kd_method=kd_method,
+        warm_start=warm_start,
         teacher=teacher,
         student=student,
         teacher_id=teacher_id,
@@ -78,7 +85,7 @@ def build_datamodule(context: RunContext, stage: str, *, stored: bool = False) -
         stored: whether batches hold rows of the view store instead of images.
     """
     parts = {
-        "splits": context.splits,
+        "splits": context.trained_on[stage],
         "transforms": context.transforms,
         "anchor_view": context.cfg.anchor_view,
         "seed": context.cfg[stage].seed,
@@ -130,6 +137,37 @@ def _check_closed_forms(context: RunContext) -> None:
                 )
         if role == "student" and context.kd_method.solves:
             require_linear(network.hashing_model)
+    if context.warm_start is not None and to_come["student"]:
+        require_linear(context.student.hashing_model)
+
+
+def _build_warm_start(cfg: DictConfig, kd_method: KDMethod) -> ClosedFormMethod | None:
+    """The method that solves for the head from which the student trains; None for a random one.
+
+    Raises:
+        InputError: for options of the student that exclude each other.
+    """
+    student = cfg.student
+    if kd_method.uses_labels and student.train_on == "database":
+        raise InputError(
+            f"student.train_on=database uses no labels of the database, which kd_method {type(kd_method).__name__} "
+            "asks for; set student.train_on=train, or another kd_method."
+        )
+    if not kd_method.needs and student.hashing_weight == 0:
+        raise InputError("student.hashing_weight must be above 0 for a kd_method without a loss, got 0.")
+    if kd_method.solves and (student.init != RANDOM or student.hashing_weight != 1):
+        raise InputError(
+            f"kd_method {type(kd_method).__name__} solves for the head and trains nothing; leave student.init and "
+            "student.hashing_weight as they are."
+        )
+    if student.init == RANDOM:
+        return None
+    method = build(load_options(CONFIG_DIR / "kd_method" / f"{student.init}.yaml"))
+    if not isinstance(method, ClosedFormMethod):
+        raise InputError(
+            f"student.init must be {RANDOM} or a kd_method that solves for a head, such as lsq, got {student.init}."
+        )
+    return method
 
 
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
@@ -155,7 +193,7 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
         )
     if cfg.compile:
         backbone.network.compile()
-    model = build(cfg.hashing_model, in_features=backbone.num_features, bits=cfg.bits, head=options.head)
+    model = build(hashing_model_of(cfg, role), in_features=backbone.num_features, bits=cfg.bits, head=options.head)
     return HashNetwork(backbone, model)
 
 

@@ -13,7 +13,7 @@ from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.cache import ViewStore
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms
-from brcd_lightning.distillation.base import KDMethod
+from brcd_lightning.distillation.base import ClosedFormMethod, KDMethod
 from brcd_lightning.experiment.fingerprint import architecture
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.results.identity import lasting_config
@@ -34,8 +34,12 @@ class RunContext:
     coordinates: Mapping[str, str]
     """Coordinates of the run in the grid, see `config.grid_coordinates`."""
     splits: Splits
+    trained_on: Mapping[str, Splits]
+    """The same by stage: a student may train on more images than its teacher."""
     transforms: ImageTransforms
     kd_method: KDMethod
+    warm_start: ClosedFormMethod | None
+    """Solves for the head from which the student trains."""
     teacher: HashNetwork
     student: HashNetwork
     teacher_id: str
@@ -77,10 +81,15 @@ class RunContext:
         return architecture(self.config, role)
 
     def extras(self, stage: str) -> Extras:
-        """Inputs in the batches of a stage beside anchor and views; only distillation needs any."""
+        """Inputs in the training batches of a stage beside the anchor; only distillation needs more than views."""
+        compares = self.networks[stage].hashing_model.num_views == 2
+        views = self.cfg.anchor_view == "aug" or (self.trains(stage) and compares)
         if stage == "teacher":
-            return Extras()
-        return Extras(self.kd_method.rotation_views, self.kd_method.num_positives)
+            return Extras(views=views)
+        views = views and (self.cfg.anchor_view == "aug" or self.cfg.student.hashing_weight > 0)
+        asked = set(self.kd_method.needs) | set(self.warm_start.needs if self.warm_start else ())
+        views = views or bool(asked & {"teacher_view", "views"})
+        return Extras(self.kd_method.rotation_views, self.kd_method.num_positives, views)
 
     def stored_roles(self, stage: str) -> list[str]:
         """Networks whose features are read from the view store in the ``teacher`` or ``student`` stage.
@@ -113,7 +122,7 @@ class RunContext:
             "kd_method": self.coordinates["kd_method"],
             "method": self.kept_config["kd_method"],
             "uses_labels": self.kd_method.uses_labels,
-            "transductive": self.kd_method.transductive,
+            "transductive": self.cfg.student.train_on == "database",
             "seed": self.cfg.student.seed,
             "config": lasting_config(self.kept_config),
         }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from brcd_lightning.config import hashing_model_of
 from brcd_lightning.data import transforms
 from brcd_lightning.results.identity import teacher_options
 from brcd_lightning.storage.atomic import sha256_of
@@ -32,7 +33,7 @@ def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
         {
             "bits": config["bits"],
             "backbone": _backbone(config, role),
-            "hashing_model": config["hashing_model"]["_target_"],
+            "hashing_model": hashing_model_of(config, role)["_target_"],
             "head": config[role]["head"],
         }
     )
@@ -93,7 +94,7 @@ def first_release_fingerprint(
     """
     if config["compile"] or not config["gather_distributed"] or config["collapse_monitor"]["stop"]:
         return None
-    teacher = {key: value for key, value in config["teacher"].items() if key != "checkpoint"}
+    teacher = {key: value for key, value in config["teacher"].items() if key not in ("checkpoint", "hashing_model")}
     teacher["backbone"] = _as_in_first_release(teacher["backbone"])
     if "weights" in teacher["backbone"]:
         teacher["backbone"]["weights"] = _content(teacher["backbone"]["weights"])
@@ -102,7 +103,7 @@ def first_release_fingerprint(
         "split": split_fingerprint,
         "dataset": {key: value for key, value in config["dataset"].items() if key not in ("root", "download")},
         "transform": transform(config),
-        "hashing_model": config["hashing_model"],
+        "hashing_model": hashing_model_of(config, "teacher"),
         "bits": config["bits"],
         "map_k": config["map_k"],
         "batch_size": config["data"]["batch_size"],

@@ -20,11 +20,13 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
     limit = trainer.limit_train_batches
     steps = min(steps, limit) if isinstance(limit, int) else int(steps * (limit or 1.0))
     sizes = ", ".join(f"{role} {size}" for role, size in context.splits.sizes().items())
+    if cfg.student.train_on == "database":
+        sizes += f"; student trained on {len(context.trained_on['student'].train)} database images, without labels"
     lines = [
         f"Data: {one['dataset']}, {sizes}",
         *(_network_line(context, role) for role in ("teacher", "student")),
-        f"Distillation: {one['kd_method']} on {one['hashing_model']}, {cfg.bits} bits, anchors {cfg.anchor_view}; "
-        f"chosen by {cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
+        f"Distillation: {_distillation(context)}, {cfg.bits} bits, anchors {cfg.anchor_view}; chosen by "
+        f"{cfg.paradigm.monitor} on validation queries (mAP@{cfg.map_k})",
         _features_line(context),
         f"Steps: {steps} per epoch of batch {cfg.data.batch_size}; teacher {_length(context, 'teacher')} "
         f"({_teacher_state(context)}), student {_length(context, 'student')}",
@@ -33,6 +35,13 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
     if context.splits.skipped:
         lines.insert(1, f"Skipping {len(context.splits.skipped)} unreadable images, listed in skipped_images.csv")
     return "\n".join(lines)
+
+
+def _distillation(context: RunContext) -> str:
+    one = context.coordinates
+    models = dict.fromkeys((one["teacher_hashing_model"], one["hashing_model"]))  # one name where both are the same
+    start = "" if context.warm_start is None else f" from the head of {context.cfg.student.init}"
+    return f"{one['kd_method']} on {' > '.join(models)}{start}"
 
 
 def _network_line(context: RunContext, role: str) -> str:
@@ -47,7 +56,7 @@ def _features_line(context: RunContext) -> str:
     """Source of the features of each stage."""
     views = context.view_store.views
     kinds = {stage: "stored" if context.stored_roles(stage) else "online" for stage in ("teacher", "student")}
-    seen = any(context.trains(stage) for stage, kind in kinds.items() if kind == "stored")
+    seen = any(context.extras(stage).views for stage, kind in kinds.items() if kind == "stored")
     stored = f" (stored: {views} views of each training image, computed once)" if seen else ""
     return f"Features: teacher {kinds['teacher']}, student {kinds['student']}{stored}"
 

@@ -33,7 +33,7 @@ from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
 from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import load_network, save_network
-from brcd_lightning.training.closed_form_fit import ClosedFormFit
+from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers
@@ -95,6 +95,7 @@ def training_options(context: RunContext, stage: str) -> TrainingOptions:
         partial(build, cfg.optimizer),
         cfg.gather_distributed,
         cfg.float_queries,
+        cfg.student.hashing_weight if stage == "student" else 1.0,
     )
 
 
@@ -110,13 +111,14 @@ def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDa
     stored: dict[str, StoredBackbone] = {}
     if roles:
         about = {role: stored_network(context.config, role) for role in roles}
-        # Only training needs views. The teacher of a test may still have to be trained.
-        views = context.trains(stage) and (context.cfg.stage, stage) != ("test", "student")
+        tested = (context.cfg.stage, stage) == ("test", "student")  # its teacher may still have to be trained
+        amounts = {} if tested else context.view_store.amounts(context.extras(stage))
         stored = context.view_store.open(
             {role: context.networks[role].backbone for role in roles},
             about | {"transform": transform(context.config)},
-            TransformedSplits(context.splits, context.transforms),
-            amounts=context.view_store.amounts(context.extras(stage)) if views else {},
+            # Without views, all stages read the same features.
+            TransformedSplits(context.trained_on[stage] if amounts else context.splits, context.transforms),
+            amounts=amounts,
             inference=Inference(trainer.strategy.root_device, trainer.precision),
             display=Display(print_rank_zero, context.cfg.trainer.get("enable_progress_bar", True)),
         )
@@ -160,8 +162,12 @@ def student_stage(
 
 
 def _closed_form(context: RunContext, stage: str) -> list[L.Callback]:
-    """Callbacks that fit the head of a stage that does not train."""
-    return [] if context.trains(stage) else [ClosedFormFit(context.cfg[stage].seed)]
+    """Callbacks that compute the head of a stage, to train from or in place of a training."""
+    if not context.trains(stage):
+        return [ClosedFormFit(context.cfg[stage].seed)]
+    if stage == "student" and context.warm_start is not None:
+        return [WarmStart(context.warm_start, context.cfg.student.init_scale)]
+    return []
 
 
 def _stores(context: RunContext) -> list[LoggedFile]:

@@ -18,7 +18,13 @@ from brcd_lightning.metrics.histograms import (
     precision_recall_by_radius,
     precision_within_radius,
 )
-from brcd_lightning.metrics.intervals import bootstrap_interval, bootstrap_intervals
+from brcd_lightning.metrics.intervals import (
+    Difference,
+    bootstrap_interval,
+    bootstrap_intervals,
+    bootstrap_over_seeds,
+    holm,
+)
 from brcd_lightning.metrics.lists import (
     RankedLists,
     list_average_precision,
@@ -42,6 +48,7 @@ from brcd_lightning.metrics.tables import AlignmentMetric, CodeTable, RetrievalM
 __all__ = [
     "AlignmentMetric",
     "CodeTable",
+    "Difference",
     "DistanceHistograms",
     "RadiusCurve",
     "RankedLists",
@@ -54,9 +61,11 @@ __all__ = [
     "bit_correlation",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "bootstrap_over_seeds",
     "distance_histograms",
     "expected_precision_at_k",
     "expected_recall_at_k",
+    "holm",
     "individual_sample_distance",
     "individual_sample_distances",
     "kept_bits",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -54,11 +57,71 @@ def bootstrap_intervals(values: Tensor, *, confidence: float = 0.95, resamples: 
     generator = torch.Generator().manual_seed(seed)
     means = []
     for rows in torch.arange(resamples).split(max(1, _BLOCK // queries)):
-        drawn = torch.randint(queries, (len(rows), queries), generator=generator)
-        drawn += queries * torch.arange(len(rows))[:, None]
-        # How often each query was drawn, so that one product serves all metrics.
-        times = drawn.flatten().bincount(minlength=drawn.numel()).view(drawn.shape)
-        means.append(values @ times.double().T / queries)
+        times = _times_drawn(len(rows), queries, generator)  # one product serves all metrics
+        means.append(values @ times.T / queries)
     tail = (1 - confidence) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     return torch.cat(means, dim=1).quantile(ends, dim=1).T
+
+
+class Difference(NamedTuple):
+    """Interval and p value of a mean."""
+
+    low: float
+    high: float
+    p_value: float
+    """Two-sided: twice the smaller share of resampled means on one side of 0, at least 1 / resamples."""
+
+
+def bootstrap_over_seeds(
+    values: Tensor, *, confidence: float = 0.95, resamples: int = 10000, seed: int = 0
+) -> Difference:
+    """Quantile bootstrap of a mean over seeds and queries: both are drawn again with replacement.
+
+    With few seeds the interval is a little too narrow, because so few values cannot show their whole spread.
+
+    Args:
+        values: (S, Q) one number per seed and query, such as differences of two methods.
+        confidence: share of the resampled means inside the interval, in (0, 1).
+        resamples: number of draws of S seeds and Q queries.
+        seed: of the draws.
+
+    Returns:
+        Ends of the interval and the p value of a mean of 0.
+    """
+    require_positive_int("resamples", resamples)
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(f"values must have shape (seeds, queries), at least one of each, got {tuple(values.shape)}.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")
+    values = values.double().cpu()
+    seeds, queries = values.shape
+    generator = torch.Generator().manual_seed(seed)
+    of_seeds = _times_drawn(resamples, seeds, generator)
+    means = []
+    for rows in torch.arange(resamples).split(max(1, _BLOCK // queries)):
+        of_queries = _times_drawn(len(rows), queries, generator)
+        means.append(((of_seeds[rows] @ values) * of_queries).sum(dim=1) / (seeds * queries))
+    found = torch.cat(means)
+    tail = (1 - confidence) / 2
+    low, high = found.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    side = min((found <= 0).double().mean().item(), (found >= 0).double().mean().item())
+    return Difference(low, high, min(1.0, max(2 * side, 1 / resamples)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values of a family of comparisons by Holm's step-down correction (Holm 1979), in the same order."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def _times_drawn(rows: int, size: int, generator: torch.Generator) -> Tensor:
+    """Counts (rows, size) float64: how often each of `size` things is among `size` draws, anew for each row."""
+    drawn = torch.randint(size, (rows, size), generator=generator)
+    drawn += size * torch.arange(rows)[:, None]
+    return drawn.flatten().bincount(minlength=rows * size).view(rows, size).double()

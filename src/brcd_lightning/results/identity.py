@@ -71,13 +71,22 @@ The data set counts by its content and the stored views by their description (`f
 """
 
 
+LATER = {
+    "student.hashing_weight": 1.0,
+    "student.init": "random",
+    "student.init_scale": 3.0,
+    "student.train_on": "train",
+}
+"""Options that records of 0.1.0 do not have, with the values that say what those runs did."""
+
+
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options by their full keys, components by their names.
 
     Args:
         config: the whole resolved configuration, plain; of this release or an older one.
     """
-    return named_options(_flat(config))
+    return LATER | named_options(_flat(config))
 
 
 def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +124,11 @@ def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, An
 def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that shape the weights of a teacher, beside its data and stored views."""
     options = cell_options(config, seeds=True)
+    own = "teacher.hashing_model."
+    if any(key.startswith(own) for key in options):  # in place of the student's
+        given = {key.removeprefix("teacher."): value for key, value in options.items() if key.startswith(own)}
+        options = {key: value for key, value in options.items() if not _is_below(key, ("hashing_model", own[:-1]))}
+        options |= given
     return {key: value for key, value in options.items() if not _is_below(key, NOT_OF_TEACHERS)}
 
 

@@ -142,6 +142,8 @@ def _current(results: dict[str, Any]) -> dict[str, Any]:
     for part, prefix in (("config", ""), ("method", "kd_method")):
         if isinstance(results.get(part), dict):
             found[part] = named(results[part], prefix)
+    if isinstance(row := results.get("row"), dict):
+        found["row"] = row | {"teacher_hashing_model": row.get("teacher_hashing_model", row.get("hashing_model"))}
     for part in ("metrics", "intervals"):
         if isinstance(results.get(part), dict):
             found[part] = {re.sub("_zero_hits$", "_zero_hit_rate", name): each for name, each in results[part].items()}
@@ -161,7 +163,10 @@ def marks(results: Mapping[str, Any]) -> str:
 def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
     """Explains the marks that the records of some runs have."""
     found = "".join(marks(results) for results in several)
-    told = {LABELS: "uses labels of the training images", TRANSDUCTIVE: "fitted on all database images, without labels"}
+    told = {
+        LABELS: "uses labels of the training images",
+        TRANSDUCTIVE: "trained on database images, without labels",
+    }
     return [f"{mark} {text}" for mark, text in told.items() if mark in found]
 
 

@@ -1,4 +1,4 @@
-"""The callback that fits the head of a network that does not train."""
+"""Callbacks that compute a head: of a network that does not train, or to train from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from brcd_lightning.distillation.base import ClosedFormMethod
 from brcd_lightning.errors import InputError
-from brcd_lightning.hashing.base import HashingModel
+from brcd_lightning.hashing.base import HashingModel, HashNetwork
 from brcd_lightning.hashing.closed_form import ClosedFormModel
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule
-from brcd_lightning.training.whole_split import collect
+from brcd_lightning.training.whole_split import collect, collect_views
 
 
 class ClosedFormFit(L.Callback):
@@ -34,12 +34,9 @@ class ClosedFormFit(L.Callback):
             raise TypeError(f"only a HashingModule has a head to fit, got {type(pl_module).__name__}.")
         method = pl_module.kd_method if isinstance(pl_module, DistillationModule) else None
         if isinstance(pl_module, DistillationModule) and isinstance(method, ClosedFormMethod):
-            self._solve(trainer, pl_module, method)
+            _solve(trainer, pl_module, method)
         else:
             self._fit(trainer, pl_module)
-        head = pl_module.network.hashing_model.head
-        state: dict[str, Tensor] = {name: value.cpu() for name, value in head.state_dict().items()}
-        head.load_state_dict(trainer.strategy.broadcast(state))
 
     def _fit(self, trainer: L.Trainer, module: HashingModule) -> None:
         network = module.network
@@ -48,23 +45,58 @@ class ClosedFormFit(L.Callback):
             raise TypeError(f"{type(model).__name__} trains; it has nothing to fit.")
         features, _ = collect(trainer, module, "train", network.backbone, "Collecting features")
         model.fit(features, self.seed)
+        _share_head(trainer, network)
 
-    def _solve(self, trainer: L.Trainer, module: DistillationModule, method: ClosedFormMethod) -> None:
-        student, teacher = module.network, module.teacher
-        head = require_linear(student.hashing_model)
 
-        def outputs(inputs: Tensor) -> Tensor:
-            """Features of the student and logits of the teacher, side by side."""
-            logits = teacher.hashing_model.head(teacher.backbone(inputs))
-            return torch.cat([student.backbone(inputs).float(), logits.float()], dim=1)
+class WarmStart(L.Callback):
+    """Solves for the student's head before it trains. A training that is continued keeps its weights.
 
-        found, _ = collect(trainer, module, method.fit_on, outputs, "Collecting features")
-        weight, bias, facts = method.solve(found[:, : head.in_features], found[:, head.in_features :])
-        with torch.no_grad():
-            head.weight.copy_(weight.T)
-            head.bias.copy_(bias)
-        for logger in trainer.loggers:
-            logger.log_metrics({f"fit/{name}": value for name, value in facts.items()}, step=0)
+    Args:
+        method: that solves.
+        scale: factor of the logits: those of a regression onto codes lie within 1, where some estimators of a sign
+            want larger ones.
+    """
+
+    def __init__(self, method: ClosedFormMethod, scale: float = 1.0) -> None:
+        self.method, self.scale = method, scale
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Solves for the head of a `DistillationModule`."""
+        if not isinstance(pl_module, DistillationModule):
+            raise TypeError(f"only a DistillationModule has a teacher, got {type(pl_module).__name__}.")
+        if trainer.ckpt_path is None:
+            _solve(trainer, pl_module, self.method, self.scale)
+
+
+def _solve(trainer: L.Trainer, module: DistillationModule, method: ClosedFormMethod, scale: float = 1.0) -> None:
+    """Puts the head that a method solves for into the student."""
+    student, teacher = module.network, module.teacher
+    head = require_linear(student.hashing_model)
+
+    def outputs(inputs: Tensor) -> Tensor:
+        """Features of the student and logits of the teacher, side by side."""
+        logits = teacher.hashing_model.head(teacher.backbone(inputs))
+        return torch.cat([student.backbone(inputs).float(), logits.float()], dim=1)
+
+    with torch.no_grad():
+        found, _ = collect(trainer, module, "train", outputs, "Collecting features")
+        features, logits = found.split([head.in_features, found.shape[1] - head.in_features], dim=1)
+        if method.views:
+            views, index = collect_views(trainer, module, student.backbone, method.views)
+            features, logits = torch.cat([features, views]), torch.cat([logits, logits[index]])
+        weight, bias, facts = method.solve(features, logits)
+        head.weight.copy_(scale * weight.T)
+        head.bias.copy_(scale * bias)
+    _share_head(trainer, student)
+    for logger in trainer.loggers:
+        logger.log_metrics({f"fit/{name}": value for name, value in facts.items()}, step=0)
+
+
+def _share_head(trainer: L.Trainer, network: HashNetwork) -> None:
+    """Gives the head of the first process to all."""
+    head = network.hashing_model.head
+    state: dict[str, Tensor] = {name: value.cpu() for name, value in head.state_dict().items()}
+    head.load_state_dict(trainer.strategy.broadcast(state))
 
 
 def require_linear(model: HashingModel) -> nn.Linear:

@@ -59,6 +59,9 @@ class DistillationModule(HashingModule):
     ) -> None:
         super().__init__(network, options, architecture)
         self._teacher = (teacher.requires_grad_(False).eval(),)
+        if options.hashing_weight == 0:  # DDP waits for gradients of all parameters that require one
+            for name, parameter in network.hashing_model.named_parameters():
+                parameter.requires_grad_(name.startswith("head."))
         self._encoder: tuple[Encoder] = self._teacher  # from fit start on its codes, where features are stored
         self.kd_method = kd_method
         self.anchor_view = anchor_view
@@ -93,7 +96,9 @@ class DistillationModule(HashingModule):
         found = self.network([*views.values(), *others.values()], self.options.gather_distributed)
         with self._full_precision():
             outputs = dict(zip((*views, *others), map(as_float, found), strict=True))
-            terms = self._hashing_terms([outputs[name] for name in views])
+            terms = self._hashing_terms([outputs[name] for name in views]) if views else {}
+            if not views:
+                self._note_diagnostics([outputs["anchor"]])
             if self.kd_method.needs:
                 codes = {name: self.network.hashing_model.kd_code(output) for name, output in outputs.items()}
                 kd = self.kd_method(self._kd_input(batch, codes))
@@ -104,12 +109,15 @@ class DistillationModule(HashingModule):
 
     def _inputs(self, batch: ViewBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Inputs of the student by name: the views of its objective, and those that only distillation needs."""
-        views = {"anchor": finished(batch.anchor)}
+        views: dict[str, Tensor] = {}
         others: dict[str, Tensor] = {}
-        if self.network.hashing_model.num_views == 2:
-            views = {"first": finished(batch.first), "second": finished(batch.second)}
-            if self.anchor_view == "clean" and self.kd_method.needs:  # an augmented anchor is the first view
-                others["anchor"] = finished(batch.anchor)
+        two = self.network.hashing_model.num_views == 2
+        if self.options.hashing_weight > 0:
+            views = {"first": finished(batch.first), "second": finished(batch.second)} if two else {}
+            views = views or {"anchor": finished(batch.anchor)}
+        known = "anchor" in views or (two and views and self.anchor_view == "aug")  # that anchor is the first view
+        if self.kd_method.needs and not known:
+            others["anchor"] = finished(batch.anchor)
         for kind, images in (("rotation", batch.rotations), ("positive", batch.positives)):
             if images is not None:
                 others |= {f"{kind}_{number}": each for number, each in enumerate(finished(images).unbind(1))}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch, finished
-from brcd_lightning.errors import require_positive, require_positive_int
+from brcd_lightning.errors import require_non_negative, require_positive, require_positive_int
 from brcd_lightning.hashing.base import Encoder, HashNetwork, HashOutput
 from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Evaluation, Pair, RetrievalEvaluator
 
@@ -32,6 +32,7 @@ class TrainingOptions:
         gather_distributed: over several processes, whether heads and losses see the batch of all of them, as a single
             process would, or each its own share.
         float_queries: whether a test also ranks by soft values of queries (``*_float``, ``*_rescored``).
+        hashing_weight: factor of the hashing objective of a student, at least 0; with 0 it is not computed.
 
     Raises:
         InputError: for a value out of range.
@@ -42,10 +43,12 @@ class TrainingOptions:
     optimizer: Callable[..., torch.optim.Optimizer] = ADAM
     gather_distributed: bool = True
     float_queries: bool = True
+    hashing_weight: float = 1.0
 
     def __post_init__(self) -> None:
         require_positive("learning_rate", self.learning_rate)
         require_positive_int("map_k", self.map_k)
+        require_non_negative("student.hashing_weight", self.hashing_weight)
 
 
 class HashingModule(L.LightningModule):
@@ -109,11 +112,14 @@ class HashingModule(L.LightningModule):
 
     def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
         model = self.network.hashing_model
-        terms = {f"hash_{name}": term for name, term in model.objective(views).items()}
+        weight = self.options.hashing_weight
+        self._note_diagnostics(views)
+        return {f"hash_{name}": weight * term for name, term in model.objective(views).items()}
+
+    def _note_diagnostics(self, views: list[HashOutput]) -> None:
         with torch.no_grad():
-            for name, value in model.diagnostics(views).items():
+            for name, value in self.network.hashing_model.diagnostics(views).items():
                 self._note(name, value)
-        return terms
 
     def _full_precision(self) -> torch.autocast:
         """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""

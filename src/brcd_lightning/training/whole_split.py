@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import lightning as L
+import torch
 from rich.progress import track
 from torch import Tensor
 
 from brcd_lightning.data.datamodule import HashingDataModule, finished
+from brcd_lightning.data.samplers import EpochSampler
 from brcd_lightning.metrics import CodeTable
 
 
@@ -33,6 +36,40 @@ def collect(
         batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
         table.update(batch.index, function(finished(batch.image)), batch.label)
     return table.compute()
+
+
+def collect_views(
+    trainer: L.Trainer, module: L.LightningModule, function: Callable[[Tensor], Tensor], count: int
+) -> tuple[Tensor, Tensor]:
+    """Applies a function to augmented views of the training images, as epochs of training would show them.
+
+    An epoch shows two views of each image, and leaves out the images that fill no batch.
+
+    Args:
+        trainer: in a fit or a validation.
+        module: on its device.
+        function: from what a backbone takes, M images or rows, to values (M, c).
+        count: views of each image.
+
+    Returns:
+        Values (r, c) and the positions (r,) of their images in the training split, on the CPU of every process.
+    """
+    values: list[Tensor] = []
+    positions: list[Tensor] = []
+    loader = data_of(trainer).train_dataloader()
+    epochs = range((count + 1) // 2)
+    for epoch in track(epochs, "Collecting views", transient=True, disable=not trainer.is_global_zero):
+        cast(EpochSampler, loader.sampler).set_epoch(epoch)
+        tables = [CodeTable().to(module.device) for _ in range(2)]
+        for batch in loader:
+            batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
+            for table, view in zip(tables, (batch.first, batch.second), strict=True):
+                table.update(batch.index, function(finished(view)), batch.index)
+        for table in tables[: count - len(values)]:
+            found, index = table.compute()
+            values.append(found)
+            positions.append(index)
+    return torch.cat(values), torch.cat(positions)
 
 
 def data_of(trainer: L.Trainer) -> HashingDataModule:

@@ -100,7 +100,7 @@ class ViewStore:
 
     def amounts(self, extras: Extras) -> dict[str, int]:
         """Rows per training image that a stage reads, by kind."""
-        amounts = {"views": self.views}
+        amounts = {"views": self.views} if extras.views or extras.rotations != "none" else {}
         if extras.rotations != "none":
             amounts["rotations"] = TURNS * self.rotations
         if extras.positives:

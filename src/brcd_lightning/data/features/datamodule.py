@@ -38,7 +38,7 @@ class StoredViews(Dataset[ViewBatch]):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> ViewBatch:
         index = torch.tensor([position for _, position in keys])
         epoch = keys[0][0]
-        first, second = self._rows("views", self._draw("views", epoch, self._amounts["views"], 2, index), index).T
+        first, second = self._views(epoch, index)
         anchor = first if self._anchor_view == "aug" else self._clean[index]
         return ViewBatch(
             index,
@@ -48,6 +48,13 @@ class StoredViews(Dataset[ViewBatch]):
             rotations=self._rotations(epoch, index),
             positives=self._positives(epoch, index),
         )
+
+    def _views(self, epoch: int, index: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Rows (M,) of two views."""
+        if not self._extras.views:
+            return None, None
+        first, second = self._rows("views", self._draw("views", epoch, self._amounts["views"], 2, index), index).T
+        return first, second
 
     def _rotations(self, epoch: int, index: Tensor) -> Tensor | None:
         """Rows (M, 4): the view itself, then its turns by 90, 180 and 270 degrees."""
