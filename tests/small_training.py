@@ -12,9 +12,9 @@ from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 from conftest import make_network, network_input
 
 
-def distillation(method=None, anchor_view="clean", **network):
+def distillation(method=None, anchor_view="clean", hashing_weight=1.0, **network):
     method = method or BRCD(num_clusters=4, n_init=2)
-    student, options = make_network(seed=1, **network), TrainingOptions(1e-3, 20)
+    student, options = make_network(seed=1, **network), TrainingOptions(1e-3, 20, hashing_weight=hashing_weight)
     return DistillationModule(student, make_teacher(), method, options, {"bits": 16}, anchor_view)
 
 

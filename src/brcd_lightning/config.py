@@ -143,6 +143,9 @@ def _check_keys(cfg: DictConfig) -> None:
     for key in (*NETWORKS, *GROUPS, *(f"{role}.backbone" for role in NETWORKS)):
         if not isinstance(OmegaConf.select(cfg, key), DictConfig):
             raise InputError(f"{key} must be a group of options, got {OmegaConf.select(cfg, key)!r}.")
+    own = cfg.teacher.get("hashing_model")
+    if own is not None and not isinstance(own, DictConfig):
+        raise InputError(f"teacher.hashing_model is chosen by hashing_model@teacher.hashing_model=NAME, got {own!r}.")
     known = {str(key) for key in primary if key not in ("defaults", "hydra")} | set(GROUPS)
     for role in NETWORKS:
         known |= {f"{role}.{key}" for key in (*primary[role], *SCHEDULE, "backbone")}
@@ -169,8 +172,8 @@ def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
 
     groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
     coordinates = {group: choices[group] for group in groups} | {role: backbone(role) for role in NETWORKS}
-    own = choices.get("hashing_model@teacher.hashing_model")
-    return coordinates | {"teacher_hashing_model": own or choices["hashing_model"]}
+    models = choices.get("hashing_model@teacher.hashing_model"), choices["hashing_model"]
+    return coordinates | {"hashing_model": ">".join(dict.fromkeys(filter(None, models)))}  # or teacher>student
 
 
 def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> DictConfig:

@@ -7,7 +7,7 @@ from brcd_lightning.data.extra_views import Extras, class_positive, quarter_turn
 from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, digit_images, natural_images
-from conftest import make_datamodule
+from conftest import make_datamodule, network_input
 
 PLAIN = ImageTransforms(torch.nn.Identity(), torch.nn.Identity())
 
@@ -79,3 +79,13 @@ def test_online_batches_hold_what_is_asked_for(splits, rotations):
     assert batch.rotations is None
     assert batch.positives is None
     assert digit_images(16).jitter is None
+
+
+def test_views_come_only_where_they_are_asked_for(splits):
+    data = make_datamodule(splits, extras=Extras(views=False))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
+    assert batch.first is None
+    assert batch.second is None
+    assert torch.equal(batch.anchor, network_input(splits, splits.train[batch.index]))
+    with pytest.raises(ValueError, match="an augmented anchor is a view"):
+        make_datamodule(splits, extras=Extras(views=False), anchor_view="aug")

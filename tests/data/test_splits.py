@@ -20,3 +20,12 @@ def test_overlapping_roles_are_refused():
 
 def test_roles_are_all_there():
     assert all(len(draw().positions(role)) for role in SPLITS)
+
+
+def test_a_training_on_the_database_leaves_validation_queries_out():
+    plain = draw()
+    whole = plain.trained_on_database()
+    assert torch.equal(whole.train, plain.val_database)
+    for role in ("query", "database", "val_query", "val_database"):
+        assert torch.equal(whole.positions(role), plain.positions(role))
+    assert torch.equal(whole.used, plain.used)

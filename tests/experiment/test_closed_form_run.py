@@ -82,8 +82,31 @@ def test_a_student_that_is_solved_for_and_its_mark(finished):
     assert len(students) == 2
     assert (folder / "sweep" / "0" / "teacher_codes.safetensors").exists()
     assert "fit/lambda" in (folder / "sweep" / "0" / "metrics" / "student" / "metrics.csv").read_text()
-    assert "LSQ †" in done.stdout
+    assert "LSQ (on database images) †" in done.stdout
     assert "† trained on database images, without labels" in done.stdout
+
+
+def test_a_student_trains_from_a_closed_form_on_the_database(finished):
+    """Its teacher alone has no training, and is the one of the first run."""
+    folder, _ = finished
+    options = [option for option in FITTED if not option.startswith("kd_method")]
+    options += ["hashing_model@teacher.hashing_model=itq", "kd_method=cosine", "student.init=lsq"]
+    options += ["student.hashing_weight=0", "student.train_on=database", "hydra.run.dir=warm"]
+    done = run_command(*options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Distillation: cosine on itq>cibhash from the head of lsq" in done.stdout
+    assert "stored already" in done.stdout
+    assert "COSINE (from lsq, on database images) †" in done.stdout
+    results = results_of(folder / "warm")
+    assert results["transductive"]
+    assert results["epochs"] == 1
+    assert results["row"]["hashing_model"] == "itq>cibhash"
+    stores = [json.loads(path.read_text()) for path in (folder / "outputs" / "features").glob("*/manifest.json")]
+    assert "views" not in json.dumps([store.get("parts") for store in stores])  # the loss sees anchors alone
+    given = ["stage=test", "student.checkpoint=warm/student.safetensors", "hydra.run.dir=warm_again"]
+    done = run_command(*options[:-1], *given, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert results_of(folder / "warm_again")["metrics"] == results["metrics"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +119,21 @@ def test_a_student_that_is_solved_for_and_its_mark(finished):
         (["hashing_model=sh", "kd_method=lsq"], "student.head must be one linear layer for a kd_method that solves"),
         (["hashing_model=cibhash", "kd_method=lsq", "student.head=mlp"], "student.head must be linear where the head"),
         (["+trainer.limit_val_batches=0"], "trainer.limit_val_batches must not be 0"),
+        (
+            ["kd_method=kl", "student.init=kl"],
+            "student.init must be random or a kd_method that solves for a",
+        ),
+        (["kd_method=kl", "student.init=best"], "student.init must be one of random, "),
+        (["kd_method=kl", "student.init=lsq", "student.head=mlp"], "student.head must be one linear layer"),
+        (["kd_method=lsq", "student.init=lsq"], "kd_method LSQ solves for the head and trains nothing"),
+        (["student.hashing_weight=0"], "student.hashing_weight must be above 0 for a kd_method without a loss"),
+        (["student.hashing_weight=-1"], "student.hashing_weight must be a number of at least 0, got -1"),
+        (["student.train_on=all"], "student.train_on must be one of train, database, got 'all'"),
+        (
+            ["kd_method=packd", "student.train_on=database"],
+            "uses no labels of the database, which kd_method PACKD",
+        ),
+        (["+teacher.hashing_model=itq"], "chosen by hashing_model@teacher.hashing_model=NAME, got 'itq'"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, arguments, message):

@@ -5,7 +5,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from brcd_lightning.config import CONFIG_DIR
-from brcd_lightning.experiment.fingerprint import architecture, stored_network, teacher_fingerprint, transform
+from brcd_lightning.experiment.fingerprint import (
+    architecture,
+    first_release_fingerprint,
+    stored_network,
+    teacher_fingerprint,
+    transform,
+)
 
 
 def config_of(*overrides):
@@ -25,6 +31,8 @@ def fingerprint(*overrides, split="s"):
         "paradigm=ashp",
         "student.max_epochs=3",
         "student.seed=9",
+        "student.init=lsq",
+        "student.train_on=database",
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         "logger=tensorboard",
@@ -94,3 +102,22 @@ def test_stored_features_are_described_as_by_the_first_release():
         "std": None,
     }
     assert transform(config)["_target_"] == "brcd_lightning.data.transforms.natural_images"
+
+
+def test_a_teacher_is_the_same_whose_hashing_model_it_has_alone_or_shares():
+    alone = fingerprint("hashing_model@teacher.hashing_model=itq")
+    assert alone == fingerprint("hashing_model=itq") != fingerprint()
+    assert alone == fingerprint("hashing_model@teacher.hashing_model=itq", "hashing_model.tau=0.4")
+    assert alone != fingerprint("hashing_model@teacher.hashing_model=itq", "teacher.hashing_model.iterations=3")
+
+
+def test_its_checkpoint_names_the_model_of_each_role():
+    config = config_of("hashing_model@teacher.hashing_model=itq")
+    assert [architecture(config, role)["hashing_model"] for role in ("teacher", "student")] == ["itq", "cibhash"]
+
+
+def test_a_teacher_of_its_own_is_found_where_the_first_release_stored_it():
+    config = config_of("hashing_model@teacher.hashing_model=greedyhash", "hashing_model=bihalf")
+    assert first_release_fingerprint(config, "s") == first_release_fingerprint(
+        config_of("hashing_model=greedyhash"), "s"
+    )

@@ -9,8 +9,9 @@ from brcd_lightning.hashing.cibhash import CIBHash
 from brcd_lightning.hashing.itq import ITQ
 from brcd_lightning.hashing.lsh import LSH
 from brcd_lightning.hashing.sh import SH
-from brcd_lightning.training.closed_form_fit import ClosedFormFit, require_linear
+from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart, require_linear
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
+from brcd_lightning.training.whole_split import collect_views
 from conftest import make_datamodule, make_network, network_input
 from small_training import distillation, make_trainer, state_of
 
@@ -89,3 +90,87 @@ def test_what_trains_or_is_no_hash_network_has_no_fit(tmp_path, splits):
         fitted(tmp_path, splits, CIBHash)
     with pytest.raises(TypeError, match="only a HashingModule"):
         ClosedFormFit().on_validation_start(L.Trainer(logger=False, barebones=True), L.LightningModule())
+
+
+def solved(module, splits, method):
+    """The head that a method gives for clean training images, by hand."""
+    images = network_input(splits, splits.train)
+    with torch.no_grad():
+        features = module.network.backbone(images)
+        return features, method.solve(features, module.teacher.hashing_model.head(module.teacher.backbone(images)))
+
+
+class Stop(L.Callback):
+    """Ends a training at its first step, and keeps the weights that it began with."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.state = state_of(pl_module.network)
+        trainer.should_stop = True
+        return -1
+
+
+def test_a_training_starts_from_the_solution(tmp_path, splits):
+    module, method, stop = distillation(freeze="full"), LSQ(lambda_=0.01), Stop()
+    features, found = solved(module, splits, method)
+    trainer = make_trainer(tmp_path, module=module, callbacks=[WarmStart(method, scale=3.0), stop])
+    trainer.fit(module, datamodule=make_datamodule(splits))
+    weight, bias = (stop.state[f"hashing_model.head.{name}"] for name in ("weight", "bias"))
+    assert torch.allclose(
+        features @ weight.T + bias, (3 * (features.double() @ found.weight + found.bias)).float(), atol=1e-3
+    )
+
+
+def test_a_continued_training_keeps_its_weights(tmp_path, splits):
+    module, method = distillation(freeze="full"), LSQ(lambda_=0.01)
+    data = make_datamodule(splits)
+    trainer = make_trainer(tmp_path, module=module, callbacks=[WarmStart(method)])
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "point.ckpt", weights_only=False)
+    trained = state_of(module.network)
+    again, stop = distillation(freeze="full"), Stop()
+    trainer = make_trainer(tmp_path, epochs=2, module=again, callbacks=[WarmStart(method), stop])
+    trainer.fit(again, datamodule=data, ckpt_path=tmp_path / "point.ckpt", weights_only=False)
+    assert all(torch.equal(value, trained[name]) for name, value in stop.state.items())
+
+
+def test_only_a_student_has_a_warm_start(splits):
+    with pytest.raises(TypeError, match="only a DistillationModule has a teacher"):
+        WarmStart(LSQ()).on_fit_start(L.Trainer(logger=False, barebones=True), L.LightningModule())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_views_join_with_their_own_images(tmp_path, splits, count):
+    """Each view is another one, and all of them belong to the images that their positions name."""
+    module = distillation(freeze="full")
+    seen = []
+
+    class Collects(L.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            seen.append(collect_views(trainer, pl_module, lambda images: images.flatten(1), count))
+
+    trainer = make_trainer(tmp_path, module=module, callbacks=[Collects()])
+    data = make_datamodule(splits)
+    trainer.fit(module, datamodule=data)
+    values, positions = seen[0]
+    whole = len(splits.train) // data.batch_size * data.batch_size
+    assert len(values) == len(positions) == count * whole
+    assert len(values.unique(dim=0)) == len(values)
+    clean = network_input(splits, splits.train).flatten(1)
+    own = (values - clean[positions]).square().mean()
+    assert own < (values - clean[positions.roll(1)]).square().mean()
+
+
+def test_a_method_with_views_solves_for_more_rows(tmp_path, splits):
+    class Counting(LSQ):
+        def solve(self, features, logits):
+            self.rows = len(features), len(logits)
+            self.logits = logits
+            return super().solve(features, logits)
+
+    method, data = Counting(lambda_=0.01, views=2), make_datamodule(splits)
+    module = distillation(method, freeze="full")
+    make_trainer(tmp_path, module=module, callbacks=[ClosedFormFit()]).validate(module, datamodule=data, verbose=False)
+    n, whole = len(splits.train), len(splits.train) // data.batch_size * data.batch_size
+    assert method.rows == (n + 2 * whole,) * 2
+    clean = {tuple(row) for row in method.logits[:n].tolist()}
+    assert all(tuple(row) in clean for row in method.logits[n:].tolist())  # of the image, not of the view

@@ -2,8 +2,11 @@ import lightning as L
 import pytest
 import torch
 
+from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
+from brcd_lightning.distillation.cosine import Cosine
 from brcd_lightning.distillation.none import NoDistillation
+from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.metrics import average_precision, mean_average_precision
 from conftest import make_datamodule, network_input
 from small_training import distillation, make_trainer, state_of
@@ -117,3 +120,31 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, splits):
     _, resumed = train(4, str(tmp_path / "half.ckpt"))
     for name, tensor in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def terms_of(module, splits, seen):
+    """Loss terms of a step whose batch has views or none."""
+    torch.manual_seed(0)
+    data = make_datamodule(splits, extras=Extras(views=seen))
+    return module.loss_terms(next(iter(data.train_dataloader())))
+
+
+def test_the_weight_of_the_hashing_loss_is_a_factor(splits):
+    one, half = (terms_of(distillation(Cosine(), hashing_weight=weight), splits, True) for weight in (1.0, 0.5))
+    assert one.keys() == half.keys() == {"hash_contrastive", "hash_bottleneck", "kd_cosine"}
+    for name, term in one.items():
+        assert half[name].item() == pytest.approx(term.item() * (1 if name.startswith("kd") else 0.5))
+
+
+def test_without_a_hashing_loss_neither_views_nor_its_parameters_are_needed(splits):
+    module = distillation(Cosine(), hashing_weight=0.0, model=TBH)
+    terms = terms_of(module, splits, False)
+    assert terms.keys() == {"kd_cosine"}
+    model = module.network.hashing_model
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith("head.")}
+    assert len(trained) < len(list(model.named_parameters()))
+    terms["kd_cosine"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    same = distillation(Cosine(), hashing_weight=1.0, model=TBH)
+    assert terms_of(same, splits, True)["kd_cosine"].item() == pytest.approx(terms["kd_cosine"].item())

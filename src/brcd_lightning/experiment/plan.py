@@ -39,9 +39,8 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
 
 def _distillation(context: RunContext) -> str:
     one = context.coordinates
-    models = dict.fromkeys((one["teacher_hashing_model"], one["hashing_model"]))  # one name where both are the same
     start = "" if context.warm_start is None else f" from the head of {context.cfg.student.init}"
-    return f"{one['kd_method']} on {' > '.join(models)}{start}"
+    return f"{one['kd_method']} on {one['hashing_model']}{start}"
 
 
 def _network_line(context: RunContext, role: str) -> str:

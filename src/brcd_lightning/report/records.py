@@ -12,6 +12,7 @@ from typing import Any
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.latencies import find_latencies
 from brcd_lightning.report.runs import SETTING, Cell, Run, UnfilledError, read_run, run_folders
+from brcd_lightning.results.record import method_name
 
 
 class Records:
@@ -60,14 +61,11 @@ class Records:
 
     def label(self, run: Run) -> str:
         """The method's name in tables, with its profile and the options in which methods of the same name differ."""
-        name = {"none": "NO KD"}.get(
-            run.row["kd_method"], run.row["kd_method"].upper().replace("_WO_", " w/o ").replace("_", " ")
-        )
         parts = [] if run.row["profile"] == "paper" else [run.row["profile"]]
         for key, value in run.variant.items():
             if key in self._telling.get((run.row["kd_method"], run.row["profile"]), ()):
                 parts.append(f"{key} {value}")
-        return f"{name} ({', '.join(parts)})" if parts else name
+        return method_name(run.results, *parts)
 
     @cached_property
     def _telling(self) -> dict[tuple[str, str], set[str]]:

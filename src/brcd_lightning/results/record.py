@@ -142,12 +142,25 @@ def _current(results: dict[str, Any]) -> dict[str, Any]:
     for part, prefix in (("config", ""), ("method", "kd_method")):
         if isinstance(results.get(part), dict):
             found[part] = named(results[part], prefix)
-    if isinstance(row := results.get("row"), dict):
-        found["row"] = row | {"teacher_hashing_model": row.get("teacher_hashing_model", row.get("hashing_model"))}
     for part in ("metrics", "intervals"):
         if isinstance(results.get(part), dict):
             found[part] = {re.sub("_zero_hits$", "_zero_hit_rate", name): each for name, each in results[part].items()}
     return found
+
+
+def method_name(results: Mapping[str, Any], *more: str) -> str:
+    """Name of a student in tables: its method, the head that it started from, and the images that it trained on.
+
+    Args:
+        results: record of the run.
+        *more: words in which students of the same method differ.
+    """
+    method, student = results["row"]["kd_method"], results["config"].get("student", {})
+    name = {"none": "NO KD"}.get(method, method.upper().replace("_WO_", " w/o ").replace("_", " "))
+    start = student.get("init", "random")
+    parts = [*more, *([f"from {start}"] if start != "random" else [])]
+    parts += ["on database images"] if results.get("transductive") else []
+    return f"{name} ({', '.join(parts)})" if parts else name
 
 
 LABELS, TRANSDUCTIVE = "*", "†"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, ReportedMetric
-from brcd_lightning.results.record import marks, notes
+from brcd_lightning.results.record import marks, method_name, notes
 
 PARADIGMS = ("sshp", "ashp")
 
@@ -41,11 +41,10 @@ def results_table(runs: Sequence[Mapping[str, Any]], metrics: Sequence[ReportedM
         scores = [text for metric in metrics for text in (_score(run, metric.key("teacher")), "")]
         table.add_row(f"teacher ({run['row']['teacher']})", *cells, *([""] if several else []), *scores)
     for run in runs:
-        name = {"none": "NO KD"}.get(run["row"]["kd_method"], run["row"]["kd_method"].upper())
         cells = [str(run["row"][key]) for key in varying] + [str(run["method"].get(key, "")) for key in options]
         chosen_by = [_number(run["validation"])] if several else []
         scores = [_score(run, metric.key(paradigm)) for metric in metrics for paradigm in PARADIGMS]
-        table.add_row(f"{name}{marks(run)}", *cells, *chosen_by, *scores)
+        table.add_row(f"{method_name(run)}{marks(run)}", *cells, *chosen_by, *scores)
     return table
 
 

@@ -82,6 +82,7 @@ def test_a_job_reads_what_its_method_asks_for():
     store = ViewStore(views=8, rotations=2, positives=3)
     assert store.amounts(Extras()) == {"views": 8}
     assert store.amounts(Extras("shared", 3)) == {"views": 8, "rotations": 6, "positives": 3}
+    assert store.amounts(Extras(views=False)) == {}
     assert ViewStore(views=1).amounts(Extras("shared")) == {"views": 1, "rotations": 3}
     with pytest.raises(InputError, match="view_store.positives must be at least the 4 .*got 3"):
         store.amounts(Extras(positives=4))

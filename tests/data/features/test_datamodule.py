@@ -131,3 +131,11 @@ def test_evaluation_covers_queries_then_database(splits):
             assert torch.equal(used[torch.cat([b.image for b in batches])], splits.positions(role))
             assert torch.equal(torch.cat([b.label for b in batches]), splits.labels(role))
             assert torch.equal(torch.cat([b.index for b in batches]), torch.arange(len(splits.positions(role))))
+
+
+def test_without_views_only_anchors_are_read(splits):
+    online = make_datamodule(splits, extras=Extras(views=False))
+    batch = next(iter(StoredDataModule(online, {}).train_dataloader()))
+    assert batch.first is None
+    assert batch.second is None
+    assert torch.equal(splits.used[batch.anchor], splits.train[batch.index])
