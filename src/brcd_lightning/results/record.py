@@ -85,6 +85,8 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
             "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
             "float_queries": "*_float, *_rescored: no Hamming scores; items are ranked by <v(q), c(x)>, soft values of "
             "the query against stored codes; *_float: whole database; *_rescored: best 10 K of a Hamming search",
+            "features": "*_features, *_pq, *_opq: no codes; items are ranked by cosine of a backbone's real features, "
+            "in *_pq and *_opq with those of the database quantised to the bits of a code",
             "intervals": "95 %, quantile bootstrap over queries, 2000 resamples",
             "queries_without_hit": "count as 0; *_zero_hit_rate: their share",
         },
