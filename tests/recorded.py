@@ -44,16 +44,18 @@ def noisy(labels, bits, flips, seed):
     return ((prototypes[labels] ^ flipped) * 2 - 1).to(torch.int8)
 
 
-def write_run(folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, split="s", **row):
+def write_run(
+    folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, split="s", epochs=3, more=(), **row
+):
     """Writes a run as `run.py` does; further arguments are coordinates."""
     (folder / ".hydra").mkdir(parents=True)
     method = {"type": "x", "weight": 1.0, "seed": 0, **(config or {})}
     outcome = Outcome(
-        metrics={"test/map_sshp": sshp, "test/map_ashp": sshp / 2, "test/map_teacher": 0.75},
+        metrics={"test/map_sshp": sshp, "test/map_ashp": sshp / 2, "test/map_teacher": 0.75, **dict(more)},
         intervals={"test/map_sshp": (sshp - 0.1, sshp + 0.1)},
         validation=sshp + 0.01,
-        epochs=3,
-        timings={},
+        epochs=epochs,
+        timings={"student_seconds": 2.0 * epochs},
     )
     subject = Subject(
         coordinates=LABELS | {"kd_method": kd_method, "profile": "paper", "paradigm": "sshp"} | row,
@@ -109,4 +111,5 @@ def write_grid(folder):
             write_run(folder / str(next(job)), config={"alpha": alpha, "delta": delta}, sshp=alpha / 2 + delta / 10)
     write_run(folder / str(next(job)), student="tiny", sshp=0.3)
     write_run(folder / str(next(job)), hashing_model="mecoq", sshp=0.3)
+    write_run(folder / str(next(job)), "lsq", epochs=0, sshp=0.3, more={"test/map_sshp_float": 0.35})
     return folder

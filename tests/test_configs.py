@@ -16,7 +16,7 @@ from brcd_lightning.training.loggers import LogContext
 from data import stand_ins
 
 FILES = sorted(path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
-ADDED = ("experiment", "sweep")  # chosen with +group=option
+ADDED = ("experiment", "rung", "sweep")  # chosen with +group=option
 
 
 def overrides_of(file):

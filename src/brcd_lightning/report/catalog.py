@@ -15,8 +15,9 @@ from brcd_lightning.report import figures
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.style import styled
 
-SCORES, SPACES, FOUND, CLUSTERS, COST, RUNS = SECTIONS = (
+SCORES, LADDER, SPACES, FOUND, CLUSTERS, COST, RUNS = SECTIONS = (
     "Scores",
+    "Ladder",
     "Teacher and student",
     "What is found",
     "Bits and clusters",

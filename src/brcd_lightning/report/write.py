@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.progress import track
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.report.catalog import COST, FOUND, RUNS, SCORES, SECTIONS, AnyFigure, find_figures
+from brcd_lightning.report.catalog import COST, FOUND, LADDER, RUNS, SCORES, SECTIONS, AnyFigure, find_figures
 from brcd_lightning.report.comparisons import comparison_tables, runs_table
+from brcd_lightning.report.ladder import ladder_tables
 from brcd_lightning.report.latencies import latency_table
 from brcd_lightning.report.page import Section, page
 from brcd_lightning.report.records import Records
@@ -71,6 +72,7 @@ def _tables(records: Records) -> dict[str, list[Table]]:
     latencies = records.latencies
     return {
         SCORES: comparison_tables(records),
+        LADDER: ladder_tables(records),
         COST: [
             latency_table(record, f"table3_{number}" if len(latencies) > 1 else "table3")
             for number, record in enumerate(latencies, 1)
