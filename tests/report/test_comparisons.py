@@ -44,7 +44,8 @@ def test_table_1_is_the_papers(tmp_path):
 
 def test_other_settings_have_tables_of_their_own(tmp_path):
     tables = comparison_tables(Records([write_grid(tmp_path)]))
-    assert [table.name for table in tables] == ["table1_1", "table1_2", "table1_3", "table2"]
+    names = [table.name for table in tables]
+    assert names == ["table1_1", "table1_2", "table1_3", "table2", "table1_float", "table2_float"]
     assert any("mecoq 16 bits SSHP" in table.columns for table in tables)
 
 
