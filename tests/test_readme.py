@@ -43,7 +43,7 @@ def test_the_table_of_groups_is_that_of_the_configuration():
         defaults |= dict(named)
     listed = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "train.yaml"), resolve=False)["defaults"]
     entries = [entry for entry in listed if entry != "_self_"]
-    expected = {key: value for entry in entries for key, value in entry.items() if "optional" not in key}
+    expected = {key: value for entry in entries for key, value in entry.items() if "optional" not in key and value}
     assert defaults == expected
 
 

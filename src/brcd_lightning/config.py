@@ -127,6 +127,8 @@ def check(cfg: DictConfig) -> None:
     require_choice("student.train_on", cfg.student.train_on, TRAIN_ON)
     require_choice("student.init", cfg.student.init, (RANDOM, *component_options("kd_method")))
     require_positive("student.init_scale", cfg.student.init_scale)
+    if not isinstance(cfg.student.init_options, DictConfig):
+        raise InputError(f"student.init_options must be options by name, got {cfg.student.init_options!r}.")
     require_non_negative("student.hashing_weight", cfg.student.hashing_weight)
     for key in ("seed", "teacher.seed", "student.seed"):
         seed = OmegaConf.select(cfg, key)

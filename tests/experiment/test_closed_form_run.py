@@ -91,6 +91,7 @@ def test_a_student_trains_from_a_closed_form_on_the_database(finished):
     folder, _ = finished
     options = [option for option in FITTED if not option.startswith("kd_method")]
     options += ["hashing_model@teacher.hashing_model=itq", "kd_method=cosine", "student.init=lsq"]
+    options += ["+student.init_options.lambda_=0.01"]
     options += ["student.hashing_weight=0", "student.train_on=database", "hydra.run.dir=warm"]
     done = run_command(*options, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -125,6 +126,12 @@ def test_a_student_trains_from_a_closed_form_on_the_database(finished):
         ),
         (["kd_method=kl", "student.init=best"], "student.init must be one of random, "),
         (["kd_method=kl", "student.init=lsq", "student.head=mlp"], "student.head must be one linear layer"),
+        (["kd_method=kl", "+student.init_options.lambda_=1"], "student.init_options belong to a student.init"),
+        (
+            ["kd_method=kl", "student.init=lsq", "student.init_options=3"],
+            "student.init_options must be options by",
+        ),
+        (["kd_method=kl", "student.init=lsq", "+student.init_options.l=1"], "student.init: got an unexpected keyword"),
         (["kd_method=lsq", "student.init=lsq"], "kd_method LSQ solves for the head and trains nothing"),
         (["student.hashing_weight=0"], "student.hashing_weight must be above 0 for a kd_method without a loss"),
         (["student.hashing_weight=-1"], "student.hashing_weight must be a number of at least 0, got -1"),

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from brcd_lightning.config import CONFIG_DIR, RANDOM, build, grid_coordinates, hashing_model_of, load_options
@@ -161,8 +161,11 @@ def _build_warm_start(cfg: DictConfig, kd_method: KDMethod) -> ClosedFormMethod 
             "student.hashing_weight as they are."
         )
     if student.init == RANDOM:
+        if student.init_options:
+            raise InputError(f"student.init_options belong to a student.init that solves, got {student.init}.")
         return None
-    method = build(load_options(CONFIG_DIR / "kd_method" / f"{student.init}.yaml"))
+    options = load_options(CONFIG_DIR / "kd_method" / f"{student.init}.yaml")
+    method = build(OmegaConf.create({"student": {"init": {**options, **student.init_options}}}).student.init)
     if not isinstance(method, ClosedFormMethod):
         raise InputError(
             f"student.init must be {RANDOM} or a kd_method that solves for a head, such as lsq, got {student.init}."
