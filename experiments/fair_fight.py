@@ -232,12 +232,12 @@ def differences(cells: dict[str, dict[int, dict[str, Any]]], paradigm: str) -> d
     }
     best = max(values, key=lambda name: values[name].mean())
     others = [name for name in values if name != best]
-    found = {name: bootstrap_over_seeds(values[best] - values[name]) for name in others}
-    corrected = holm([found[name].p_value for name in others])
+    behind = torch.stack([values[best] - values[name] for name in others])
+    found = bootstrap_over_seeds(behind)
+    corrected = holm([each.p_value for each in found])
     told = {best: "best"}
-    for name, p_value in zip(others, corrected, strict=True):
-        mean = (values[best] - values[name]).mean()
-        told[name] = f"{mean:+.4f} ({found[name].low:+.4f}, {found[name].high:+.4f}) p {p_value:.3f}"
+    for name, mean, each, p_value in zip(others, behind.mean(dim=(1, 2)), found, corrected, strict=True):
+        told[name] = f"{mean:+.4f} ({each.low:+.4f}, {each.high:+.4f}) p {p_value:.3f}"
     return told
 
 

@@ -54,7 +54,7 @@ def test_an_interval_over_seeds_is_that_of_means_of_drawn_seeds_and_queries(gene
     queries = torch.randint(30, (500, 30), generator=draws)
     means = torch.stack([values[one][:, other].mean() for one, other in zip(seeds, queries, strict=True)])
     expected = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    found = bootstrap_over_seeds(values, resamples=500, seed=6)
+    (found,) = bootstrap_over_seeds(values[None], resamples=500, seed=6)
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
 
 
@@ -62,20 +62,22 @@ def test_seeds_that_disagree_widen_the_interval(generator):
     """Many queries alone would tell the two apart; the seeds do not."""
     noise = 0.01 * torch.randn(5, 5000, generator=generator)
     seeds = torch.tensor([0.3, -0.2, 0.1, -0.25, 0.15])[:, None]
-    low, high, p_value = bootstrap_over_seeds(noise + seeds)
+    one, other = bootstrap_over_seeds(torch.stack([noise + seeds, noise + 0.1]))
+    low, high, p_value = one
     assert low < 0 < high
     assert p_value > 0.5
-    low, high, p_value = bootstrap_over_seeds(noise + 0.1)
+    low, high, p_value = other
     assert 0.09 < low < high < 0.11
     assert p_value == pytest.approx(1e-4)
 
 
 def test_a_difference_of_zero_has_no_evidence():
-    assert bootstrap_over_seeds(torch.zeros(3, 4)) == (0, 0, 1)
+    assert bootstrap_over_seeds(torch.zeros(2, 3, 4)) == [(0, 0, 1)] * 2
 
 
 @pytest.mark.parametrize(
-    ("values", "options"), [(torch.empty(0, 3), {}), (torch.ones(3), {}), (torch.ones(2, 3), {"confidence": 1.0})]
+    ("values", "options"),
+    [(torch.empty(1, 0, 3), {}), (torch.ones(2, 3), {}), (torch.ones(1, 2, 3), {"confidence": 1.0})],
 )
 def test_wrong_values_over_seeds_are_refused(values, options):
     with pytest.raises(InputError):

@@ -75,38 +75,40 @@ class Difference(NamedTuple):
 
 def bootstrap_over_seeds(
     values: Tensor, *, confidence: float = 0.95, resamples: int = 10000, seed: int = 0
-) -> Difference:
-    """Quantile bootstrap of a mean over seeds and queries: both are drawn again with replacement.
+) -> list[Difference]:
+    """Quantile bootstrap of means over seeds and queries: both are drawn again with replacement, the same for all means.
 
     With few seeds the interval is a little too narrow, because so few values cannot show their whole spread.
 
     Args:
-        values: (S, Q) one number per seed and query, such as differences of two methods.
+        values: (m, S, Q) one number per mean, seed and query, such as differences of m methods from another one.
         confidence: share of the resampled means inside the interval, in (0, 1).
         resamples: number of draws of S seeds and Q queries.
         seed: of the draws.
 
     Returns:
-        Ends of the interval and the p value of a mean of 0.
+        For each mean, the ends of its interval and the p value of a mean of 0.
     """
     require_positive_int("resamples", resamples)
-    if values.ndim != 2 or 0 in values.shape:
-        raise InputError(f"values must have shape (seeds, queries), at least one of each, got {tuple(values.shape)}.")
+    if values.ndim != 3 or 0 in values.shape:
+        raise InputError(
+            f"values must have shape (means, seeds, queries), one of each at least, got {tuple(values.shape)}."
+        )
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")
     values = values.double().cpu()
-    seeds, queries = values.shape
+    count, seeds, queries = values.shape
     generator = torch.Generator().manual_seed(seed)
     of_seeds = _times_drawn(resamples, seeds, generator)
-    means = []
+    found = torch.empty(count, resamples, dtype=torch.float64)
     for rows in torch.arange(resamples).split(max(1, _BLOCK // queries)):
-        of_queries = _times_drawn(len(rows), queries, generator)
-        means.append(((of_seeds[rows] @ values) * of_queries).sum(dim=1) / (seeds * queries))
-    found = torch.cat(means)
+        by_seed = values.flatten(end_dim=1) @ _times_drawn(len(rows), queries, generator).T / queries
+        found[:, rows] = (by_seed.view(count, seeds, -1) * of_seeds[rows].T).sum(dim=1) / seeds
     tail = (1 - confidence) / 2
-    low, high = found.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    side = min((found <= 0).double().mean().item(), (found >= 0).double().mean().item())
-    return Difference(low, high, min(1.0, max(2 * side, 1 / resamples)))
+    low, high = found.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=1).tolist()
+    side = torch.minimum((found <= 0).double().mean(dim=1), (found >= 0).double().mean(dim=1))
+    p_values = (2 * side).clamp(1 / resamples, 1).tolist()
+    return [Difference(*each) for each in zip(low, high, p_values, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
