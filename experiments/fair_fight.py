@@ -8,7 +8,8 @@
 length apart. ``fight`` trains each with the best options found, on `SEEDS` that searched nothing. Both are lists of
 ordinary multiruns, two at a time with one thread each, and continue where they were stopped. ``table`` prints Markdown:
 mean and standard deviation over the seeds, seconds of training, and each method against the best one of a paradigm,
-with intervals over queries and seeds. ``--bits`` chooses code lengths; further arguments are overrides of all commands.
+with intervals over queries and seeds. ``--bits`` and ``--entries`` choose code lengths and rows; further arguments are
+overrides of all commands.
 """
 
 from __future__ import annotations
@@ -106,10 +107,12 @@ def main() -> None:
     parser.add_argument("testbed")
     parser.add_argument("output", type=Path)
     parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--entries", nargs="+", choices=list(ENTRIES), default=list(ENTRIES))
     parser.add_argument("--bits", type=int, nargs="+", default=[64, 32])
     parser.add_argument("--jobs", type=int, default=2, help="multiruns at a time")
     args = parser.parse_args()
     folder = args.output.resolve() / "fair_fight" / args.testbed
+    entries = {name: ENTRIES[name] for name in args.entries}
     common = [f"+experiment={args.testbed}", f"output_dir={args.output.resolve()}", f"student.max_epochs={EPOCHS}"]
     common += ["student.patience=100", "float_queries=false", *args.overrides]
     for bits in args.bits:
@@ -122,7 +125,7 @@ def main() -> None:
                         searched(folder, name, bits),
                         [*own, *entry.options, *searching, *(f"{key}={value}" for key, value in entry.space.items())],
                     )
-                    for name, entry in ENTRIES.items()
+                    for name, entry in entries.items()
                     if entry.space
                 ],
                 args.jobs,
@@ -132,7 +135,7 @@ def main() -> None:
             run_all(
                 [
                     (fought(folder, name, bits), [*own, *entry.options, *chosen(folder, name, bits), seeds])
-                    for name, entry in ENTRIES.items()
+                    for name, entry in entries.items()
                 ],
                 args.jobs,
             )
