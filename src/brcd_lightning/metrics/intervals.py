@@ -76,7 +76,7 @@ class Difference(NamedTuple):
 def bootstrap_over_seeds(
     values: Tensor, *, confidence: float = 0.95, resamples: int = 10000, seed: int = 0
 ) -> list[Difference]:
-    """Quantile bootstrap of means over seeds and queries: both are drawn again with replacement, the same for all means.
+    """Quantile bootstrap of means over seeds and queries: both are drawn again with replacement, alike for all means.
 
     With few seeds the interval is a little too narrow, because so few values cannot show their whole spread.
 
