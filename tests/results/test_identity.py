@@ -59,7 +59,7 @@ DECISIVE = {
 }
 # Whatever these are made of decides: a new method or data set brings options that count, but for those named above.
 DECISIVE_GROUPS = ("dataset", "hashing_model", "kd_method", "optimizer", "transform")
-DECISIVE_GROUPS += ("student.backbone", "teacher.backbone", "teacher.hashing_model")
+DECISIVE_GROUPS += ("student.backbone", "student.init_options", "teacher.backbone", "teacher.hashing_model")
 
 
 def config_of(*overrides):
