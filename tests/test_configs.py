@@ -149,4 +149,5 @@ def test_experiments_say_how_to_launch_them():
         if file.startswith(("experiment/", "sweep/")):
             text = (CONFIG_DIR / f"{file}.yaml").read_text()
             assert text.startswith("# @package _global_")
-            assert f"{file.replace('/', '=')}" in text, file
+            group, _, option = file.partition("/")
+            assert f"{group}={option}" in text or f",{option}]" in text, file  # alone, or on top of another one
