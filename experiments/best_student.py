@@ -10,10 +10,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from fair_fight import ITQ, SEEDS, Entry, log, option, run_all, runs, spread
+from fair_fight import ITQ, SEEDS, Entry, command_line, log, option, run_all, runs, spread
 
 TRIALS, EPOCHS, DATABASE_EPOCHS = 8, 30, 10
 START = {
@@ -60,13 +59,7 @@ RECIPES |= {
 
 def main() -> None:
     """Reads the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("search", "final", "table"))
-    parser.add_argument("testbed")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--jobs", type=int, default=2, help="multiruns at a time")
+    parser = command_line(__doc__, ("search", "final", "table"), "--recipes", list(RECIPES))
     args = parser.parse_args()
     folder = args.output.resolve() / "best_student" / args.testbed
     common = [f"+experiment={args.testbed}", f"output_dir={args.output.resolve()}", "float_queries=false"]

@@ -102,14 +102,8 @@ ENTRIES = {
 
 def main() -> None:
     """Reads the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("search", "fight", "table"))
-    parser.add_argument("testbed")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--entries", nargs="+", choices=list(ENTRIES), default=list(ENTRIES))
+    parser = command_line(__doc__, ("search", "fight", "table"), "--entries", list(ENTRIES))
     parser.add_argument("--bits", type=int, nargs="+", default=[64, 32])
-    parser.add_argument("--jobs", type=int, default=2, help="multiruns at a time")
     args = parser.parse_args()
     folder = args.output.resolve() / "fair_fight" / args.testbed
     entries = {name: ENTRIES[name] for name in args.entries}
@@ -141,6 +135,20 @@ def main() -> None:
             )
         else:
             table(folder, bits)
+
+
+def command_line(
+    doc: str | None, commands: Sequence[str], choice: str, names: Sequence[str]
+) -> argparse.ArgumentParser:
+    """Arguments of this script and its like: a command, the testbed, the output folder, and which rows (`choice`)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("testbed")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument(choice, nargs="+", choices=names, default=names)
+    parser.add_argument("--jobs", type=int, default=2, help="multiruns at a time")
+    return parser
 
 
 def searched(folder: Path, name: str, bits: int) -> Path:

@@ -140,6 +140,8 @@ def test_a_student_trains_from_a_closed_form_on_the_database(finished):
             ["kd_method=packd", "student.train_on=database"],
             "uses no labels of the database, which kd_method PACKD",
         ),
+        (["feature_baselines=true", "bits=20"], "bits must be a multiple of 8 for product quantisation, got 20"),
+        (["feature_baselines=true"], "product quantisation needs at least 256 training images, got "),
         (["+teacher.hashing_model=itq"], "chosen by hashing_model@teacher.hashing_model=NAME, got 'itq'"),
     ],
 )

@@ -7,8 +7,6 @@ from brcd_lightning.codes import hamming_distance, pack, sign
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import float_queries as module, list_average_precision, recall_at_k
 from brcd_lightning.metrics.float_queries import FloatQueries, ScoreFunctions, values_per_float_query
-from brcd_lightning.search import HammingIndex
-from brcd_lightning.search.exact import scan
 from conftest import random_codes
 
 FUNCTIONS = ScoreFunctions(
@@ -78,19 +76,3 @@ def test_a_function_without_a_value_for_each_query_is_named(material):
     mean = ScoreFunctions(of_database={"mean": lambda lists, k: lists.relevance.double().mean()})
     with pytest.raises(TypeError, match="mean must return one value per query"):
         values_per_float_query(FloatQueries(sign(values), values), codes, *labels, 3, mean)
-
-
-@pytest.mark.parametrize("k", [1, 5, 30])
-def test_only_queries_in_doubt_are_searched(generator, monkeypatch, k):
-    """Values without ties, near codes: most answers need no search, and all are those of the search."""
-    codes = random_codes(400, 24, generator)
-    values = codes[:40] * torch.rand(40, 24, generator=generator)
-    labels = [torch.randint(0, 3, (n,), generator=generator) for n in (40, 400)]
-    searched = []
-    monkeypatch.setattr(module, "scan", lambda rows, *rest: searched.append(len(rows)) or scan(rows, *rest))
-    found = values_per_float_query(FloatQueries(sign(values), values), codes, *labels, k, FUNCTIONS)
-    assert sum(searched) < 40
-    index = HammingIndex.build(codes)
-    result = index.search(sign(values), k, rescore=values)
-    relevance = labels[1][result.ids] == labels[0][:, None]
-    assert torch.allclose(found["rescored"], list_average_precision(relevance, k))

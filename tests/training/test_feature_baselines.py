@@ -13,7 +13,7 @@ from small_training import distillation, make_trainer
 def test_both_backbones_are_measured_beside_their_codes(tmp_path):
     splits = fake(images_per_class=100, train_per_class=70)
     module = distillation()
-    trainer = make_trainer(tmp_path, module=module, callbacks=[FeatureBaselines(16, 20, len(splits.train))])
+    trainer = make_trainer(tmp_path, module=module, callbacks=[FeatureBaselines(16, 20)])
     trainer.test(module, datamodule=make_datamodule(splits), verbose=False)
     names = {f"test/map_{role}_{kind}" for role in ("teacher", "student") for kind in ("features", "pq", "opq")}
     scores = module.evaluation.scores
@@ -32,4 +32,4 @@ def test_both_backbones_are_measured_beside_their_codes(tmp_path):
 
 def test_only_a_student_has_two_backbones():
     with pytest.raises(TypeError, match="only a DistillationModule has two backbones"):
-        FeatureBaselines(16, 20, 300).on_test_end(L.Trainer(logger=False, barebones=True), L.LightningModule())
+        FeatureBaselines(16, 20).on_test_end(L.Trainer(logger=False, barebones=True), L.LightningModule())

@@ -21,6 +21,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
 from brcd_lightning.experiment.fingerprint import first_release_fingerprint, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.search.features import require_bytes
 from brcd_lightning.storage.atomic import sha256_of, source_commit
 from brcd_lightning.storage.checkpoints import read_architecture
 from brcd_lightning.training.closed_form_fit import require_linear
@@ -41,9 +42,10 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     warm_start = _build_warm_start(cfg, kd_method)
     splits: Splits = build(cfg.dataset)
-    trained_on = {"teacher": splits, "student": splits}
-    if cfg.student.train_on == "database":
-        trained_on["student"] = splits.trained_on_database()
+    if cfg.feature_baselines:
+        require_bytes(cfg.bits, len(splits.train))
+    whole = cfg.student.train_on == "database"
+    trained_on = {"teacher": splits, "student": splits.trained_on_database() if whole else splits}
     steps = {role: len(its.train) // cfg.data.batch_size for role, its in trained_on.items()}
     L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
     kd_method.setup(len(trained_on["student"].train), cfg.bits, steps["student"])

@@ -150,7 +150,7 @@ def student_stage(
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
     callbacks = [TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
     if cfg.feature_baselines:
-        callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k, len(context.splits.train)))
+        callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k))
     if cfg.trial is not None:
         callbacks.append(TrialReport(context.run_dir, cfg.trial, monitor))
     trainer = trainers.of_stage(context, "student", monitor, callbacks)

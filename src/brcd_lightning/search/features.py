@@ -50,7 +50,7 @@ def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind:
         parts = bits // _BYTE
         unit = {name: _padded(each, parts) for name, each in unit.items()}
         width = unit["train"].shape[1]
-        # Rotating more dimensions than this takes minutes and quantises no better.
+        # OPQ rotates into a few dimensions for each byte, as faiss recommends, which also keeps its fit short.
         reduced = min(width, _DIMENSIONS_PER_BYTE * parts)
         index = faiss.index_factory(width, f"OPQ{parts}_{reduced},PQ{parts}" if kind == "opq" else f"PQ{parts}")
         index.train(unit["train"])

@@ -112,9 +112,10 @@ class DistillationModule(HashingModule):
         views: dict[str, Tensor] = {}
         others: dict[str, Tensor] = {}
         two = self.network.hashing_model.num_views == 2
-        if self.options.hashing_weight > 0:
-            views = {"first": finished(batch.first), "second": finished(batch.second)} if two else {}
-            views = views or {"anchor": finished(batch.anchor)}
+        if self.options.hashing_weight > 0 and two:
+            views = {"first": finished(batch.first), "second": finished(batch.second)}
+        elif self.options.hashing_weight > 0:
+            views = {"anchor": finished(batch.anchor)}
         known = "anchor" in views or (two and views and self.anchor_view == "aug")  # that anchor is the first view
         if self.kd_method.needs and not known:
             others["anchor"] = finished(batch.anchor)

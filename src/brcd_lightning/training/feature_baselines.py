@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning as L
 
 from brcd_lightning.metrics import list_average_precision, ranked_lists
-from brcd_lightning.search.features import FEATURE_SEARCHES, nearest_by_features, require_bytes
+from brcd_lightning.search.features import FEATURE_SEARCHES, nearest_by_features
 from brcd_lightning.training.distillation_module import TEACHER, DistillationModule
 from brcd_lightning.training.evaluator import IN_TRAINING
 from brcd_lightning.training.whole_split import collect
@@ -18,16 +18,11 @@ class FeatureBaselines(L.Callback):
     codes: whole features are the ceiling of a backbone, and product quantisation has as many bytes as a code.
 
     Args:
-        bits: code length, a multiple of 8.
+        bits: code length, a multiple of 8; quantisers are fitted on the training images.
         k: cut of the ranking.
-        images: n of the training images, on which quantisers are fitted.
-
-    Raises:
-        InputError: for bits that are no bytes, or too few images.
     """
 
-    def __init__(self, bits: int, k: int, images: int) -> None:
-        require_bytes(bits, images)
+    def __init__(self, bits: int, k: int) -> None:
         self.bits, self.k = bits, k
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
