@@ -93,6 +93,20 @@ def test_the_best_of_equal_numbers_are_the_first():
     assert best_places(scores, 6)[0].tolist() == [1, 3, 2, 4, 5, 0]
 
 
+@pytest.mark.parametrize("k", [1, 7, 40, 399, 400])
+@pytest.mark.parametrize("kind", ["real", "few", "equal", "sampled_first", "sampled_last"])
+def test_the_best_are_those_of_a_full_sort(kind, k, generator):
+    scores = torch.randn(9, 400, generator=generator, dtype=torch.float64)
+    if kind == "few":
+        scores = (scores * 2).round()
+    elif kind == "equal":
+        scores = torch.ones_like(scores)
+    elif kind.startswith("sampled"):  # the columns that are looked at first are all the largest, or all the smallest
+        scores[:, ::16] += 100 if kind == "sampled_first" else -100
+    expected = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :k]
+    assert (best_places(scores.numpy(), k) == expected).all()
+
+
 def test_no_queries_and_no_codes():
     assert nearest_by_values(torch.ones(0, 8), torch.ones(3, 8), 2)[1].shape == (0, 2)
     assert nearest_by_values(torch.ones(4, 8), torch.ones(0, 8), 2)[1].shape == (4, 0)

@@ -5,6 +5,7 @@ from brcd_lightning.codes import hamming_distance
 from brcd_lightning.data.datamodule import EvalBatch
 from brcd_lightning.metrics import mean_average_precision
 from brcd_lightning.metrics.declared import REPORTED, VALIDATED
+from brcd_lightning.training import evaluator as module
 from brcd_lightning.training.evaluator import IN_TRAINING, Pair, RetrievalEvaluator
 from conftest import random_codes
 
@@ -117,3 +118,17 @@ def test_float_queries_can_be_left_out(encoders):
     assert not [name for name in found.scores if name.endswith(("_float", "_rescored"))]
     whole = run(RetrievalEvaluator({"val": PAIRS, "test": PAIRS}, k=7), "test", encoders)
     assert all(torch.equal(whole.scores[name], values) for name, values in found.scores.items())
+
+
+def test_only_pairs_that_do_not_change_are_kept(encoders, tmp_path, monkeypatch):
+    pairs = {"test": PAIRS | {"teacher": Pair("teacher", "teacher")}}
+    expected = run(RetrievalEvaluator(pairs, k=7), "test", encoders).scores
+    kept = RetrievalEvaluator(pairs, k=7, kept_scores=tmp_path)
+    assert all(torch.equal(each, expected[name]) for name, each in run(kept, "test", encoders).scores.items())
+    asked = []
+    compute = module.reported_values
+    monkeypatch.setattr(module, "reported_values", lambda **given: asked.append(1) or compute(**given))
+    found = run(RetrievalEvaluator(pairs, k=7, kept_scores=tmp_path), "test", encoders).scores
+    assert len(asked) == 2, "those of the student"
+    assert list(found) == list(expected)
+    assert all(torch.equal(each, expected[name]) for name, each in found.items())

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -97,7 +98,12 @@ def training_options(context: RunContext, stage: str) -> TrainingOptions:
         cfg.gather_distributed,
         cfg.float_queries,
         cfg.student.hashing_weight if stage == "student" else 1.0,
+        _kept_scores(context),
     )
+
+
+def _kept_scores(context: RunContext) -> Path:
+    return Path(context.cfg.output_dir).resolve() / "evaluations"
 
 
 def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:
@@ -150,7 +156,7 @@ def student_stage(
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
     callbacks = [TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
     if cfg.feature_baselines:
-        callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k))
+        callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k, _kept_scores(context)))
     if cfg.trial is not None:
         callbacks.append(TrialReport(context.run_dir, cfg.trial, monitor))
     trainer = trainers.of_stage(context, "student", monitor, callbacks)

@@ -7,6 +7,8 @@ Shapes: Q queries, N database items, n training images, d features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from brcd_lightning.errors import InputError, require_choice, require_positive_i
 
 FEATURE_SEARCHES = ("features", "pq", "opq")
 """``features`` is exact; ``pq`` (Jegou et al. 2011) and ``opq`` (Ge et al. 2013) quantise the database alone."""
+QUANTISED = ("pq", "opq")
 CENTROIDS = 256
 _BYTE = 8
 _DIMENSIONS_PER_BYTE = 16
@@ -49,14 +52,34 @@ def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind:
         require_bytes(bits, len(train))
         parts = bits // _BYTE
         unit = {name: _padded(each, parts) for name, each in unit.items()}
-        width = unit["train"].shape[1]
-        # OPQ rotates into a few dimensions for each byte, as faiss recommends, which also keeps its fit short.
-        reduced = min(width, _DIMENSIONS_PER_BYTE * parts)
-        index = faiss.index_factory(width, f"OPQ{parts}_{reduced},PQ{parts}" if kind == "opq" else f"PQ{parts}")
-        index.train(unit["train"])
+        index = _product_quantiser(unit["train"], parts, rotates=kind == "opq")
     index.add(unit["database"])
     _, positions = index.search(unit["query"], min(k, len(database)))
     return torch.from_numpy(positions)
+
+
+def _product_quantiser(train: np.ndarray, parts: int, *, rotates: bool) -> faiss.Index:
+    """An index of `parts` bytes, fitted on features (n, d) of a multiple of `parts` columns."""
+    width = train.shape[1]
+    # OPQ rotates into a few dimensions for each byte, as faiss recommends, which also keeps its fit short.
+    rotated = min(width, _DIMENSIONS_PER_BYTE * parts)
+    index: Any = faiss.index_factory(width, f"OPQ{parts}_{rotated},PQ{parts}" if rotates else f"PQ{parts}")
+    if rotates:
+        rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+        its_own = faiss.ProductQuantizer(rotated, parts, _BYTE)
+        _accept_few_images(its_own)
+        rotation.pq = its_own
+    its_codes: Any = faiss.downcast_index(index.index) if rotates else index
+    _accept_few_images(its_codes.pq)
+    index.train(train)
+    if rotates:
+        rotation.pq = None  # which Python frees
+    return index
+
+
+def _accept_few_images(quantiser: faiss.ProductQuantizer) -> None:
+    """Keeps faiss from warning, for every byte and round, that 39 points a centroid would be better."""
+    quantiser.cp.min_points_per_centroid = 1
 
 
 def require_bytes(bits: int, images: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from brcd_lightning.data.datamodule import EvalBatch, finished
 from brcd_lightning.hashing.base import Encoder
 from brcd_lightning.metrics import CodeTable, ValueTable
 from brcd_lightning.metrics.declared import REPORTED, VALIDATED, ReportedMetric, ScoreMetric, reported_values
+from brcd_lightning.training.kept_scores import KeptScores, Scores
 
 SIDES = ("query", "database")
 """Order of the evaluation loaders."""
@@ -53,11 +55,20 @@ class RetrievalEvaluator(nn.Module):
         pairs: by stage (``val``, ``test``) and then by the name that metrics carry, such as ``sshp``.
         k: cut of the ranking.
         float_queries: whether a test also ranks by soft values of queries.
+        kept_scores: folder of scores that were computed before, for pairs that do not change in training; None computes
+            them each time.
     """
 
-    def __init__(self, pairs: Mapping[str, Mapping[str, Pair]], k: int, float_queries: bool = True) -> None:
+    def __init__(
+        self,
+        pairs: Mapping[str, Mapping[str, Pair]],
+        k: int,
+        float_queries: bool = True,
+        kept_scores: Path | None = None,
+    ) -> None:
         super().__init__()
         self.pairs, self.k = pairs, k
+        self._kept, self._not_kept = KeptScores(kept_scores), KeptScores(None)
         reported = tuple(metric for metric in REPORTED if float_queries or not isinstance(metric, ScoreMetric))
         self._metrics: dict[str, Sequence[ReportedMetric]] = {"val": VALIDATED, "test": reported}
         places = {place for stage in pairs for place in self._places(stage)}
@@ -93,11 +104,22 @@ class RetrievalEvaluator(nn.Module):
         scores: dict[str, Tensor] = {}
         for name, pair in self.pairs[stage].items():
             query, database = splits[_key(pair.query, "query")], splits[_key(pair.database, "database")]
-            values = reported_values(
-                query.codes, database.codes, query.labels, database.labels, self.k, metrics, query.values
-            )
+            values = self._scores(pair, query, database, metrics)
             scores |= {f"{stage}/{metric.key(name)}": values[metric.name] for metric in metrics}
         return Evaluation(scores, {key: (split.codes, split.labels) for key, split in splits.items()})
+
+    def _scores(self, pair: Pair, query: _Split, database: _Split, metrics: Sequence[ReportedMetric]) -> Scores:
+        inputs = {
+            "query_codes": query.codes,
+            "database_codes": database.codes,
+            "query_labels": query.labels,
+            "database_labels": database.labels,
+        }
+        if query.values is not None:
+            inputs["query_values"] = query.values
+        kept = self._not_kept if IN_TRAINING in pair else self._kept
+        protocol = f"{self.k} {' '.join(metric.name for metric in metrics)}"
+        return kept.of(inputs, protocol, lambda: reported_values(**inputs, k=self.k, metrics=metrics))
 
     def _needs_values(self, stage: str, side: str) -> bool:
         """True if a metric of the stage reads soft values of that side."""

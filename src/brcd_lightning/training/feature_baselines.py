@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning as L
+from torch import Tensor
 
 from brcd_lightning.metrics import list_average_precision, ranked_lists
-from brcd_lightning.search.features import FEATURE_SEARCHES, nearest_by_features
+from brcd_lightning.search.features import FEATURE_SEARCHES, QUANTISED, nearest_by_features
 from brcd_lightning.training.distillation_module import TEACHER, DistillationModule
 from brcd_lightning.training.evaluator import IN_TRAINING
+from brcd_lightning.training.kept_scores import KeptScores, Scores
 from brcd_lightning.training.whole_split import collect
+
+_Rows = tuple[Tensor, Tensor]
+"""Features and labels of a split."""
 
 
 class FeatureBaselines(L.Callback):
@@ -20,10 +27,12 @@ class FeatureBaselines(L.Callback):
     Args:
         bits: code length, a multiple of 8; quantisers are fitted on the training images.
         k: cut of the ranking.
+        kept_scores: folder of scores that were computed before, from the same features; None computes them each time.
     """
 
-    def __init__(self, bits: int, k: int) -> None:
+    def __init__(self, bits: int, k: int, kept_scores: Path | None = None) -> None:
         self.bits, self.k = bits, k
+        self._kept = KeptScores(kept_scores)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measures the backbones of a `DistillationModule`."""
@@ -36,9 +45,19 @@ class FeatureBaselines(L.Callback):
             }
             if not trainer.is_global_zero:
                 continue
-            (query, query_labels), (database, labels), (train, _) = splits.values()
             for kind in FEATURE_SEARCHES:
-                found = nearest_by_features(query, database, train, kind=kind, bits=self.bits, k=self.k)
-                lists = ranked_lists(found, query_labels, labels)
-                scores = list_average_precision(lists.top(self.k), self.k)
+                scores = self._scores(kind, **splits)
                 pl_module.evaluation.scores[f"test/map_{role}_{kind}"] = scores
+
+    def _scores(self, kind: str, query: _Rows, database: _Rows, train: _Rows) -> Tensor:
+        """AP@K (Q,) of one way to search."""
+
+        def compute() -> Scores:
+            found = nearest_by_features(query[0], database[0], train[0], kind=kind, bits=self.bits, k=self.k)
+            lists = ranked_lists(found, query[1], database[1])
+            return {kind: list_average_precision(lists.top(self.k), self.k)}
+
+        inputs = dict(zip(("query", "query_labels", "database", "database_labels"), (*query, *database), strict=True))
+        if kind in QUANTISED:
+            inputs["train"] = train[0]
+        return self._kept.of(inputs, f"{kind} {self.bits if kind in QUANTISED else ''} {self.k}", compute)[kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -33,6 +34,7 @@ class TrainingOptions:
             process would, or each its own share.
         float_queries: whether a test also ranks by soft values of queries (``*_float``, ``*_rescored``).
         hashing_weight: factor of the hashing objective of a student, at least 0; with 0 it is not computed.
+        kept_scores: see `RetrievalEvaluator`.
 
     Raises:
         InputError: for a value out of range.
@@ -44,6 +46,7 @@ class TrainingOptions:
     gather_distributed: bool = True
     float_queries: bool = True
     hashing_weight: float = 1.0
+    kept_scores: Path | None = None
 
     def __post_init__(self) -> None:
         require_positive("learning_rate", self.learning_rate)
@@ -67,7 +70,9 @@ class HashingModule(L.LightningModule):
         self.network = network
         self.options = options
         self.save_hyperparameters({"architecture": dict(architecture)}, logger=False)
-        self.evaluator = RetrievalEvaluator(self.evaluated_pairs, options.map_k, options.float_queries)
+        self.evaluator = RetrievalEvaluator(
+            self.evaluated_pairs, options.map_k, options.float_queries, options.kept_scores
+        )
         self.evaluation = Evaluation({}, {})
         """The last one."""
         self._epoch_sums: dict[str, Tensor] = {}
