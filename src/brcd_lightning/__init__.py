@@ -92,6 +92,9 @@ if TYPE_CHECKING:
     from brcd_lightning.errors import (
         InputError as InputError,
     )
+    from brcd_lightning.encoding.encoder import (
+        HashEncoder as HashEncoder,
+    )
     from brcd_lightning.hashing.base import (
         HashingModel as HashingModel,
         HashNetwork as HashNetwork,

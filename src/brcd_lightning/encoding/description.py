@@ -1,0 +1,145 @@
+"""The description of a hash encoder: everything beside its weights, as ``config.json`` holds it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any
+
+from brcd_lightning import backbones
+from brcd_lightning.data import transforms
+from brcd_lightning.data.transforms import ImageTransforms
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.hashing.base import HashingModel, HashNetwork
+
+FORMAT, VERSION = "brcd_lightning.HashEncoder", 1
+ROLES = ("student", "teacher")
+BACKBONES: Mapping[str, Callable[..., backbones.Backbone]] = {
+    "timm": backbones.timm_backbone,
+    "torchvision": backbones.torchvision_backbone,
+    "efficientnet_lite": backbones.efficientnet_lite_backbone,
+    "small": backbones.small_backbone,
+}
+"""Constructors by the names that files use, see `storage.component_names`."""
+TRANSFORMS: Mapping[str, Callable[..., ImageTransforms]] = {
+    "natural_images": transforms.natural_images,
+    "digit_images": transforms.digit_images,
+}
+HASHING_MODELS = (
+    *("bihalf", "cibhash", "greedyhash", "itq", "lsh"),
+    *("mecoq", "pca_rr", "pcah", "sh", "tbh"),
+)
+_TYPE = "type"
+_NOT_OF_ENCODERS = ("weights", "freeze")  # of a backbone: the file brings the weights, and nothing trains
+
+
+@dataclass(frozen=True)
+class EncoderDescription:
+    """A hash encoder without its weights.
+
+    Args:
+        bits: code length b.
+        role: ``student`` or ``teacher``.
+        backbone: options, with the name of the constructor as ``type``.
+        hashing_model: the same; with ``head``.
+        transform: the same, of the evaluation transform.
+        teacher: fingerprint of the teacher whose Hamming space the codes live in: that of the teacher itself, or that
+            a student was distilled from.
+        about: provenance: data set, method, metrics and their protocol, commit; JSON-able, read by people.
+
+    Raises:
+        InputError: for a part that this release does not know.
+    """
+
+    bits: int
+    role: str
+    backbone: Mapping[str, Any]
+    hashing_model: Mapping[str, Any]
+    transform: Mapping[str, Any]
+    teacher: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_positive_int("bits", self.bits)
+        require_choice("role", self.role, ROLES)
+        for name, known in (
+            ("backbone", BACKBONES),
+            ("hashing_model", HASHING_MODELS),
+            ("transform", TRANSFORMS),
+        ):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping) or options.get(_TYPE) not in known:
+                found = options.get(_TYPE) if isinstance(options, Mapping) else options
+                raise InputError(f"an encoder's {name} must be one of {', '.join(known)}, got {found!r}.")
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    @classmethod
+    def of_json(cls, content: object, path: object) -> EncoderDescription:
+        """Reads `as_json`.
+
+        Args:
+            content: of the file.
+            path: of the file, for messages.
+
+        Raises:
+            InputError: if it is something else.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(
+                f"{path} does not describe a hash encoder; give a folder that save_pretrained has written."
+            )
+        if content.get("version") != VERSION:
+            raise InputError(
+                f"{path} is of version {content.get('version')!r}, this release reads {VERSION}; update brcd_lightning."
+            )
+        try:
+            return cls(**{key: value for key, value in content.items() if key not in ("format", "version")})
+        except TypeError as error:
+            raise InputError(f"{path} does not describe a hash encoder: {error}.") from error
+
+    def build_network(self) -> HashNetwork:
+        """The network with random weights, frozen and in eval mode.
+
+        Raises:
+            InputError: for options that its parts do not take.
+        """
+        options = {key: value for key, value in self.backbone.items() if key not in _NOT_OF_ENCODERS}
+        kind = options[_TYPE]
+        weights = {} if kind == "small" else {"weights": None}
+        backbone = _called(BACKBONES[kind], options, freeze="full", **weights)
+        model = _called(
+            _hashing_model(self.hashing_model[_TYPE]),
+            self.hashing_model,
+            in_features=backbone.num_features,
+            bits=self.bits,
+        )
+        return HashNetwork(backbone, model).requires_grad_(False).eval()
+
+    def build_transforms(self) -> ImageTransforms:
+        """From decoded pixels to network input."""
+        return _called(TRANSFORMS[self.transform[_TYPE]], self.transform)
+
+
+def _hashing_model(name: str) -> type[HashingModel]:
+    """The one model of a module of `hashing`."""
+    module = import_module(f"brcd_lightning.hashing.{name}")
+    (found,) = (
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and issubclass(member, HashingModel) and member.__module__ == module.__name__
+    )
+    return found
+
+
+def _called(function: Callable[..., Any], options: Mapping[str, Any], **more: object) -> Any:
+    arguments = {key: value for key, value in options.items() if key != _TYPE} | more
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise InputError(f"{options[_TYPE]} of an encoder: {error}.") from error
+    return function(**arguments)

@@ -1,0 +1,166 @@
+"""Codes of many images on disk: a folder of Parquet parts, which any tool for tables reads.
+
+``encoding.json`` says what the codes are; ``part-00000.parquet`` and so on hold ``path``, ``code`` (fixed-size binary,
+packed as `codes.pack` does; null for an image that could not be read) and ``status`` (``ok``, or the reason).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.storage.atomic import atomic_path, write_text
+
+MANIFEST, OK = "encoding.json", "ok"
+FORMAT, VERSION = "brcd_lightning.codes", 1
+
+
+@dataclass(frozen=True)
+class CodesDescription:
+    """What a folder of codes holds.
+
+    Args:
+        bits: code length b.
+        encoder: fingerprint of the encoder.
+        role: of the encoder, ``student`` or ``teacher``.
+        teacher: fingerprint of the teacher whose Hamming space the codes live in.
+        root: absolute folder that the paths are relative to.
+        names: SHA-256 of all paths in their order.
+        count: images.
+        part_size: images a part.
+        runtime: ``torch`` or ``onnx``: bits of logits near 0 may differ between them.
+    """
+
+    bits: int
+    encoder: str
+    role: str
+    teacher: str
+    root: str
+    names: str
+    count: int
+    part_size: int
+    runtime: str = "torch"
+
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return -(-self.count // self.part_size)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of a packed code."""
+        return -(-self.bits // 8)
+
+
+class CodeRows(NamedTuple):
+    """Images of one part, or of all."""
+
+    paths: list[str]
+    codes: np.ndarray
+    """(n, B) uint8; zeros where `status` is not ``ok``."""
+    status: list[str]
+
+
+def digest_of(names: Sequence[str]) -> str:
+    """SHA-256 of paths in their order."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def begin(folder: Path, description: CodesDescription) -> None:
+    """Makes the folder of an encoding, or finds the same one begun before.
+
+    Raises:
+        InputError: if the folder holds codes of something else.
+    """
+    path = folder / MANIFEST
+    if path.exists():
+        found = read_description(folder)
+        changed = [key for key, value in asdict(description).items() if asdict(found)[key] != value]
+        if changed:
+            raise InputError(
+                f"{folder} holds codes of something else ({', '.join(changed)} differ); choose another folder, or "
+                "remove that one."
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no codes; choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "version": VERSION, **asdict(description)}
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_description(folder: Path) -> CodesDescription:
+    """What the folder holds.
+
+    Raises:
+        InputError: if it is no folder of codes.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT or content.pop("version") != VERSION:
+            raise ValueError("another format")
+        return CodesDescription(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is no folder of codes that brcd encode has written.") from error
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """File of a part."""
+    return folder / f"part-{number:05d}.parquet"
+
+
+def write_part(path: Path, rows: CodeRows) -> None:
+    """Writes a part atomically; equal rows give equal bytes."""
+    codes = [row.tobytes() if status == OK else None for row, status in zip(rows.codes, rows.status, strict=True)]
+    columns = {
+        "path": pa.array(rows.paths, pa.string()),
+        "code": pa.array(codes, pa.binary(rows.codes.shape[1])),
+        "status": pa.array(rows.status, pa.string()),
+    }
+    with atomic_path(path) as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+
+
+def read_part(path: Path) -> CodeRows:
+    """Reads a part.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    try:
+        table = parquet.read_table(path)
+        column = table.column("code").combine_chunks()
+        width = column.type.byte_width
+        codes = np.frombuffer(column.fill_null(bytes(width)).buffers()[1], np.uint8).reshape(-1, width)[: len(table)]
+        return CodeRows(table.column("path").to_pylist(), codes, table.column("status").to_pylist())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not a part of codes, or a damaged one: remove it and encode again.") from error
+
+
+def read_parts(folder: Path) -> Iterator[CodeRows]:
+    """All parts in order.
+
+    Raises:
+        InputError: if the encoding has not finished.
+    """
+    description = read_description(folder)
+    missing = [number for number in range(description.parts) if not part_path(folder, number).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of {description.parts} parts; run brcd encode again with the same options, "
+            "which continues."
+        )
+    for number in range(description.parts):
+        yield read_part(part_path(folder, number))
