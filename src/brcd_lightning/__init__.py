@@ -89,11 +89,11 @@ if TYPE_CHECKING:
         matching_loss as matching_loss,
         sskd_loss as sskd_loss,
     )
-    from brcd_lightning.errors import (
-        InputError as InputError,
-    )
     from brcd_lightning.encoding.encoder import (
         HashEncoder as HashEncoder,
+    )
+    from brcd_lightning.errors import (
+        InputError as InputError,
     )
     from brcd_lightning.hashing.base import (
         HashingModel as HashingModel,

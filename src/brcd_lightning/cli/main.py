@@ -24,6 +24,13 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("brcd_lightning.cli.train", "train a teacher, distil it into a student, test both"),
+    "encode": Command("brcd_lightning.cli.encode", "encode images by a trained model, as Parquet"),
+    "index": Command("brcd_lightning.cli.index", "encode images and index their codes"),
+    "add": Command("brcd_lightning.cli.add", "add images to an index"),
+    "remove": Command("brcd_lightning.cli.remove", "take images out of an index"),
+    "search": Command("brcd_lightning.cli.search", "print the nearest images of an index"),
+    "dedup": Command("brcd_lightning.cli.dedup", "print groups of near-duplicates in an index"),
+    "verify": Command("brcd_lightning.cli.verify", "measure recall and time of an index"),
     "report": Command("brcd_lightning.cli.report", "write the tables and figures of finished runs"),
     "collect": Command("brcd_lightning.cli.collect", "print the table of a sweep, also while it runs"),
     "latency": Command("brcd_lightning.cli.latency", "measure the time of encoding and of searching"),

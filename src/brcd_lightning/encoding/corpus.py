@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from torch import Tensor
@@ -219,6 +220,8 @@ class _Rate(ProgressColumn):
 def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar with images a second and the time that is left; gives the function that moves it."""
     columns = (TextColumn("Encoding"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not shown or not total) as bar:
+    console = Console(stderr=True)
+    hidden = not shown or not total or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("Encoding", total=total)
         yield lambda images: bar.advance(task, images)

@@ -77,6 +77,15 @@ def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Te
     return torch.from_numpy(distances), torch.from_numpy(positions)
 
 
+def use_threads(count: int) -> None:
+    """Sets how many threads torch and faiss use.
+
+    One is best for single queries on a busy machine: a team of threads waits for its last one.
+    """
+    torch.set_num_threads(count)
+    faiss.omp_set_num_threads(count)
+
+
 def as_bytes(codes: Tensor, bits: int | None = None, name: str = "codes") -> np.ndarray:
     """Codes in either form as a contiguous array (N, B) uint8, see `codes.as_packed`."""
     return np.ascontiguousarray(as_packed(codes, bits, name).cpu().numpy())

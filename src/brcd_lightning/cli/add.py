@@ -1,0 +1,42 @@
+"""The command ``brcd add INDEX IMAGES``: more images for an index."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
+from brcd_lightning.errors import ExitCode
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Adds images to an index, encoded by its own model.
+
+    Args:
+        arguments: see ``brcd add --help``.
+
+    Raises:
+        InputError: for images outside of the root of the index.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd add",
+        description="Adds images to an index, encoded by the model that lies in it. Paths that it holds stay.",
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, image, or list, below the index's root")
+    add_encoding_arguments(parser)
+    given = parser.parse_args(arguments)
+    options = encode_options(given)
+    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
+    from brcd_lightning.image_index.bundle import read_manifest
+    from brcd_lightning.image_index.changes import add_images
+
+    folder = given.index.expanduser()
+    read_manifest(folder)
+    done = add_images(folder, image_names(given.images.expanduser(), given.column), options)
+    lines = [] if done.encoded is None else [told(done.encoded), *told_unreadable(done.encoded.unreadable)]
+    lines += [f"{done.kept:,} were there already"] if done.kept else []
+    sys.stdout.write("\n".join([*lines, f"{len(done.changed):,} images are in {folder} now"]) + "\n")
+    return ExitCode.OK

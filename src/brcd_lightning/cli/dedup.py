@@ -1,0 +1,43 @@
+"""The command ``brcd dedup INDEX``: groups of images that look alike."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.errors import ExitCode, require_non_negative_int
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints groups of near-duplicates.
+
+    Args:
+        arguments: see ``brcd dedup --help``.
+
+    Raises:
+        InputError: for a folder that is no index.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd dedup",
+        description="Prints groups of images whose codes are linked by steps of at most D bits, the largest group "
+        "first: a line for each image, an empty line between groups.",
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("--max-distance", type=int, default=0, metavar="D", help="Hamming distance (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print a list of groups as JSON")
+    given = parser.parse_args(arguments)
+    require_non_negative_int("--max-distance", given.max_distance)
+    from brcd_lightning.image_index.check import near_duplicates  # these load torch, which --help does not need
+    from brcd_lightning.image_index.image_index import ImageIndex
+
+    groups = near_duplicates(ImageIndex.open(given.index.expanduser()), given.max_distance)
+    if given.json:
+        sys.stdout.write(json.dumps(groups, indent=1) + "\n")
+        return ExitCode.OK
+    sys.stdout.write("\n".join("".join(f"{path}\n" for path in group) for group in groups))
+    images = sum(map(len, groups))
+    sys.stderr.write(f"{len(groups):,} groups of {images:,} images, at most {given.max_distance} bits apart\n")
+    return ExitCode.OK

@@ -1,0 +1,48 @@
+"""The command ``brcd encode MODEL IMAGES --out CODES``: packed codes of many images, as Parquet."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
+from brcd_lightning.errors import ExitCode
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Encodes images into a folder of Parquet parts; interrupted, the same command continues.
+
+    Args:
+        arguments: see ``brcd encode --help``.
+
+    Raises:
+        InputError: for a wrong model, no images, or a folder of other codes.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd encode",
+        description="Encodes images into a folder of Parquet parts (path, code, status). Interrupted, the same command "
+        "continues. Several processes share the work with --shard 1/2 and --shard 2/2, on one machine or many.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
+    parser.add_argument("--out", type=Path, required=True, metavar="CODES", help="folder of the codes")
+    parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network encodes")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--shard", default="1/1", metavar="i/n", help="encode the i-th of n shares (default: 1/1)")
+    add_encoding_arguments(parser)
+    given = parser.parse_args(arguments)
+    options = encode_options(given)
+    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
+    from brcd_lightning.encoding.corpus import encode_corpus
+    from brcd_lightning.encoding.encoder import HashEncoder
+
+    images = image_names(given.images.expanduser(), given.column)
+    encoder = HashEncoder.from_pretrained(given.model, role=given.role, device=given.device)
+    encoded = encode_corpus(encoder, images, given.out.expanduser(), options)
+    lines = [told(encoded), *told_unreadable(encoded.unreadable)]
+    lines += [] if encoded.finished else ["Other shares are missing still."]
+    lines += [f"Codes are in {given.out}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return ExitCode.OK

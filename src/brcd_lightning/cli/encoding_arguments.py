@@ -1,0 +1,64 @@
+"""Arguments that all commands share that encode images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brcd_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from brcd_lightning.encoding.corpus import Encoded, EncodeOptions
+
+_SHOWN = 5
+
+
+def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `encoding.corpus.EncodeOptions`."""
+    parser.add_argument("--column", default="path", help="column of paths, where IMAGES is a table (default: path)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images the network takes at a time (default: 64)")
+    parser.add_argument("--part-size", type=int, default=4096, help="images that are kept together (default: 4096)")
+    parser.add_argument("--threads", type=int, help="decode and encode at once (default: one a processor)")
+
+
+def encode_options(given: argparse.Namespace) -> EncodeOptions:
+    """The options that were given.
+
+    Raises:
+        InputError: for a wrong value.
+    """
+    from brcd_lightning.encoding.corpus import EncodeOptions  # loads torch, which --help does not need
+
+    shard = _shard(getattr(given, "shard", "1/1"))
+    return EncodeOptions(given.batch_size, given.part_size, given.threads, shard)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()):
+        raise InputError(f"--shard must be i/n, such as 1/2, got {text!r}.")
+    return int(number), int(count)
+
+
+def told(encoded: Encoded) -> str:
+    """One line on an encoding."""
+    speed = f" ({encoded.images / encoded.seconds:,.0f} images/s)" if encoded.images and encoded.seconds else ""
+    return f"Encoded {encoded.images:,} of {encoded.description.count:,} images in {encoded.seconds:.1f} s{speed}"
+
+
+def told_unreadable(unreadable: Mapping[str, str]) -> list[str]:
+    """Lines on images that could not be read; they are never replaced."""
+    if not unreadable:
+        return []
+    shown = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:_SHOWN]]
+    more = [f"  and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
+    return [f"{len(unreadable)} images cannot be read and are left out:", *shown, *more]
+
+
+def write_unreadable(path: Path, unreadable: Mapping[str, str]) -> None:
+    """Writes all of them, a line each: the path, a tab, and the reason."""
+    from brcd_lightning.storage.atomic import write_text
+
+    write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in unreadable.items()))

@@ -1,0 +1,70 @@
+"""The command ``brcd index MODEL IMAGES --out INDEX``: an index of images that ``brcd search`` searches."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.cli.encoding_arguments import (
+    add_encoding_arguments,
+    encode_options,
+    told,
+    told_unreadable,
+    write_unreadable,
+)
+from brcd_lightning.errors import ExitCode
+
+UNREADABLE = "unreadable.txt"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Encodes images and indexes their codes; interrupted, the same command continues.
+
+    Args:
+        arguments: see ``brcd index --help``.
+
+    Raises:
+        InputError: for a wrong model, no images, or an index that is there already.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd index",
+        description="Encodes images and indexes their codes. The index is a folder that holds the model too. "
+        "Interrupted, the same command continues.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
+    parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "--paradigm", default="sshp", choices=("sshp", "ashp"), help="ashp: the teacher encodes the images, slower"
+    )
+    parser.add_argument(
+        "--kind", default="auto", help="auto (default), flat, sharded, ivf, hnsw or multi_hash, see docs/search.md"
+    )
+    add_encoding_arguments(parser)
+    given = parser.parse_args(arguments)
+    options, out = encode_options(given), given.out.expanduser()
+    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
+    from brcd_lightning.encoding.encoder import HashEncoder
+    from brcd_lightning.errors import require_choice
+    from brcd_lightning.image_index.changes import build_index
+    from brcd_lightning.image_index.check import verify
+    from brcd_lightning.search.kinds import KINDS
+
+    require_choice("--kind", given.kind, KINDS)
+    images = image_names(given.images.expanduser(), given.column)
+    student = HashEncoder.from_pretrained(given.model)
+    teacher = HashEncoder.from_pretrained(given.model, role="teacher") if given.paradigm == "ashp" else None
+    done = build_index(out, student, images, teacher=teacher, kind=given.kind, options=options)
+    if done.encoded is not None:
+        write_unreadable(out / UNREADABLE, done.encoded.unreadable)
+        sys.stdout.write("\n".join([told(done.encoded), *told_unreadable(done.encoded.unreadable)]) + "\n")
+    measured, index = verify(done.changed), done.changed
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    sys.stdout.write(
+        f"{len(index):,} images, {index.manifest.bits} bits, {index.manifest.kind}, {size:,} bytes with the model\n"
+        f"Recall {measured.recall:.4f} of the {measured.k} nearest codes; one query takes {measured.p50_ms:.2f} ms\n"
+        f"Index: {out}\n"
+    )
+    return ExitCode.OK

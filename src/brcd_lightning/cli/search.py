@@ -1,0 +1,90 @@
+"""The command ``brcd search INDEX IMAGE ...``: the nearest images of an index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brcd_lightning.errors import ExitCode, InputError, require_non_negative_int, require_positive_int
+
+if TYPE_CHECKING:
+    from brcd_lightning.image_index.image_index import Found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Searches an index for images.
+
+    Args:
+        arguments: see ``brcd search --help``.
+
+    Raises:
+        InputError: for an image that cannot be read, a folder that is no index, or a model of another index.
+    """
+    given = _parser().parse_args(arguments)
+    for name in ("k", "threads"):
+        require_positive_int(f"--{name}", getattr(given, name))
+    if given.max_distance is not None:
+        require_non_negative_int("--max-distance", given.max_distance)
+    if given.json and given.null:
+        raise InputError("--json and -0 exclude each other; choose one.")
+    from brcd_lightning.image_index.gallery import write_gallery  # these load torch, which --help does not need
+    from brcd_lightning.image_index.image_index import ImageIndex
+    from brcd_lightning.search.exact import use_threads
+
+    use_threads(given.threads)
+    index = ImageIndex.open(given.index.expanduser())
+    encoder = index.query_encoder(given.model)
+    found = {
+        image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
+        for image in given.images
+    }
+    sys.stdout.write(_text(found, given.json, given.null, index.root))
+    if given.html is not None:
+        write_gallery(given.html, index, found, rescored=given.rescore)
+        sys.stderr.write(f"Gallery: {given.html}\n")
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brcd search", description="Prints the nearest images of an index, the nearest first."
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to search for")
+    parser.add_argument("-k", type=int, default=10, help="results of a query (default: 10)")
+    parser.add_argument("--rescore", action="store_true", help="order the best 10 k by real values of the query")
+    parser.add_argument("--max-distance", type=int, metavar="D", help="leave out what is more than D bits away")
+    parser.add_argument("--model", help="another model that may query the index: a student of its teacher")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("-0", dest="null", action="store_true", help="print paths alone, each ended by a zero byte")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures of what was found")
+    parser.add_argument("--threads", type=int, default=1, help="of encoding and searching (default: 1)")
+    return parser
+
+
+def _text(found: dict[str, Found], as_json: bool, null: bool, root: Path) -> str:
+    if null:
+        return "".join(f"{root / hit.path}\0" for each in found.values() for hit in each.hits)
+    if as_json:
+        queries = [
+            {
+                "query": image,
+                "ms": {"prepare": each.prepare_ms, "encode": each.encode_ms, "search": each.search_ms},
+                "hits": [hit._asdict() for hit in each.hits],
+            }
+            for image, each in found.items()
+        ]
+        return json.dumps({"root": str(root), "queries": queries}, indent=1) + "\n"
+    lines = []
+    for image, each in found.items():
+        lines.append(
+            f"{image}: decode {each.prepare_ms:.1f} ms, encode {each.encode_ms:.1f} ms, search {each.search_ms:.2f} ms"
+        )
+        for hit in each.hits:
+            score = "" if hit.score is None else f"  {hit.score:9.3f}"
+            lines.append(f"{hit.distance:5d}{score}  {hit.path}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,54 @@
+"""The command ``brcd verify INDEX``: whether an index finds the true neighbours, and how fast."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.errors import ExitCode, InputError, require_positive_int, require_unit_interval
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compares an index with an exact scan of its codes.
+
+    Args:
+        arguments: see ``brcd verify --help``.
+
+    Raises:
+        InputError: for a recall below the one that is demanded.
+    """
+    parser = argparse.ArgumentParser(
+        prog="brcd verify",
+        description="Checks the files of an index, and compares its answers with an exact scan of its codes. Results "
+        "at equal distances are equally right.",
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("--recall", type=float, default=0.99, help="least recall (default: 0.99), else exit code 2")
+    parser.add_argument("-k", type=int, default=10, help="results of a query (default: 10)")
+    parser.add_argument("--queries", type=int, default=200, help="how many (default: 200)")
+    parser.add_argument("--threads", type=int, default=1, help="of a search (default: 1)")
+    given = parser.parse_args(arguments)
+    require_unit_interval("--recall", given.recall)
+    for name in ("k", "queries", "threads"):
+        require_positive_int(f"--{name}", getattr(given, name))
+    from brcd_lightning.image_index.check import verify  # these load torch, which --help does not need
+    from brcd_lightning.image_index.image_index import ImageIndex
+    from brcd_lightning.search.exact import use_threads
+
+    use_threads(given.threads)
+    index = ImageIndex.open(given.index.expanduser())
+    found = verify(index, queries=given.queries, k=given.k)
+    sys.stdout.write(
+        f"{len(index):,} images, {index.manifest.kind}; {found.queries} queries, {found.k} results each, alone\n"
+        f"recall {found.recall:.4f}, empty slots {found.empty_slots}\n"
+        f"p50 {found.p50_ms:.2f} ms, p95 {found.p95_ms:.2f} ms; "
+        f"exact scan p50 {found.exact_p50_ms:.2f} ms, p95 {found.exact_p95_ms:.2f} ms\n"
+    )
+    if found.recall < given.recall:
+        raise InputError(
+            f"recall {found.recall:.4f} is below {given.recall:g}; index the images again with another --kind, or "
+            "demand less by --recall."
+        )
+    return ExitCode.OK

@@ -1,0 +1,135 @@
+"""The folder of an image index.
+
+``index.json`` names everything else and is replaced last, so that a change is whole or absent. n counts the changes;
+files of an earlier n are removed after the change.
+
+- ``codes-<n>.safetensors``: a `HammingIndex`.
+- ``images-<n>.parquet``: id, path and packed code of every image.
+- ``model/``: a `HashEncoder`, with its teacher where the teacher made the codes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+from pyarrow import parquet
+
+from brcd_lightning.errors import InputError
+from brcd_lightning.search import HammingIndex
+from brcd_lightning.storage.atomic import atomic_path, remove_temporaries, write_text
+
+MANIFEST, MODEL, ENCODING = "index.json", "model", "encoding"
+FORMAT, VERSION = "brcd_lightning.ImageIndex", 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the folder of an image index holds.
+
+    Args:
+        bits: code length b.
+        role: of the encoder that made the codes, ``student`` or ``teacher``.
+        encoder: its fingerprint.
+        teacher: fingerprint of the teacher whose Hamming space the codes live in.
+        root: folder that the paths are relative to.
+        kind: of the `HammingIndex`.
+        count: images.
+        change: how often the index has been changed.
+    """
+
+    bits: int
+    role: str
+    encoder: str
+    teacher: str
+    root: str
+    kind: str
+    count: int
+    change: int
+
+
+class Images(NamedTuple):
+    """The images of an index, in the order of their ids."""
+
+    ids: np.ndarray
+    """(N,) int64, ascending."""
+    paths: list[str]
+    """Relative to the root, with forward slashes."""
+    codes: np.ndarray
+    """(N, B) uint8 packed codes."""
+
+
+def codes_path(folder: Path, change: int) -> Path:
+    """The file of the `HammingIndex`."""
+    return folder / f"codes-{change}.safetensors"
+
+
+def images_path(folder: Path, change: int) -> Path:
+    """The table of images."""
+    return folder / f"images-{change}.parquet"
+
+
+def lock(folder: Path) -> FileLock:
+    """Held while an index is changed."""
+    return FileLock(folder / ".lock")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What the folder holds.
+
+    Raises:
+        InputError: if it is no image index.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT or content.pop("version") != VERSION:
+            raise ValueError("another format")
+        return Manifest(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder} is no image index; make one with: brcd index MODEL IMAGES --out {folder}"
+        ) from error
+
+
+def write_change(folder: Path, manifest: Manifest, index: HammingIndex, images: Images) -> None:
+    """Writes a new state of the index, then removes the one before it."""
+    index.save(codes_path(folder, manifest.change))
+    _write_images(images_path(folder, manifest.change), images)
+    content: Mapping[str, object] = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    write_text(folder / MANIFEST, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    remove_temporaries(folder)
+    kept = {codes_path(folder, manifest.change), images_path(folder, manifest.change)}
+    for old in (*folder.glob("codes-*.safetensors"), *folder.glob("images-*.parquet")):
+        if old not in kept:
+            old.unlink(missing_ok=True)
+
+
+def _write_images(path: Path, images: Images) -> None:
+    columns = {
+        "id": pa.array(images.ids, pa.int64()),
+        "path": pa.array(images.paths, pa.string()),
+        "code": pa.array([row.tobytes() for row in images.codes], pa.binary(images.codes.shape[1])),
+    }
+    with atomic_path(path) as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+
+
+def read_images(path: Path) -> Images:
+    """Reads the table of images.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    try:
+        table = parquet.read_table(path)
+        column = table.column("code").combine_chunks()
+        codes = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)[: len(table)]
+        return Images(table.column("id").to_numpy(), table.column("path").to_pylist(), codes)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is missing or damaged; index the images again.") from error
