@@ -43,6 +43,7 @@ ALLOWED = {
     "search": {"faiss"},
     "data/digits": {"sklearn"},
     "encoding/pretrained": {"jinja2"},
+    "image_index/result_page": {"jinja2"},
     "data/datamodule": {"lightning"},
     "results/gallery": {"matplotlib"},
     "report": {"matplotlib", "jinja2"},
@@ -69,6 +70,11 @@ ELSEWHERE = {
     "experiment/trainers": "../test_train",
     "cli/collect": "../report/test_collect",
     "cli/latency": "test_main",
+    **{
+        f"cli/{name}": "test_image_commands"
+        for name in ("encode", "index", "add", "remove", "search", "dedup", "verify")
+    },
+    "cli/encoding_arguments": "test_image_commands",
     "cli/train": "test_train_task",
     "cli/hydra_command": "test_main",
 }

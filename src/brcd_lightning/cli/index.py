@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.encoding.encoder import HashEncoder
     from brcd_lightning.errors import require_choice
     from brcd_lightning.image_index.changes import build_index
-    from brcd_lightning.image_index.check import verify
+    from brcd_lightning.image_index.verification import verify
     from brcd_lightning.search.kinds import KINDS
 
     require_choice("--kind", given.kind, KINDS)

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str]) -> int:
         require_non_negative_int("--max-distance", given.max_distance)
     if given.json and given.null:
         raise InputError("--json and -0 exclude each other; choose one.")
-    from brcd_lightning.image_index.gallery import write_gallery  # these load torch, which --help does not need
     from brcd_lightning.image_index.image_index import ImageIndex
+    from brcd_lightning.image_index.result_page import write_page  # these load torch, which --help does not need
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     }
     sys.stdout.write(_text(found, given.json, given.null, index.root))
     if given.html is not None:
-        write_gallery(given.html, index, found, rescored=given.rescore)
-        sys.stderr.write(f"Gallery: {given.html}\n")
+        write_page(given.html, index, found, rescored=given.rescore)
+        sys.stderr.write(f"Page: {given.html}\n")
     return ExitCode.OK
 
 

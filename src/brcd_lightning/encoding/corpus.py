@@ -34,6 +34,7 @@ from brcd_lightning.encoding.parts import (
     write_part,
 )
 from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.storage.atomic import remove_temporaries
 
 
 class Runtime(Protocol):
@@ -64,7 +65,7 @@ class TorchRuntime:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How to encode.
+    """Options of an encoding.
 
     Args:
         batch_size: images that the network takes at a time.
@@ -102,7 +103,7 @@ class Encoded(NamedTuple):
     unreadable: dict[str, str]
     """Reason of each image that could not be read, of this process's share, also from earlier calls."""
     finished: bool
-    """Whether all parts are there now, those of other shards too."""
+    """True if all parts are there now, those of other shards too."""
 
 
 def encode_corpus(
@@ -154,6 +155,8 @@ def encode_corpus(
         rows = read_part(part_path(out, number))
         unreadable |= {name: reason for name, reason in zip(rows.paths, rows.status, strict=True) if reason != OK}
     finished = all(part_path(out, number).is_file() for number in range(description.parts))
+    if finished:
+        remove_temporaries(out)  # of processes that were killed
     return Encoded(description, sum(sizes.values()), seconds, unreadable, finished)
 
 

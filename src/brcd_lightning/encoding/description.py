@@ -75,7 +75,7 @@ class EncoderDescription:
                 raise InputError(f"an encoder's {name} must be one of {', '.join(known)}, got {found!r}.")
 
     def as_json(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
+        """The content of ``config.json``."""
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     @classmethod

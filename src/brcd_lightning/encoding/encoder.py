@@ -101,7 +101,7 @@ class HashEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     @cached_property

@@ -26,7 +26,7 @@ FORMAT, VERSION = "brcd_lightning.codes", 1
 
 @dataclass(frozen=True)
 class CodesDescription:
-    """What a folder of codes holds.
+    """Description of a folder of codes.
 
     Args:
         bits: code length b.
@@ -102,7 +102,7 @@ def begin(folder: Path, description: CodesDescription) -> None:
 
 
 def read_description(folder: Path) -> CodesDescription:
-    """What the folder holds.
+    """Reads the description of a folder of codes.
 
     Raises:
         InputError: if it is no folder of codes.

@@ -56,7 +56,7 @@ def model_of_run(folder: Path, role: str) -> tuple[EncoderDescription, Path]:
 
 
 def _provenance(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What people want to know of a model: paths of this machine are left out."""
+    """Facts that people want to know of a model; paths are left out."""
     told: dict[str, Any] = {
         "dataset": {key: value for key, value in config["dataset"].items() if key != "root"},
         "kd_method": about["method"],
@@ -77,8 +77,9 @@ def _teacher_file(folder: Path, fingerprint: str) -> Path:
     """
     results = read_results(folder)["config"] if (folder / RESULTS).is_file() else {}
     given = results.get("teacher", {}).get("checkpoint")
-    outputs = [Path(results["output_dir"])] if "output_dir" in results else []
-    places = [each / "teachers" / fingerprint / TEACHER for each in (*outputs, *folder.resolve().parents)]
+    parents = (Path(), *folder.resolve().parents)  # output_dir was relative to wherever the run was started
+    outputs = [*(each / results.get("output_dir", "outputs") for each in parents), *parents]
+    places = [each / "teachers" / fingerprint / TEACHER for each in outputs]
     for place in ([Path(given)] if given else []) + places:
         if place.is_file():
             return place

@@ -31,7 +31,7 @@ FORMAT, VERSION = "brcd_lightning.ImageIndex", 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the folder of an image index holds.
+    """Description of the folder of an image index.
 
     Args:
         bits: code length b.
@@ -81,7 +81,7 @@ def lock(folder: Path) -> FileLock:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the folder holds.
+    """Reads the description of an image index.
 
     Raises:
         InputError: if it is no image index.

@@ -19,7 +19,6 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.image_index.bundle import ENCODING, MANIFEST, MODEL, Images, Manifest, lock, write_change
 from brcd_lightning.image_index.image_index import ImageIndex
 from brcd_lightning.search import HammingIndex
-from brcd_lightning.search.kinds import BuildOptions
 
 _DEFAULTS = EncodeOptions()
 
@@ -61,6 +60,9 @@ def build_index(
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder} is an index already; use brcd add, or choose another folder.")
     encoder = teacher or student
+    begun = (folder / ENCODING).exists() or (folder / MODEL).exists()
+    if folder.is_dir() and any(folder.iterdir()) and not begun:
+        raise InputError(f"{folder} is not empty and holds no index; choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         student.save_pretrained(folder / MODEL, teacher=teacher)
@@ -68,28 +70,34 @@ def build_index(
         paths, codes = _readable(folder / ENCODING)
         if not paths:
             raise InputError(f"none of the {len(images.names)} images of {images.root} can be read.")
-        found = Images(np.arange(len(paths)), paths, codes)
-        index = HammingIndex.build(
-            torch.from_numpy(codes.copy()),
-            bits=encoder.bits,
-            ids=torch.from_numpy(found.ids),
-            kind=kind,
-            fingerprint=encoder.fingerprint,
-            build_options=BuildOptions(progress=options.progress),
+        index = _first_state(
+            folder, encoder, encoded.description.root, Images(np.arange(len(paths)), paths, codes), kind
         )
-        manifest = Manifest(
-            bits=encoder.bits,
-            role=encoder.role,
-            encoder=encoder.fingerprint,
-            teacher=encoder.description.teacher,
-            root=encoded.description.root,
-            kind=index.kind,
-            count=len(paths),
-            change=0,
-        )
-        write_change(folder, manifest, index, found)
         shutil.rmtree(folder / ENCODING)
-    return Change(ImageIndex(folder, manifest, index, found), encoded, 0)
+    return Change(index, encoded, 0)
+
+
+def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, kind: str) -> ImageIndex:
+    """Builds the index of codes and writes everything."""
+    index = HammingIndex.build(
+        torch.from_numpy(images.codes.copy()),
+        bits=encoder.bits,
+        ids=torch.from_numpy(images.ids),
+        kind=kind,
+        fingerprint=encoder.fingerprint,
+    )
+    manifest = Manifest(
+        bits=encoder.bits,
+        role=encoder.role,
+        encoder=encoder.fingerprint,
+        teacher=encoder.description.teacher,
+        root=root,
+        kind=index.kind,
+        count=len(images.paths),
+        change=0,
+    )
+    write_change(folder, manifest, index, images)
+    return ImageIndex(folder, manifest, index, images)
 
 
 def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAULTS) -> Change:

@@ -18,7 +18,7 @@ THUMBNAIL = 160
 """Longer side in pixels."""
 
 
-def write_gallery(path: Path, index: ImageIndex, found: Mapping[str, Found], *, rescored: bool = False) -> None:
+def write_page(path: Path, index: ImageIndex, found: Mapping[str, Found], *, rescored: bool = False) -> None:
     """Writes an HTML page with each query and its hits.
 
     Args:
@@ -39,7 +39,7 @@ def write_gallery(path: Path, index: ImageIndex, found: Mapping[str, Found], *, 
         }
         for query, each in found.items()
     ]
-    page = environment.get_template("gallery.html").render(
+    page = environment.get_template("results.html").render(
         queries=queries, bits=index.manifest.bits, count=len(index), rescored=rescored
     )
     write_text(path, page)

@@ -1,4 +1,4 @@
-"""What an image index promises, measured: the neighbours that it finds, and near-duplicates.
+"""Measurements of an image index: whether it finds the true neighbours, and near-duplicates.
 
 Shapes: Q queries, k results of each, N images.
 """
