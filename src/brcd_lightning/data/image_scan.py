@@ -36,8 +36,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` does the same, but it also writes the
-metadata anew and fails where they are odd."""
+"""The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then writes
+the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
 
 
