@@ -36,8 +36,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then writes
-the metadata anew, which nobody reads here."""
+"""The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then
+writes the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
 
 

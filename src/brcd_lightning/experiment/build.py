@@ -42,6 +42,11 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     warm_start = _build_warm_start(cfg, kd_method)
     splits: Splits = build(cfg.dataset)
+    if kd_method.uses_labels and not splits.has_labels:
+        raise InputError(
+            f"kd_method {type(kd_method).__name__} uses labels of the training images, and this data set has none; "
+            "choose another kd_method."
+        )
     if cfg.feature_baselines:
         require_bytes(cfg.bits, len(splits.train))
     whole = cfg.student.train_on == "database"

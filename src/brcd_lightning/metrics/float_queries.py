@@ -1,6 +1,7 @@
 """Values of each query when real query values are ranked against stored bits; no Hamming scores.
 
-Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes, R ids in a list, or R results of the Hamming search.
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes; R ids in a list of relevant items, or
+results of the Hamming search.
 """
 
 from __future__ import annotations
