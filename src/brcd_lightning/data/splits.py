@@ -16,7 +16,7 @@ from brcd_lightning.errors import InputError
 
 SPLITS = ("train", "query", "database", "val_query", "val_database")
 BY_LABELS = "labels"
-"""What is relevant to a query of a data set with labels: images that share one."""
+"""Word for what is relevant to a query of a data set with labels: images that share one."""
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _in_lists(ids: Tensor, lists: Tensor) -> Tensor:
 
 
 def _count_of(labels: Tensor, database_labels: Tensor) -> Tensor:
-    """How often each label (n,) stands among those of the database (N,): (n,) int64."""
+    """Number of database items (N,) of each label (n,): (n,) int64."""
     found, counts = database_labels.unique(return_counts=True)
     place = torch.searchsorted(found, labels).clamp(max=len(found) - 1)
     return torch.where(found[place] == labels, counts[place], 0)
