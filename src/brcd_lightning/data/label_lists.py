@@ -151,10 +151,8 @@ def _csv_columns(path: Path) -> dict[str, list]:
 
 
 def _parquet_columns(path: Path) -> dict[str, list]:
-    try:
-        from pyarrow import parquet  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise InputError(f"{path} needs pyarrow: pip install 'brcd_lightning[parquet]'.") from error
+    from pyarrow import parquet  # noqa: PLC0415 (slow import)
+
     try:
         columns: dict[str, list] = parquet.read_table(path).to_pydict()
     except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
