@@ -92,9 +92,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
-        raise InputError(
-            f"cannot listen at {host}, port {port}: {error.strerror}; choose another --host or --port."
-        ) from error
+        reason = str(error.strerror).split(" (")[0]  # without the address, which is told already
+        raise InputError(f"cannot listen at {host}, port {port}: {reason}; choose another --host or --port.") from error
 
 
 def _address(listening: socket.socket) -> str:
