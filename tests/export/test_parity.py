@@ -40,9 +40,7 @@ def test_flipped_bits_are_counted_with_their_logits():
     assert (other.flipped, other.bits) == (int(even.sum()), 1600)
     logits = encoder.network.hashing_model.head(encoder.network.backbone(pixels.float() / 255))[even, 0].abs()
     assert other.largest_flipped_logit == pytest.approx(float(logits.max()), rel=1e-4)
-    assert other.neighbours_kept < 1
-    assert other.neighbours_kept <= other.neighbours_near
-    assert torch.get_num_threads() >= 1
+    assert other.neighbours_kept <= other.neighbours_near <= 1
 
 
 def test_the_report_is_a_table_and_json(tmp_path):

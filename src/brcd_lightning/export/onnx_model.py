@@ -1,4 +1,4 @@
-"""A hash encoder as one ONNX file: pixels in, soft values and packed codes out, with what the encoder is in its metadata.
+"""A hash encoder as one ONNX file: pixels in, soft values and packed codes out; its metadata say what encoder it is.
 
 Shapes: M images, b bits, B = ceil(b / 8) bytes, S x S pixels of network input.
 """
