@@ -56,8 +56,8 @@ def write_page(folder: Path, encoder: HashEncoder, model: Path, codes: Path, run
     description = read_description(codes)
     if (description.teacher, description.bits) != (encoder.description.teacher, encoder.bits):
         raise InputError(
-            f"{codes} holds codes of {description.bits} bits in the space of teacher {description.teacher}, the model has "
-            f"{encoder.bits} bits in that of {encoder.description.teacher}; encode the images by this model or its teacher."
+            f"{codes} holds codes of {description.bits} bits of teacher {description.teacher}, the model makes "
+            f"{encoder.bits} bits of {encoder.description.teacher}; encode the images by this model or its teacher."
         )
     if description.role == encoder.role and description.encoder != encoder.fingerprint:
         raise InputError(
