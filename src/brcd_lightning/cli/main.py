@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": Command("brcd_lightning.cli.serve", "search an index in the browser, or over HTTP"),
     "dedup": Command("brcd_lightning.cli.dedup", "print groups of near-duplicates in an index"),
     "verify": Command("brcd_lightning.cli.verify", "measure recall and time of an index"),
+    "export": Command("brcd_lightning.cli.export", "write a trained model as ONNX, or as a page that searches"),
     "report": Command("brcd_lightning.cli.report", "write the tables and figures of finished runs"),
     "collect": Command("brcd_lightning.cli.collect", "print the table of a sweep, also while it runs"),
     "latency": Command("brcd_lightning.cli.latency", "measure the time of encoding and of searching"),
