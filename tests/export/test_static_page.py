@@ -15,8 +15,8 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.export.onnx_model import export_onnx
 from brcd_lightning.export.static_page import ASSETS, RUNTIME_FILES, write_page, write_thumbnail
 from brcd_lightning.search import HammingIndex
-from browser import CHROMIUM, ORT_WEB, answer_of
 from conftest import ROOT
+from headless_browser import CHROMIUM, ORT_WEB, answer_of
 from small_encoder import make_encoder, write_images
 
 PAGE = ROOT / "src" / "brcd_lightning" / "export" / "page"

@@ -146,7 +146,9 @@ def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesTo
     """
     if images.count < 2:
         raise InputError(f"a comparison needs at least 2 images, got {images.count}.")
-    logits, own, theirs = [], [], [[] for _ in files]
+    logits: list[Tensor] = []
+    own: list[Tensor] = []
+    theirs: list[list[Tensor]] = [[] for _ in files]
     with one_thread():
         for pixels in images.batches():
             logits.append(_logits(encoder, pixels))

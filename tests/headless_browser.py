@@ -22,7 +22,8 @@ def served(folder):
     posted = queue.Queue()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+        def guess_type(self, path):
+            return "text/javascript" if path.endswith(".mjs") else super().guess_type(path)
 
         def do_POST(self):
             posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -41,8 +42,9 @@ def served(folder):
 def answer_of(folder, script, profile, timeout=120):
     """What a module script posts to the server that serves `folder`."""
     (folder / "test.html").write_text(
-        f"<!doctype html><script type=module>const post = (body) => fetch('/', {{method: 'POST', "
-        f"body: JSON.stringify(body)}});\ntry {{ {script} }} catch (error) {{ post({{error: String(error)}}); }}</script>"
+        "<!doctype html><script type=module>"
+        "const post = (body) => fetch('/', {method: 'POST', body: JSON.stringify(body)});\n"
+        f"try {{ {script} }} catch (error) {{ post({{error: String(error)}}); }}</script>"
     )
     with served(folder) as (address, posted):
         options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage")
