@@ -17,7 +17,7 @@ from torch import Tensor
 from brcd_lightning.export.onnx_model import INPUT, INT8, description_of, save_model
 
 _QUANTISED = ["Conv", "Gemm", "MatMul"]
-"""Where the arithmetic is; what is between them stays float32."""
+"""Operations with most of the arithmetic; what is between them stays float32."""
 
 
 class _Calibration(CalibrationDataReader):

@@ -1,6 +1,6 @@
 // The page: an image is decoded, prepared, encoded by ONNX Runtime and searched here; nothing leaves the browser.
 
-import { prepare } from "./preprocess.js";
+import { prepare, withoutExif } from "./preprocess.js";
 import { nearest } from "./search.js";
 
 const byId = (id) => document.getElementById(id);
@@ -27,10 +27,10 @@ async function load() {
 
 export const ready = load();
 
-/** RGBA pixels as they are stored: the encoder turns no image by its EXIF data and keeps no transparency. */
+/** RGBA pixels as they are stored: the encoder turns no image by its EXIF data. */
 async function decode(blob) {
-  const options = { imageOrientation: "none", premultiplyAlpha: "none", colorSpaceConversion: "none" };
-  const bitmap = await createImageBitmap(blob, options);
+  const plain = new Blob([withoutExif(new Uint8Array(await blob.arrayBuffer()))], { type: blob.type });
+  const bitmap = await createImageBitmap(plain, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);

@@ -99,3 +99,24 @@ export function prepare(image, transform) {
   }
   return planes;
 }
+
+/** A JPEG without its EXIF data, by which browsers turn it; other bytes as they are. */
+export function withoutExif(bytes) {
+  if (bytes[0] !== 0xff || bytes[1] !== 0xd8) return bytes;
+  const kept = [bytes.subarray(0, 2)];
+  let at = 2;
+  // Segments are a marker and a length; the picture follows the marker DA.
+  while (at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda) {
+    const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
+    if (bytes[at + 1] !== 0xe1) kept.push(bytes.subarray(at, end));
+    at = end;
+  }
+  kept.push(bytes.subarray(at));
+  const whole = new Uint8Array(kept.reduce((sum, part) => sum + part.length, 0));
+  let filled = 0;
+  for (const part of kept) {
+    whole.set(part, filled);
+    filled += part.length;
+  }
+  return whole;
+}
