@@ -12,6 +12,7 @@ from brcd_lightning.cli import main
 from brcd_lightning.config import check
 from brcd_lightning.distillation.base import KDInput
 from conftest import ROOT, random_codes
+from small_encoder import make_encoder, write_images
 from test_configs import composed
 
 TEXT = (ROOT / "README.md").read_text().replace("\\\n", "")
@@ -68,7 +69,24 @@ def test_the_example_search_works(generator, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     codes, ids = random_codes(500, 64, generator), torch.arange(500) + 7
     values = codes[:3] * 0.5
-    scope = run_example("HammingIndex", database_codes=codes, image_ids=ids, query_codes=codes[:3], query_values=values)
+    scope = run_example(
+        "HammingIndex.build(database_codes",
+        database_codes=codes,
+        image_ids=ids,
+        query_codes=codes[:3],
+        query_values=values,
+    )
     assert scope["found"].ids[:, 0].tolist() == [7, 8, 9]
     assert scope["found"].ids.shape == scope["found"].scores.shape == (3, 100)
     assert scope["index"].kind == "sharded"
+
+
+def test_the_encoder_example_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = write_images(tmp_path / "photos")
+    make_encoder().save_pretrained(tmp_path / "run")
+    photos = [tmp_path / "photos" / name for name in names]
+    scope = run_example("HashEncoder.from_pretrained", RUN="run", photos=photos, query=photos[3])
+    assert scope["found"].ids[0, 0] == 3
+    assert scope["found"].distances[0, 0] == 0
+    assert (tmp_path / "my-encoder" / "README.md").exists()

@@ -101,6 +101,13 @@ def image_list(root):
     return {"root": str(root), "images": "all.txt", "num_query": 5, "num_train": 8, "num_val_query": 3}
 
 
+def images(root):
+    """Forty images without labels, at two depths."""
+    for number in range(40):
+        write_image(root / ("deep" if number % 2 else "") / f"{number}.png", number)
+    return {"root": str(root)}
+
+
 def image_folder(root, shades=lambda part, label, number: 20 * number):
     """Two classes of six training and two test images each."""
     for part, count in (("train", 6), ("test", 2)):

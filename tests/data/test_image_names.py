@@ -37,8 +37,8 @@ def test_lists_name_images_relative_to_themselves(folder):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.csv", b"a,b\n1,2\n", "x.csv needs a column 'path', got a, b"),
-        ("x.csv", b"", "x.csv needs a column 'path', got none"),
+        ("x.csv", b"a,b\n1,2\n", "x.csv has no column 'path'"),
+        ("x.csv", b"", "x.csv names no images"),
         ("x.csv", b"path\n", "x.csv names no images"),
         ("x.csv", b"path\n\xff\xfe\n", "x.csv is not a CSV file in UTF-8"),
         ("x.csv", b"path\na.png\na.png\n", "names a.png 2 times"),

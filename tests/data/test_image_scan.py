@@ -1,10 +1,11 @@
+import hashlib
 import json
 import os
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from brcd_lightning.data import image_scan
 from data.stand_ins import write_image
@@ -55,6 +56,84 @@ def test_of_an_animation_the_first_frame_counts(tmp_path):
         assert image_scan.read_image(tmp_path / name)[:, 3, 4].tolist() == [255, 0, 0]
 
 
+def corners():
+    """A picture of four colours, so that every turn and mirroring shows; smooth, so that JPEG keeps it."""
+    image = Image.new("RGB", (64, 32))
+    for place, color in (((0, 0), "red"), ((32, 0), "lime"), ((0, 16), "blue"), ((32, 16), "yellow")):
+        image.paste(color, (*place, place[0] + 32, place[1] + 16))
+    return image
+
+
+def stored_with(orientation, image):
+    """The image as a camera that was held otherwise stores it."""
+    inverse = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+    turned = image.transpose(image_scan._TURNS[inverse[orientation]]) if orientation in inverse else image
+    metadata = Image.Exif()
+    metadata[ExifTags.Base.Orientation] = orientation
+    return turned, metadata
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_all_orientations_of_a_camera_give_the_same_upright_pixels(tmp_path, suffix):
+    image = corners()
+    exact = {"lossless": True} if suffix == "webp" else {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    image.save(tmp_path / f"upright.{suffix}", **exact)
+    expected = image_scan.read_image(tmp_path / f"upright.{suffix}").int()
+    for orientation in range(1, 9):
+        turned, metadata = stored_with(orientation, image)
+        turned.save(tmp_path / f"{orientation}.{suffix}", exif=metadata, **exact)
+        found = image_scan.read_image(tmp_path / f"{orientation}.{suffix}").int()
+        assert found.shape == (3, 32, 64)
+        assert (found - expected).abs().max() <= (12 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize("metadata", [b"", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_damaged_metadata_leave_an_image_as_it_is(tmp_path, metadata):
+    corners().save(tmp_path / "a.jpg", exif=metadata)
+    assert image_scan.read_image(tmp_path / "a.jpg").shape == (3, 32, 64)
+
+
+def see_through(mode):
+    """Red, opaque on the left and fully transparent on the right; grey where a mode has no colours."""
+    alpha = Image.new("L", (8, 4), 255)
+    alpha.paste(0, (4, 0, 8, 4))
+    if mode == "P":
+        image = Image.new("P", (8, 4), 1)
+        image.putpalette([0, 0, 0, 255, 0, 0])
+        image.paste(0, (4, 0, 8, 4))
+        return image, {"transparency": 0}
+    image = Image.new("L" if mode == "LA" else "RGB", (8, 4), 90 if mode == "LA" else "red")
+    image.putalpha(alpha)
+    return image, {}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    image, options = see_through(mode)
+    image.save(tmp_path / "a.png", **options)
+    pixels = image_scan.read_image(tmp_path / "a.png")
+    assert pixels[:, 0, 0].tolist() == ([90] * 3 if mode == "LA" else [255, 0, 0])
+    assert (pixels[:, :, 4:] == 255).all()
+    assert torch.equal(image_scan.to_pixels(Image.open(tmp_path / "a.png")), pixels)
+
+
+def test_half_transparency_is_mixed_with_white():
+    assert image_scan.to_pixels(Image.new("RGBA", (1, 1), (255, 0, 0, 128)))[:, 0, 0].tolist() == [255, 127, 127]
+
+
+def test_only_files_whose_pixels_are_redrawn_have_another_digest(tmp_path):
+    opaque = Image.new("RGBA", (8, 4), "red")
+    opaque.save(tmp_path / "opaque.png")
+    see_through("RGBA")[0].save(tmp_path / "transparent.png")
+    for orientation in (1, 6):
+        turned, metadata = stored_with(orientation, corners())
+        turned.save(tmp_path / f"turned_{orientation}.png", exif=metadata)
+    names = names_in(tmp_path)
+    found = dict(zip(names, image_scan.scan_files(tmp_path, names, skip_corrupt=False).digests, strict=True))
+    plain = {name: hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in names}
+    assert [name for name in names if found[name] != plain[name]] == ["transparent.png", "turned_6.png"]
+
+
 def test_what_was_read_is_remembered_until_it_changes_and_what_was_not_is_tried_again(tree, monkeypatch):
     tried = []
     decode = image_scan._decode
@@ -85,14 +164,14 @@ def test_the_memory_of_an_older_version_is_ignored(tree):
     names = names_in(tree)
     expected = image_scan.scan_files(tree, names, skip_corrupt=False)
     memory = image_scan._digest_file(tree, names)
-    for old in (dict.fromkeys(names, "00" * 32), {"version": 1, "digests": dict.fromkeys(names, "00" * 32)}):
+    for old in (dict.fromkeys(names, "00" * 32), {"version": 2, "digests": dict.fromkeys(names, "00" * 32)}):
         memory.write_text(json.dumps(old))
         assert image_scan.scan_files(tree, names, skip_corrupt=False) == expected
         assert json.loads(memory.read_text())["version"] == image_scan.MEMORY_VERSION
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}', '{"version": 2, "digests": {"a": "xy"}}']
+    "content", ["", "[1]", '{"a": {"digest": 1}}', '{"a": "xy"}', '{"version": 3, "digests": {"a": "xy"}}']
 )
 def test_a_damaged_memory_of_the_scan_is_forgotten(tree, content):
     names = names_in(tree)

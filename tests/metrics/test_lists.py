@@ -8,6 +8,7 @@ from brcd_lightning.codes import hamming_distance
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import (
     RankedLists,
+    average_precision,
     distance_histograms,
     expected_precision_at_k,
     expected_recall_at_k,
@@ -21,7 +22,7 @@ from brcd_lightning.metrics import (
     zero_hit_rate,
     zero_hits,
 )
-from brcd_lightning.metrics.declared import REPORTED
+from brcd_lightning.metrics.declared import REPORTED, reported_values
 from brcd_lightning.metrics.lists import relevance_matrix, relevant_totals
 from brcd_lightning.search import HammingIndex, nearest_codes
 from conftest import VECTORS, clustered_codes, random_codes
@@ -152,7 +153,7 @@ def test_the_total_is_asked_for():
 
 
 def test_label_kinds_must_agree():
-    with pytest.raises(InputError, match="both be class indices or both be multi-hot"):
+    with pytest.raises(InputError, match="both be class indices, both be multi-hot, or be lists of ids"):
         relevance_of(torch.zeros(2), torch.zeros(3, 2), torch.zeros(2, 1, dtype=torch.long))
 
 
@@ -173,3 +174,68 @@ def test_positions_must_fit_their_labels():
         ranked_lists(torch.zeros(3, 4, dtype=torch.long), torch.zeros(1), torch.zeros(9))
     with pytest.raises(InputError, match="below the 9 database labels, got 70"):
         ranked_lists(torch.tensor([[70]]), torch.zeros(1), torch.zeros(9))
+
+
+@pytest.fixture
+def listed(generator):
+    """Codes, lists of relevant ids, some of them short or empty, and a database of ids in no order."""
+    queries, database = random_codes(12, 8, generator), random_codes(60, 8, generator)
+    ids = 3 * torch.randperm(60, generator=generator)
+    lists = torch.stack([torch.randperm(200, generator=generator)[:9] for _ in range(12)])  # most are no ids at all
+    lists[:, :4] = ids[torch.stack([torch.randperm(60, generator=generator)[:4] for _ in range(12)])]
+    lists = torch.stack([row if len(set(row.tolist())) == 9 else torch.arange(9) * 3 for row in lists])
+    lists[3, 5:] = -1
+    lists[4] = -1
+    return queries, database, lists, ids
+
+
+def loop_over_lists(lists, ids):
+    """Relevance by looking every id up in every list."""
+    return torch.tensor(
+        [[item in [each for each in row if each >= 0] for item in ids.tolist()] for row in lists.tolist()]
+    )
+
+
+def test_lists_of_ids_equal_a_loop(listed):
+    queries, database, lists, ids = listed
+    expected = loop_over_lists(lists, ids)
+    assert expected.any(dim=1).tolist() == [row != 4 for row in range(12)]
+    assert torch.equal(relevance_matrix(lists, ids), expected)
+    assert torch.equal(relevant_totals(lists, ids), expected.sum(dim=1))
+    positions = nearest_codes(queries, database, 20)[1]
+    assert torch.equal(relevance_of(lists, ids, positions), expected.gather(1, positions))
+    assert torch.equal(relevance_of(lists.int(), ids.int(), positions), expected.gather(1, positions))
+
+
+@pytest.mark.parametrize("k", [1, 7, 60, 90])
+def test_metrics_of_lists_of_ids_equal_those_of_their_relevance(listed, k):
+    queries, database, lists, ids = listed
+    relevance = loop_over_lists(lists, ids)
+    distances = hamming_distance(queries, database)
+    values = reported_values(queries, database, lists, ids, k, query_values=queries.double())
+    for name, ties in (("map", "stable"), ("map_expected", "expected")):
+        assert torch.allclose(values[name], average_precision(distances, relevance, k, ties=ties), atol=1e-12)
+    for q in range(12):
+        ranking = sorted(range(60), key=lambda d: (distances[q, d].item(), d))[:k]
+        hits, total = sum(relevance[q, d].item() for d in ranking), relevance[q].sum().item()
+        assert values["recall"][q].item() == pytest.approx(hits / max(1, total), abs=1e-12)
+    histograms = distance_histograms(queries, database, lists, ids)
+    assert torch.equal(histograms.relevant.sum(dim=1), relevance.sum(dim=1))
+
+
+def test_a_negative_id_is_never_relevant():
+    assert not relevance_matrix(torch.tensor([[-1, 4]]), torch.tensor([-1, 5])).any()
+    assert relevant_totals(torch.tensor([[-1, 4]]), torch.tensor([-1, 4, 4])).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (torch.tensor([[0, 1, 0]]), "multi-hot query_labels need multi-hot database_labels"),
+        (torch.zeros(1, 0, dtype=torch.long), "whole numbers"),
+        (torch.ones(1, 2), "whole numbers, got torch.float32"),
+    ],
+)
+def test_wrong_lists_are_refused(lists, message):
+    with pytest.raises(InputError, match=message):
+        relevance_matrix(lists, torch.arange(4))

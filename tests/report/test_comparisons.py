@@ -3,17 +3,17 @@ import json
 import pytest
 
 from brcd_lightning.metrics.declared import COLUMNS, ListMetric
-from brcd_lightning.report import comparisons
 from brcd_lightning.report.comparisons import comparison_tables, runs_table, score
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.table import Number
+from brcd_lightning.results import summary_table
 from recorded import write_grid, write_run
 
 
 @pytest.fixture(autouse=True)
 def _one_metric(monkeypatch):
     """Columns of mAP alone, whatever else is declared."""
-    monkeypatch.setattr(comparisons, "COLUMNS", COLUMNS[:1])
+    monkeypatch.setattr(summary_table, "COLUMNS", COLUMNS[:1])
 
 
 def cell(table, row, column):
@@ -102,7 +102,7 @@ def test_every_metric_in_tables_has_its_columns(tmp_path, monkeypatch):
     other = ListMetric(
         prefix="other", title="other@{k}", per_query=lambda lists, k: lists.relevance[:, 0], in_tables=True
     )
-    monkeypatch.setattr(comparisons, "COLUMNS", (COLUMNS[0], other))
+    monkeypatch.setattr(summary_table, "COLUMNS", (COLUMNS[0], other))
     write_run(tmp_path / "a", codes=False)
     (table,) = comparison_tables(Records([tmp_path]))
     heads = [f"digits 16 bits {p} {m}@20" for m in ("mAP", "other") for p in ("SSHP", "ASHP")]

@@ -57,7 +57,8 @@ def check_data(cfg: DictConfig) -> None:
     for role in SPLITS:
         table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
     console.print(table)
-    console.print(f"{found['classes']} classes; {found['train_in_database']:,} training images are in the database.")
+    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant are {splits.relevance}"
+    console.print(f"{judged}; {found['train_in_database']:,} training images are in the database.")
     if found["skipped"]:
         console.print(f"Left out as unreadable: {', '.join(list(found['skipped'])[:_SHOWN])}")
     console.print(f"Manifest: {write_manifest(Path(cfg.output_dir) / 'splits', splits)}")

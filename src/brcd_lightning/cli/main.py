@@ -29,6 +29,7 @@ COMMANDS = {
     "add": Command("brcd_lightning.cli.add", "add images to an index"),
     "remove": Command("brcd_lightning.cli.remove", "take images out of an index"),
     "search": Command("brcd_lightning.cli.search", "print the nearest images of an index"),
+    "serve": Command("brcd_lightning.cli.serve", "search an index in the browser, or over HTTP"),
     "dedup": Command("brcd_lightning.cli.dedup", "print groups of near-duplicates in an index"),
     "verify": Command("brcd_lightning.cli.verify", "measure recall and time of an index"),
     "export": Command("brcd_lightning.cli.export", "write a trained model as ONNX, or as a page that searches"),

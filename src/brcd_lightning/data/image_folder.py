@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from brcd_lightning.data.image_files import image_files
 from brcd_lightning.data.sources import FileImages, readable_images, require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 
 def image_folder(
@@ -105,14 +103,8 @@ def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[li
     """
     names: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = []
-        for folder, _, files in os.walk(root / part / name):
-            images = [file for file in files if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES]
-            if images:
-                relative = Path(folder).relative_to(root).as_posix()
-                found += [f"{relative}/{file}" for file in images]
-        found.sort()
+    listed = image_files(root, [f"{part}/{name}" if part else name for name in classes])
+    for label, (name, found) in enumerate(zip(classes, listed, strict=True)):
         if not found:
             raise InputError(f"class folder {root / part / name} holds no images.")
         names += found

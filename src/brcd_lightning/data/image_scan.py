@@ -1,4 +1,7 @@
-"""Decoding of image files with PIL only, and the scan that names unreadable files before a run starts."""
+"""Decoding of image files with PIL only, and the scan that names unreadable files before a run starts.
+
+Every image of the project takes this way: upright, on white, of an animation the first frame, in 8 bits of RGB.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -21,19 +24,33 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.storage.atomic import cache_folder, write_text
 
-MEMORY_VERSION = 2
+MEMORY_VERSION = 3
 """Form of a remembered scan; files of another version are ignored."""
+_REDRAWN = b"upright, on white"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then
+writes the metadata anew, which nobody reads here."""
+_FILES_AT_ONCE = 1 << 14
 
 
 def read_image(path: Path) -> Tensor:
-    """Decodes an image file to (3, H, W) uint8 RGB.
+    """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
     """
-    return _decode(path.read_bytes())
+    return _decode(path.read_bytes())[0]
 
 
-def _decode(content: bytes) -> Tensor:
+def _decode(content: bytes) -> tuple[Tensor, bool]:
+    """Pixels (3, H, W) uint8 of a file, and whether they are others than it stores: turned, or laid on white."""
     if not content:
         raise ValueError("the file is empty")
     try:
@@ -41,15 +58,43 @@ def _decode(content: bytes) -> Tensor:
     except UnidentifiedImageError as error:  # whose message names a place in memory
         raise ValueError("it has no image format that PIL knows") from error
     with opened as image:
-        return to_pixels(image)
+        shown = _as_shown(image)
+        return _rgb(shown), shown is not image
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB of an image of 8 or 16 bits; of an animation the first frame.
+    """Pixels (3, H, W) uint8 RGB of an image of 8 or 16 bits, as viewers show them.
+
+    The orientation that the image declares is honoured, transparency is laid on white, and of an animation the first
+    frame counts.
 
     Raises:
         ValueError: for 32 bits a value, whose range nobody knows.
     """
+    return _rgb(_as_shown(image))
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
+    """The image upright and on white; itself where it is that already."""
+    image.load()  # TIFF turns itself, and then declares no orientation any more
+    turn = _TURNS.get(_orientation(image))
+    shown = image if turn is None else image.transpose(turn)
+    if not shown.has_transparency_data or shown.mode.startswith("I"):  # PIL lays no 16 bits of grey over another image
+        return shown
+    layer = shown.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return shown
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # PIL raises many kinds for damaged metadata, which leave the pixels as they are
+        return 1
+
+
+def _rgb(image: Image.Image) -> Tensor:
     if image.mode in ("I", "F"):
         raise ValueError("it has 32 bits a value, of unknown range; save it with 8 or 16")
     if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
@@ -62,7 +107,11 @@ class FileScan(NamedTuple):
     """Result of decoding every file of a list once."""
 
     digests: list[bytes | None]
-    """SHA-256 of each file, in the order of the list; None for an unreadable file."""
+    """SHA-256 of each file, in the order of the list; None for an unreadable file.
+
+    Of files that are turned upright or laid on white it is another one than of their bytes alone: features and teachers
+    of the pixels that they store must not pass for theirs.
+    """
     unreadable: dict[str, str]
     """Reason of each unreadable file, by name."""
 
@@ -134,17 +183,22 @@ def _digest_file(root: Path, names: Sequence[str]) -> Path:
 
 
 def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Tries every file: its SHA-256 and no reason, or no SHA-256 and the reason why it cannot be decoded."""
+    """Tries every file: its digest and no reason, or no digest and the reason why it cannot be decoded."""
 
     def check(name: str) -> tuple[str, str]:
         try:
             content = (root / name).read_bytes()
-            _decode(content)
+            _, redrawn = _decode(content)
         except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
             return "", " ".join(str(error).split()) or type(error).__name__
-        return hashlib.sha256(content).hexdigest(), ""
+        digest = hashlib.sha256(content)
+        if redrawn:
+            digest.update(_REDRAWN)
+        return digest.hexdigest(), ""
+
+    def checked(pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
+        for first in range(0, len(names), _FILES_AT_ONCE):  # a pool keeps all that it is given in memory
+            yield from pool.map(check, names[first : first + _FILES_AT_ONCE])
 
     with ThreadPoolExecutor() as pool:
-        return list(
-            track(pool.map(check, names), "Checking images", total=len(names), transient=True, disable=not names)
-        )
+        return list(track(checked(pool), "Checking images", total=len(names), transient=True, disable=not names))

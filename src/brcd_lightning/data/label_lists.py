@@ -1,4 +1,4 @@
-"""Lists of images with labels, as text, CSV or Parquet: read, checked, and matched with the files they name."""
+"""Lists of images as text, CSV or Parquet, with labels or without: read, checked, and matched with their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.errors import InputError
+from brcd_lightning.errors import InputError, did_you_mean
 
 
 class LabelledNames(NamedTuple):
@@ -40,8 +40,8 @@ def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
     """
     if not path.is_file():
         raise InputError(f"list {path} does not exist.")
-    tables, kind = {".csv": _read_csv, ".parquet": _read_parquet}, path.suffix.lower()
-    names, labels = tables[kind](path) if kind in tables else _read_text(path)
+    kind = path.suffix.lower()
+    names, labels = _read_columns(path, _TABLES[kind](path)) if kind in _TABLES else _read_text(path)
     check_names(path, names)
     return LabelledNames(names, check_labels(path, labels, num_classes))
 
@@ -76,11 +76,29 @@ def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
     return names, _matrix(path, numbers, widths)
 
 
-def read_names(path: Path) -> list[str]:
-    """A text file with an image in every line; paths may be written as on Windows."""
+def read_names(path: Path, column: str = "path") -> list[str]:
+    """Names of images, without labels; paths may be written as on Windows.
+
+    Args:
+        path: ``.csv`` and ``.parquet`` are tables; of text, every line is a path.
+        column: of a table, where the paths are.
+
+    Raises:
+        InputError: naming the file, if it is missing or malformed, or names an image twice.
+    """
     if not path.is_file():
         raise InputError(f"list {path} does not exist.")
-    names = [line.strip().replace("\\", "/") for line in _lines(path)]
+    kind = path.suffix.lower()
+    if kind in _TABLES:
+        columns = _TABLES[kind](path)
+        if column not in columns:
+            raise InputError(f"{path} has no column {column!r}.{did_you_mean(column, columns)}")
+        lines = [str(each) for each in columns[column] if each]
+    else:
+        lines = _lines(path)
+    names = [line.strip().replace("\\", "/") for line in lines]
+    if not names:
+        raise InputError(f"{path} names no images.")
     check_names(path, names)
     return names
 
@@ -115,7 +133,7 @@ def _matrix(path: Path, lines: Sequence[str], widths: Sequence[int]) -> np.ndarr
     return flat.reshape(len(lines), -1)
 
 
-def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
+def _csv_columns(path: Path) -> dict[str, list]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
             header, *rows = [row for row in csv.reader(file) if row] or [[]]
@@ -129,19 +147,21 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
     if wrong is not None:
         raise InputError(f"{path}, line {wrong + 2}: expected {len(header)} columns, got {len(rows[wrong])}.")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    return _read_columns(path, {name: list(values) for name, values in columns.items()})
+    return {name: list(values) for name, values in columns.items()}
 
 
-def _read_parquet(path: Path) -> tuple[list[str], np.ndarray]:
+def _parquet_columns(path: Path) -> dict[str, list]:
+    from pyarrow import parquet  # noqa: PLC0415 (slow import)
+
     try:
-        from pyarrow import parquet  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise InputError(f"{path} needs pyarrow: pip install 'brcd_lightning[parquet]'.") from error
-    try:
-        columns = parquet.read_table(path).to_pydict()
+        columns: dict[str, list] = parquet.read_table(path).to_pydict()
     except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
         raise InputError(f"{path} is not a Parquet file, or a damaged one ({' '.join(str(error).split())}).") from error
-    return _read_columns(path, columns)
+    return columns
+
+
+_TABLES = {".csv": _csv_columns, ".parquet": _parquet_columns}
+"""Readers of tables, by suffix: values of each column by its name."""
 
 
 def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray]:

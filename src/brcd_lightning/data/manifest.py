@@ -17,19 +17,27 @@ from brcd_lightning.storage.atomic import write_text
 def manifest(splits: Splits) -> dict[str, Any]:
     """Plain record of splits: fingerprint, counts, names by role in order, and the hash of their labels."""
     names, labels = splits.source.ids, splits.source.labels
+    classes = 0
+    if splits.has_labels:
+        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
     return {
         "fingerprint": splits.fingerprint,
         "sizes": splits.sizes(),
         "train_in_database": int(torch.isin(splits.train, splits.database).sum()),
-        "without_label": {role: int((~has_label(splits.labels(role))).sum()) for role in SPLITS},
-        "classes": int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1],
-        "labels_sha256": {role: _digest(splits, role) for role in SPLITS},
+        "without_label": {role: _without_label(splits, role) for role in SPLITS},
+        "classes": classes,
+        "labels_sha256": {role: _digest(splits, role) for role in SPLITS if splits.has_labels},
         "skipped": dict(splits.skipped),
         # The validation database is the database without the validation queries.
         "names": {
             role: [names[p] for p in splits.positions(role).tolist()] for role in SPLITS if role != "val_database"
         },
     }
+
+
+def _without_label(splits: Splits, role: str) -> int:
+    labels = splits.labels(role)
+    return int((~has_label(labels)).sum()) if splits.has_labels else len(labels)
 
 
 def _digest(splits: Splits, role: str) -> str:

@@ -15,6 +15,8 @@ from brcd_lightning.data.sources import ImageSource
 from brcd_lightning.errors import InputError
 
 SPLITS = ("train", "query", "database", "val_query", "val_database")
+BY_LABELS = "labels"
+"""Word for what is relevant to a query of a data set with labels: images that share one."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,17 @@ class Splits:
 
     ``index`` elsewhere is the place of an image inside `train`. The validation queries are database images
     outside `train`; they search `val_database`, the database without them, so no test query ever chooses a model.
+
+    Without labels, the nearest images of a query are relevant, see `training.neighbour_relevance`. The labels of the
+    source are then names of its images, as numbers: of one class each.
+
+    Args:
+        source: all images.
+        train: positions of the training images.
+        query: of the test queries.
+        database: of the database.
+        val_query: of the validation queries.
+        neighbours: how many nearest images of a query are relevant; None where labels say so.
     """
 
     source: ImageSource
@@ -30,6 +43,7 @@ class Splits:
     query: Tensor
     database: Tensor
     val_query: Tensor
+    neighbours: int | None = None
 
     def __post_init__(self) -> None:
         for role in SPLITS:
@@ -55,6 +69,18 @@ class Splits:
         return torch.cat([self.positions(role) for role in SPLITS]).unique()
 
     @property
+    def has_labels(self) -> bool:
+        """True if labels say what is relevant to a query."""
+        return self.neighbours is None
+
+    @property
+    def relevance(self) -> str:
+        """Words for what is relevant to a query."""
+        if self.has_labels:
+            return BY_LABELS
+        return f"the {self.neighbours} nearest images by cosine of the teacher backbone's features"
+
+    @property
     def skipped(self) -> Mapping[str, str]:
         """Images left out as unreadable: name to reason."""
         return self.source.skipped
@@ -73,12 +99,16 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over names, content and labels of every role, in order: equal for equal splits anywhere."""
+        """Hex SHA-256 over names, content and labels of every role, in order: equal for equal splits anywhere.
+
+        Without labels over names and content: the number of neighbours is a matter of judging, not of the images.
+        """
         content = hashlib.sha256()
         for role in SPLITS:
             positions = self.positions(role)
             content.update(role.encode())
             for position in positions.tolist():
                 content.update(self.source.ids[position].encode() + b"\n" + self.source.digest(position))
-            content.update(self.source.labels[positions].numpy().astype("<i8").tobytes())
+            if self.has_labels:
+                content.update(self.source.labels[positions].numpy().astype("<i8").tobytes())
         return content.hexdigest()

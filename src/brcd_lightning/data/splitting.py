@@ -63,8 +63,10 @@ def draw_splits(
         chosen["val_query"].append(np.sort(drawn[per_class.train :]))
     # Database order decides ties between equal distances: one seeded permutation, so that no class goes first.
     database = generator.permutation(np.concatenate(chosen.pop("database")))
-    splits = {split: torch.from_numpy(np.concatenate(parts)) for split, parts in chosen.items()}
-    return Splits(source, database=torch.from_numpy(database), **splits)
+    query, train, val_query = (
+        torch.from_numpy(np.concatenate(chosen[role])) for role in ("query", "train", "val_query")
+    )
+    return Splits(source, train=train, query=query, database=torch.from_numpy(database), val_query=val_query)
 
 
 def draw_at_random(

@@ -42,8 +42,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     warm_start = _build_warm_start(cfg, kd_method)
     splits: Splits = build(cfg.dataset)
-    if cfg.feature_baselines:
-        require_bytes(cfg.bits, len(splits.train))
+    _check_splits(cfg, kd_method, splits)
     whole = cfg.student.train_on == "database"
     trained_on = {"teacher": splits, "student": splits.trained_on_database() if whole else splits}
     steps = {role: len(its.train) // cfg.data.batch_size for role, its in trained_on.items()}
@@ -173,6 +172,17 @@ def _build_warm_start(cfg: DictConfig, kd_method: KDMethod) -> ClosedFormMethod 
             f"student.init must be {RANDOM} or a kd_method that solves for a head, such as lsq, got {student.init}."
         )
     return method
+
+
+def _check_splits(cfg: DictConfig, kd_method: KDMethod, splits: Splits) -> None:
+    """Refuses a data set that lacks what the run needs: labels, or images for a quantiser."""
+    if cfg.feature_baselines:
+        require_bytes(cfg.bits, len(splits.train))
+    if kd_method.uses_labels and not splits.has_labels:
+        raise InputError(
+            f"kd_method {type(kd_method).__name__} uses labels of the training images, and this data set has none; "
+            "choose another kd_method, or another option of this one."
+        )
 
 
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:

@@ -53,6 +53,7 @@ def write_outcome(
         method=about["method"],
         uses_labels=about.get("uses_labels", False),
         transductive=about.get("transductive", False),
+        relevance=context.splits.relevance,
         seed=about["seed"],
         config=context.kept_config,
         sizes=context.splits.sizes(),

@@ -32,6 +32,8 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
         f"({_teacher_state(context)}), student {_length(context, 'student')}",
         f"Results go to {context.run_dir}",
     ]
+    if not context.splits.has_labels:
+        lines.insert(1, f"Relevance: {context.splits.relevance}; no labels")
     if context.splits.skipped:
         lines.insert(1, f"Skipping {len(context.splits.skipped)} unreadable images, listed in skipped_images.csv")
     return "\n".join(lines)

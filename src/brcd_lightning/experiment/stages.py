@@ -39,6 +39,7 @@ from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.feature_baselines import FeatureBaselines
 from brcd_lightning.training.hashing_module import HashingModule, TrainingOptions
 from brcd_lightning.training.loggers import close_loggers
+from brcd_lightning.training.neighbour_relevance import NeighbourRelevance
 from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 from brcd_lightning.training.wandb_media import LoggedFile, log_files
 
@@ -73,7 +74,8 @@ def _train_teacher(context: RunContext, trainers: Trainers) -> None:
     architecture = context.architecture("teacher")
     module = HashingModule(context.teacher, training_options(context, "teacher"), architecture)
     monitor = "val/map"
-    trainer = trainers.of_stage(context, "teacher", monitor, _closed_form(context, "teacher"))
+    callbacks = [*_judges(context), *_closed_form(context, "teacher")]
+    trainer = trainers.of_stage(context, "teacher", monitor, callbacks)
     data = stage_data(context, trainers.idle, "teacher")
     log_files(trainer.loggers, _stores(context), used=True)
     _fit(context, trainer, module, data, "teacher", monitor)
@@ -154,7 +156,7 @@ def student_stage(
         The trainer that also tests, and the value of the watched metric on validation queries; None for a test alone.
     """
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
-    callbacks = [TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
+    callbacks = [*_judges(context), TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
     if cfg.feature_baselines:
         callbacks.append(FeatureBaselines(cfg.bits, cfg.map_k, _kept_scores(context)))
     if cfg.trial is not None:
@@ -168,6 +170,12 @@ def student_stage(
         architecture = context.architecture("student") | {"about": about}
         save_network(context.run_dir / STUDENT, context.student, architecture)
     return trainer, validation
+
+
+def _judges(context: RunContext) -> list[L.Callback]:
+    """Callback that says what is relevant to a query of a data set without labels."""
+    neighbours = context.splits.neighbours
+    return [] if neighbours is None else [NeighbourRelevance(neighbours)]
 
 
 def _closed_form(context: RunContext, stage: str) -> list[L.Callback]:

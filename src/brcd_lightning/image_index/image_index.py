@@ -32,6 +32,8 @@ class Hit(NamedTuple):
     """Hamming distance to the query."""
     score: float | None
     """Of a rescored search, which it is ordered by: larger is nearer."""
+    id: int
+    """Of the image in this index."""
 
 
 class Found(NamedTuple):
@@ -134,31 +136,40 @@ class ImageIndex:
             rescore: order the best 10 k by soft values of the query, see `HammingIndex.search`.
             max_distance: leave out what is farther.
         """
-        require_positive_int("k", k)
-        if max_distance is not None:
-            require_non_negative_int("max_distance", max_distance)
         started = time.perf_counter()
         pixels = encoder.prepare(image)
         prepared = time.perf_counter()
         codes, values = encoder.encode_pixels(pixels[None])
         encoded = time.perf_counter()
-        hits = self._hits(
-            codes, values if rescore else None, k, self.manifest.bits if max_distance is None else max_distance
-        )
+        hits = self.nearest(codes, k, rescore=values if rescore else None, max_distance=max_distance)
         done = time.perf_counter()
         return Found(hits, 1e3 * (prepared - started), 1e3 * (encoded - prepared), 1e3 * (done - encoded))
 
-    def _hits(self, codes: torch.Tensor, values: torch.Tensor | None, k: int, farthest: int) -> list[Hit]:
+    def nearest(
+        self, codes: torch.Tensor, k: int = 10, *, rescore: torch.Tensor | None = None, max_distance: int | None = None
+    ) -> list[Hit]:
+        """The nearest images of one query that is encoded already.
+
+        Args:
+            codes: (1, B) uint8, packed.
+            k: most results.
+            rescore: soft values (1, b) that order the best 10 k; None for the order of a Hamming search.
+            max_distance: leave out what is farther.
+        """
+        require_positive_int("k", k)
+        if max_distance is not None:
+            require_non_negative_int("max_distance", max_distance)
+        farthest = self.manifest.bits if max_distance is None else max_distance
         scores: list[float | None] = [None] * k
-        if values is None:
+        if rescore is None:
             distances, ids = self.index.search(codes, k)
         else:
-            distances, ids, ordered = self.index.search(codes, k, rescore=values)
+            distances, ids, ordered = self.index.search(codes, k, rescore=rescore)
             scores = ordered[0].tolist()
         places = np.searchsorted(self.images.ids, ids[0].numpy())
         rows = zip(ids[0].tolist(), places.tolist(), distances[0].tolist(), scores, strict=False)
         return [
-            Hit(self.images.paths[place], distance, score)
+            Hit(self.images.paths[place], distance, score, number)
             for number, place, distance, score in rows
             if number >= 0 and distance <= farthest
         ]

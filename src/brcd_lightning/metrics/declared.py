@@ -3,7 +3,7 @@
 A new one needs its function, an entry in `REPORTED` and its test. Evaluation, ``results.json`` and tables loop over the
 entries.
 
-Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes.
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes, R ids in a list.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics.float_queries import FloatQueries, ScoreFunctions, values_per_float_query
-from brcd_lightning.metrics.lists import RankedLists, list_average_precision, zero_hits
+from brcd_lightning.metrics.lists import RankedLists, list_average_precision, recall_at_k, zero_hits
 from brcd_lightning.metrics.per_query import (
     ListFunction,
     RankingFunctions,
@@ -39,6 +39,8 @@ class ReportedMetric:
         title: heading of a table, with ``{k}`` where K stands.
         at_validation: computed at validation too, so that it can choose the epoch.
         in_tables: a column of tables, beside the other ones.
+        in_neighbour_tables: a column too where relevant images are nearest neighbours instead of those of a class: then
+            all of them can be found.
         needs_totals: its function reads ``total``, the relevant items in the whole database.
     """
 
@@ -47,6 +49,7 @@ class ReportedMetric:
     title: str
     at_validation: bool = False
     in_tables: bool = False
+    in_neighbour_tables: bool = False
     needs_totals: bool = False
 
     whole_ties: ClassVar[bool]
@@ -137,12 +140,15 @@ REPORTED: tuple[ReportedMetric, ...] = (
         per_query=_average_precision,
         rescored=True,
     ),
+    ListMetric(prefix="recall", title="recall@{k}", per_query=recall_at_k, in_neighbour_tables=True, needs_totals=True),
 )
 """All metrics of a test, in the order in which they are reported."""
 VALIDATED = tuple(metric for metric in REPORTED if metric.at_validation)
 """The metrics of a validation."""
 COLUMNS = tuple(metric for metric in REPORTED if metric.in_tables)
 """The metrics that tables show."""
+NEIGHBOUR_COLUMNS = tuple(metric for metric in REPORTED if metric.in_tables or metric.in_neighbour_tables)
+"""Those of data sets whose relevant images are nearest neighbours."""
 FLOAT_COLUMNS = tuple(metric for metric in REPORTED if isinstance(metric, ScoreMetric) and not metric.in_tables)
 """The metrics of float queries, which tables of their own show."""
 
@@ -161,8 +167,8 @@ def reported_values(
     Args:
         query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
         database_codes: (N, b), the same form.
-        query_labels: (Q,) class indices or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids, see `lists`.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         k: cut of the ranking; the whole database when larger than N.
         metrics: `REPORTED`, or `VALIDATED`.
         query_values: (Q, b) real values of the queries, which a `ScoreMetric` needs.

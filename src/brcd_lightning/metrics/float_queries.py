@@ -1,6 +1,7 @@
 """Values of each query when real query values are ranked against stored bits; no Hamming scores.
 
-Shapes: Q queries, N database items, b bits, K the cut of the ranking, R results of the Hamming search, C classes.
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes; R ids in a list of relevant items, or
+results of the Hamming search.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def values_per_float_query(
     Args:
         queries: of the same length as the database codes.
         database_codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
-        query_labels: (Q,) class indices or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids, see `lists`.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         k: cut of the ranking; the whole database when larger than N.
         functions: at least one.
 

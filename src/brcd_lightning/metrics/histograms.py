@@ -54,8 +54,8 @@ def distance_histograms(
     Args:
         query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
         database_codes: (N, b), the same form.
-        query_labels: (Q,) class indices or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids, see `lists`.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         bits: code length b. Packed codes do not know it: it is taken for 8 B when None, so give it unless it is a
             multiple of 8.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.

@@ -3,7 +3,15 @@
 A database smaller than K is ranked as a whole: hits are then counted in N places. P@K still divides by K, as trec_eval
 does. A list that was cut before the K-th place is refused, because what follows is unknown.
 
-Shapes: Q queries, N database items, K the cut of the ranking, K' length of a list, C classes.
+Labels say what is relevant, in one of three kinds:
+
+| kind | queries | database | relevant |
+|---|---|---|---|
+| class indices | (Q,) | (N,) | the same class |
+| multi-hot | (Q, C) | (N, C) | at least one class in common |
+| lists of ids | (Q, R) | (N,) ids of the items | items whose ids stand in the query's list; -1 fills short lists up |
+
+Shapes: Q queries, N database items, K the cut of the ranking, K' length of a list, C classes, R ids in a list.
 """
 
 from __future__ import annotations
@@ -49,8 +57,8 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
 
     Args:
         positions: (Q, K') int64 database positions, best first; the ids of an index where those are positions.
-        query_labels: (Q,) class indices, or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
 
     Raises:
         InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
@@ -77,15 +85,17 @@ def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tenso
     """Relevance of each retrieved item to its query.
 
     Args:
-        query_labels: (Q,) class indices, or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         positions: (Q, K) int64 database positions.
 
     Returns:
-        (Q, K) bool: the same class, or at least one shared label.
+        (Q, K) bool: the same class, at least one shared label, or an id of the list.
     """
     check_label_kinds(query_labels, database_labels)
     found = database_labels[positions]
+    if are_lists(query_labels, database_labels):
+        return _in_lists(found, query_labels)
     if query_labels.ndim == 1:
         return found == query_labels[:, None]
     return (found.bool() & query_labels[:, None].bool()).any(dim=-1)
@@ -94,6 +104,8 @@ def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tenso
 def relevance_matrix(query_labels: Tensor, database_labels: Tensor) -> Tensor:
     """Relevance of every database item to every query: (Q, N) bool."""
     check_label_kinds(query_labels, database_labels)
+    if are_lists(query_labels, database_labels):
+        return _in_lists(database_labels.expand(len(query_labels), -1), query_labels)
     if query_labels.ndim == 1:
         return query_labels[:, None] == database_labels[None, :]
     return query_labels.float() @ database_labels.float().T > 0
@@ -102,13 +114,33 @@ def relevance_matrix(query_labels: Tensor, database_labels: Tensor) -> Tensor:
 def relevant_totals(query_labels: Tensor, database_labels: Tensor) -> Tensor:
     """Relevant items in the whole database (Q,) int64."""
     check_label_kinds(query_labels, database_labels)
+    if are_lists(query_labels, database_labels):
+        there = _count_of(query_labels.flatten(), database_labels).view_as(query_labels)
+        return torch.where(query_labels >= 0, there, 0).sum(dim=1)
     if query_labels.ndim == 1:
-        classes, counts = database_labels.unique(return_counts=True)
-        place = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
-        return torch.where(classes[place] == query_labels, counts[place], 0)
+        return _count_of(query_labels, database_labels)
     step = max(1, _BLOCK // len(database_labels))
     parts = query_labels.split(step)
     return torch.cat([relevance_matrix(part, database_labels).sum(dim=1) for part in parts])
+
+
+def are_lists(query_labels: Tensor, database_labels: Tensor) -> bool:
+    """True for queries with lists of relevant ids (Q, R) and a database of ids (N,)."""
+    return query_labels.ndim == 2 and database_labels.ndim == 1
+
+
+def _in_lists(ids: Tensor, lists: Tensor) -> Tensor:
+    """True where an id stands in the list of its row (Q, n) bool, from ids (Q, n) and lists (Q, R)."""
+    lists, ids = lists.long().sort(dim=1).values, ids.long().contiguous()
+    place = torch.searchsorted(lists, ids).clamp_(max=lists.shape[1] - 1)
+    return (lists.gather(1, place) == ids) & (ids >= 0)
+
+
+def _count_of(labels: Tensor, database_labels: Tensor) -> Tensor:
+    """Number of database items (N,) of each label (n,): (n,) int64."""
+    found, counts = database_labels.unique(return_counts=True)
+    place = torch.searchsorted(found, labels).clamp(max=len(found) - 1)
+    return torch.where(found[place] == labels, counts[place], 0)
 
 
 def check_one_label_each(name: str, rows: Tensor, labels: Tensor) -> None:
@@ -118,13 +150,30 @@ def check_one_label_each(name: str, rows: Tensor, labels: Tensor) -> None:
 
 
 def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
-    """Raises `InputError` unless both are class indices (n,) or both are multi-hot (n, C) of the same width."""
+    """Raises `InputError` unless both labels are of one of the three kinds."""
+    if are_lists(query_labels, database_labels):
+        _check_lists(query_labels)
+        return
     if query_labels.ndim != database_labels.ndim:
-        raise InputError("query_labels and database_labels must both be class indices or both be multi-hot.")
+        raise InputError(
+            "query_labels and database_labels must both be class indices, both be multi-hot, or be lists of ids (Q, R) "
+            f"and ids (N,), got shapes {tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
+        )
     if query_labels.ndim not in (1, 2) or query_labels.shape[1:] != database_labels.shape[1:]:
         raise InputError(
             "multi-hot labels must be (rows, classes) with the same classes, got shapes "
             f"{tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
+        )
+
+
+def _check_lists(lists: Tensor) -> None:
+    """Refuses lists that name an id twice: they may be multi-hot labels, whose database is described otherwise."""
+    if lists.shape[1] == 0 or lists.is_floating_point():
+        raise InputError(f"lists of ids must be (Q, R) whole numbers, got {lists.dtype} of shape {tuple(lists.shape)}.")
+    ordered = lists.sort(dim=1).values
+    if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
+        raise InputError(
+            "lists of relevant ids must name each id once; multi-hot query_labels need multi-hot database_labels."
         )
 
 

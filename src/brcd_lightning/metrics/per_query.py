@@ -1,6 +1,6 @@
 """Values of each query under any functions of its ranking, from one search for all of them.
 
-Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes.
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes, R ids in a list.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def values_per_query(
     Args:
         query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
         database_codes: (N, b), the same form.
-        query_labels: (Q,) class indices or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids, see `lists`.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         k: cut of the ranking; the whole database when larger than N.
         functions: at least one.
 

@@ -1,6 +1,6 @@
 """mAP@K of Hamming rankings, with equal distances in database order or averaged over all their orders.
 
-Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes.
+Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes, R ids in a list.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def mean_average_precision(
     Args:
         query_codes: (Q, b) in {-1, +1}, or packed (Q, B) uint8.
         database_codes: (N, b), the same form.
-        query_labels: (Q,) class indices or (Q, C) multi-hot.
-        database_labels: (N,) or (N, C), the same kind.
+        query_labels: (Q,) class indices, (Q, C) multi-hot, or (Q, R) lists of relevant ids, see `lists`.
+        database_labels: (N,) or (N, C), the same kind; of lists (N,) ids.
         k: cut of the ranking; the whole database when larger than N.
         ties: see `average_precision`. ``stable`` favours the class that comes first in a database sorted by class; see
             `permuted_database`.

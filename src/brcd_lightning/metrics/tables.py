@@ -104,7 +104,7 @@ class RetrievalMetric(_Tables):
             side: ``query`` or ``database``.
             index: (M,) int64 position in that side's split.
             codes: (M, b) in {-1, +1}, or packed.
-            labels: (M,) class indices or (M, C) multi-hot.
+            labels: (M,) class indices, (M, C) multi-hot, or (M, R) lists of relevant ids, see `lists`.
         """
         require_choice("side", side, SIDES)
         self._append(side, index, codes, labels)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, ReportedMetric
+from brcd_lightning.metrics.declared import FLOAT_COLUMNS, ReportedMetric
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import SETTING, Cell, mean_and_deviation
 from brcd_lightning.report.table import Number, Table, Value, ranked
-from brcd_lightning.results.record import marks, notes
-from brcd_lightning.results.summary_table import PARADIGMS
+from brcd_lightning.results.record import marks, notes, relevance_notes
+from brcd_lightning.results.summary_table import PARADIGMS, columns_of
 
 _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
 
@@ -26,14 +26,14 @@ class _Pivot:
         title: above it.
         across: coordinate whose values are columns.
         least: number of these values.
-        metrics: shown under both paradigms.
+        metrics: from the records of some runs to what is shown of them under both paradigms.
     """
 
     name: str
     title: str
     across: str
     least: int
-    metrics: Sequence[ReportedMetric]
+    metrics: Callable[[Sequence[Mapping[str, Any]]], Sequence[ReportedMetric]]
 
 
 def comparison_tables(records: Records) -> list[Table]:
@@ -41,10 +41,13 @@ def comparison_tables(records: Records) -> list[Table]:
 
     Both follow once more for float queries, which are no Hamming scores, where a run measured them.
     """
-    suffixes = {"": ("", COLUMNS), "_float": (", float queries (no Hamming scores)", FLOAT_COLUMNS)}
+    kinds: dict[str, tuple[str, Callable[[Sequence[Mapping[str, Any]]], Sequence[ReportedMetric]]]] = {
+        "": ("", columns_of),
+        "_float": (", float queries (no Hamming scores)", lambda runs: FLOAT_COLUMNS),
+    }
     return [
         table
-        for suffix, (words, metrics) in suffixes.items()
+        for suffix, (words, metrics) in kinds.items()
         for table in (
             *_pivots(records, _Pivot(f"table1{suffix}", f"Distillation methods{words}", "dataset", 1, metrics)),
             *_pivots(records, _Pivot(f"table2{suffix}", f"Hashing models{words}", "hashing_model", 2, metrics)),
@@ -64,11 +67,15 @@ def _pivots(records: Records, kind: _Pivot) -> list[Table]:
     for cell in records.cells:
         groups.setdefault(tuple(cell.first.row[key] for key in fixed), []).append(cell)
     shown = [cells for cells in groups.values() if len({cell.first.row[kind.across] for cell in cells}) >= kind.least]
-    shown = [cells for cells in shown if _measured(cells, kind.metrics)]
+    shown = [cells for cells in shown if _measured(cells, kind.metrics(_records_of(cells)))]
     return [
         _pivot(records, replace(kind, name=f"{kind.name}_{number}" if len(shown) > 1 else kind.name), cells)
         for number, cells in enumerate(shown, 1)
     ]
+
+
+def _records_of(cells: Iterable[Cell]) -> list[Mapping[str, Any]]:
+    return [run.results for cell in cells for run in cell.runs]
 
 
 def _fixed(cell: Cell, across: str) -> str:
@@ -78,7 +85,7 @@ def _fixed(cell: Cell, across: str) -> str:
 
 
 def _pivot(records: Records, kind: _Pivot, cells: Sequence[Cell]) -> Table:
-    across, metrics = kind.across, kind.metrics
+    across, metrics = kind.across, kind.metrics(_records_of(cells))
     columns = sorted({_column(cell, across) for cell in cells})
     labels = list(dict.fromkeys(records.label(cell.first) for cell in cells))
     competing = {records.label(cell.first) for cell in cells if cell.first.distils}
@@ -157,6 +164,7 @@ def runs_table(records: Records) -> Table:
     keys = [key for key in (rows[0] if rows else []) if len({str(row[key]) for row in rows}) > 1]
     options = [key for key in records.tuned if key not in keys]
     heads = [_NAMES.get(key, key.removeprefix("kd_method.").replace("_", " ")) for key in [*keys, *options]]
+    by_distance = columns_of(run.results for run in records.runs)
     by_score = FLOAT_COLUMNS if _measured(records.cells, FLOAT_COLUMNS) else ()
     body: list[list[Value]] = []
     for run in records.runs:
@@ -164,16 +172,17 @@ def runs_table(records: Records) -> Table:
         cells += [_shown(run.options.get(key)) for key in options]
         validation = run.results.get("validation")
         cells.append(None if validation is None else Number(validation))
-        for metric, pair in product((*COLUMNS, *by_score), (*PARADIGMS, "teacher")):
+        for metric, pair in product((*by_distance, *by_score), (*PARADIGMS, "teacher")):
             value = run.metric(metric.key(pair))
             cells.append(None if value is None else Number(value))
         body.append([*cells, run.folder.parent.name + "/" + run.folder.name])
     heads.append("validation")
-    for metric, pair in product((*COLUMNS, *by_score), ("SSHP", "ASHP", "teacher")):
-        alone = len(COLUMNS) == 1 and metric in COLUMNS
+    for metric, pair in product((*by_distance, *by_score), ("SSHP", "ASHP", "teacher")):
+        alone = len(by_distance) == 1 and metric in by_distance
         heads.append(pair if alone else f"{pair} {metric.title.format(k='K')}")
     heads.append("folder")
-    return Table("runs", "All runs", heads, body)
+    note = "".join(f"{text}. " for text in relevance_notes(run.results for run in records.runs)).strip()
+    return Table("runs", "All runs", heads, body, note)
 
 
 def _shown(value: Any) -> Value:

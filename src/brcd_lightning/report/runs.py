@@ -16,7 +16,7 @@ from torch import Tensor
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.saved_codes import Side, TensorFile, read_teacher_codes
 from brcd_lightning.results.identity import cell_options
-from brcd_lightning.results.record import read_results
+from brcd_lightning.results.record import has_labels, read_results
 from brcd_lightning.results.run_files import CODES, CONFIG, DONE, PRUNED, RESULTS, TEACHER_CODES
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
@@ -115,6 +115,12 @@ class Run:
     def teacher_codes(self) -> Mapping[str, Tensor]:
         """The teacher's codes of the training images, see `saved_codes.read_teacher_codes`; may be empty."""
         return read_teacher_codes(self.folder / TEACHER_CODES)
+
+
+def require_labels(run: Run) -> None:
+    """Raises `UnfilledError` for a run on a data set without labels, whose images have no classes to be compared by."""
+    if not has_labels(run.results):
+        raise UnfilledError(f"needs class labels, which {run.row['dataset']} has none of")
 
 
 @dataclass

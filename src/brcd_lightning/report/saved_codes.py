@@ -19,7 +19,8 @@ class Side(NamedTuple):
     packed: Tensor
     """(n, ceil(bits / 8)) uint8."""
     labels: Tensor
-    """(n,) class indices or (n, C) multi-hot."""
+    """(n,) class indices or (n, C) multi-hot; of a data set without labels lists (n, R) of relevant ids of queries, and
+    ids (n,) of the database."""
 
     def sample(self, count: int) -> Side:
         """Draws at most `count` rows with a fixed seed, because data sets may be ordered by class."""

@@ -1,4 +1,4 @@
-"""A picture of search: queries with their nearest images, hits framed green and misses red."""
+"""A picture of search: queries with their nearest images, relevant ones framed green and others red."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def save_gallery(
     top = min(top, len(codes["student_database"][0]))
     width, height = (top + 1) * _STEP_X, len(rows) * _STEP_Y  # of one panel, in cells
     figure = Figure(figsize=(0.55 * len(PARADIGMS) * width, 0.55 * height + 0.9), dpi=130, layout="constrained")
-    figure.suptitle(f"{title}: nearest images in Hamming space (green: relevant, red: not, number: distance)")
+    green = "relevant" if splits.has_labels else f"one of {splits.relevance}"
+    figure.suptitle(f"{title}: nearest images in Hamming space (green: {green}, red: not, number: distance)")
     for axes, (name, (query_key, database_key)) in zip(
         figure.subplots(1, len(PARADIGMS)), PARADIGMS.items(), strict=True
     ):

@@ -71,6 +71,8 @@ The data set counts by its content and the stored views by their description (`f
 ``feature_layer`` are what other options refer to.
 """
 
+OF_TEACHERS_TOO = frozenset({"dataset.relevance_k"})
+"""Keys of these groups that shape a teacher after all: they choose its epoch."""
 
 LATER = {
     "student.hashing_weight": 1.0,
@@ -130,7 +132,9 @@ def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:
         given = {key.removeprefix("teacher."): value for key, value in options.items() if key.startswith(own)}
         options = {key: value for key, value in options.items() if not _is_below(key, ("hashing_model", own[:-1]))}
         options |= given
-    return {key: value for key, value in options.items() if not _is_below(key, NOT_OF_TEACHERS)}
+    return {
+        key: value for key, value in options.items() if key in OF_TEACHERS_TOO or not _is_below(key, NOT_OF_TEACHERS)
+    }
 
 
 def _lasts(key: str) -> bool:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_lightning.codes import pack
+from brcd_lightning.data.splits import BY_LABELS
 from brcd_lightning.errors import InputError
 from brcd_lightning.results.run_files import RESULTS
 from brcd_lightning.storage.atomic import atomic_path, write_text
@@ -58,6 +59,7 @@ class Subject:
         sizes: images per role.
         fingerprints: of split and teacher.
         transductive: whether that method saw database images that are no training images, without labels.
+        relevance: what is relevant to a query, in words, see `Splits.relevance`.
         commit: of the source when the run started, see `storage.atomic.source_commit`.
     """
 
@@ -69,6 +71,7 @@ class Subject:
     sizes: Mapping[str, int]
     fingerprints: Mapping[str, str]
     transductive: bool = False
+    relevance: str = BY_LABELS
     commit: str | None = None
 
 
@@ -81,6 +84,7 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
         "intervals": {name: list(ends) for name, ends in outcome.intervals.items()},
         "metric_protocol": {
             "k": config["map_k"],
+            "relevance": subject.relevance,
             "denominator": "relevant items in the top K",
             "ties": "database order after one seeded permutation; *_expected: exact mean over all orders of ties",
             "float_queries": "*_float, *_rescored: no Hamming scores; items are ranked by <v(q), c(x)>, soft values of "
@@ -141,6 +145,8 @@ def read_results(run_dir: Path) -> dict[str, Any]:
 def _current(results: dict[str, Any]) -> dict[str, Any]:
     """A record with the names of today, also of one that release 0.1.0 wrote."""
     found = {"transductive": False} | results
+    if isinstance(results.get("metric_protocol"), dict):
+        found["metric_protocol"] = {"relevance": BY_LABELS} | results["metric_protocol"]
     for part, prefix in (("config", ""), ("method", "kd_method")):
         if isinstance(results.get(part), dict):
             found[part] = named(results[part], prefix)
@@ -176,13 +182,29 @@ def marks(results: Mapping[str, Any]) -> str:
 
 
 def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Explains the marks that the records of some runs have."""
+    """Explains the marks that the records of some runs have, and by what their results are judged if not by labels."""
+    several = list(several)
     found = "".join(marks(results) for results in several)
     told = {
         LABELS: "uses labels of the training images",
         TRANSDUCTIVE: "trained on database images, without labels",
     }
-    return [f"{mark} {text}" for mark, text in told.items() if mark in found]
+    return [f"{mark} {text}" for mark, text in told.items() if mark in found] + relevance_notes(several)
+
+
+def has_labels(results: Mapping[str, Any]) -> bool:
+    """True if labels say what is relevant to the queries of a run."""
+    return bool(results["metric_protocol"].get("relevance", BY_LABELS) == BY_LABELS)
+
+
+def relevance_notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Sentences on what is relevant in data sets without labels, so that nobody takes their mAP for that of labels."""
+    told = {
+        f"{results['row']['dataset']}: no labels, relevant are {results['metric_protocol']['relevance']}": None
+        for results in several
+        if not has_labels(results)
+    }
+    return list(told)
 
 
 def tested_metric(monitor: str) -> str:

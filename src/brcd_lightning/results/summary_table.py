@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, ReportedMetric
-from brcd_lightning.results.record import marks, method_name, notes
+from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, NEIGHBOUR_COLUMNS, ReportedMetric
+from brcd_lightning.results.record import has_labels, marks, method_name, notes
 
 PARADIGMS = ("sshp", "ashp")
 
@@ -21,7 +21,12 @@ def results_tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
     """
     names = {f"test/{metric.key(pair)}" for metric in FLOAT_COLUMNS for pair in (*PARADIGMS, "teacher")}
     by_score = [results_table(runs, FLOAT_COLUMNS)] if any(names & run["metrics"].keys() for run in runs) else []
-    return [results_table(runs), *by_score]
+    return [results_table(runs, columns_of(runs)), *by_score]
+
+
+def columns_of(runs: Iterable[Mapping[str, Any]]) -> Sequence[ReportedMetric]:
+    """The metrics of Hamming scores that a table of some runs shows: more of them without labels."""
+    return COLUMNS if all(has_labels(run) for run in runs) else NEIGHBOUR_COLUMNS
 
 
 def results_table(runs: Sequence[Mapping[str, Any]], metrics: Sequence[ReportedMetric] = COLUMNS) -> Table:

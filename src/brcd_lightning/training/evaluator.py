@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
     scores: dict[str, Tensor]
     """Values (Q,) float64 of each query, by metric, such as ``test/map_sshp``."""
     codes: dict[str, tuple[Tensor, Tensor]]
-    """Codes (n, b) and labels of whole splits, by ``<encoder>_<side>``."""
+    """Codes (n, b) and labels of whole splits, by ``<encoder>_<side>``; of queries perhaps lists of relevant ids."""
 
 
 class _Split(NamedTuple):
@@ -75,6 +75,9 @@ class RetrievalEvaluator(nn.Module):
         self.tables = nn.ModuleDict({_key(*place): CodeTable() for place in sorted(places)})
         self.values = nn.ModuleDict({_key(*place): ValueTable() for place in sorted(places) if place[1] == SIDES[0]})
         self._fixed: dict[tuple[str, str], _Split] = {}
+        self.relevant: dict[str, Tensor] = {}
+        """Lists (Q, R) of the ids that are relevant to the queries of a stage, in place of labels; the ids of database
+        images are their labels."""
 
     def collect(self, stage: str, side: str, batch: EvalBatch, encoders: Mapping[str, Encoder]) -> None:
         """Encodes one batch of a split by all that are asked for it.
@@ -145,7 +148,8 @@ class RetrievalEvaluator(nn.Module):
             values = self._values(key).compute()
             self._values(key).reset()
         table = self._table(key)
-        found = _Split(*table.compute(), values)
+        codes, labels = table.compute()
+        found = _Split(codes, self.relevant.get(stage, labels) if side == SIDES[0] else labels, values)
         table.reset()
         if encoder != IN_TRAINING:
             self._fixed[stage, key] = found

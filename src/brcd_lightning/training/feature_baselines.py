@@ -45,6 +45,8 @@ class FeatureBaselines(L.Callback):
             }
             if not trainer.is_global_zero:
                 continue
+            features, labels = splits["query"]
+            splits["query"] = features, pl_module.evaluator.relevant.get("test", labels)
             for kind in FEATURE_SEARCHES:
                 scores = self._scores(kind, **splits)
                 pl_module.evaluation.scores[f"test/map_{role}_{kind}"] = scores

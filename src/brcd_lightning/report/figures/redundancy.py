@@ -12,7 +12,7 @@ from torch import Tensor
 from brcd_lightning.codes import as_signs
 from brcd_lightning.report.catalog import CLUSTERS, figure
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.runs import Run, UnfilledError, require_labels
 from brcd_lightning.report.saved_codes import memberships
 from brcd_lightning.report.style import bar_look, legend_below, new_figure, panels, styled
 
@@ -23,6 +23,7 @@ _BITS = 8
 def bit_frequencies(records: Records) -> Figure:
     """Fig. 3: how often eight bits of the teacher are +1, in the largest class and in the largest cluster."""
     run = masked_run(records)
+    require_labels(run)
     side = run.codes("teacher", "database")
     classes = memberships(side.labels)
     label = int(classes.sum(dim=0).argmax())

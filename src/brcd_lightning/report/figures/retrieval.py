@@ -8,7 +8,7 @@ from torch import Tensor
 from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
 from brcd_lightning.report.catalog import FOUND, figure
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run
+from brcd_lightning.report.runs import Run, require_labels
 from brcd_lightning.report.saved_codes import Side, memberships
 from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
 from brcd_lightning.results.summary_table import PARADIGMS
@@ -43,6 +43,7 @@ def precision_recall(records: Records) -> Figure:
 def classes(records: Records) -> Figure:
     """Draws mAP of the queries of each class, for the best student and its teacher."""
     run = best_run(records)
+    require_labels(run)
     scores: dict[str, list[float | None]] = {}
     for name, (encoder, database) in {
         "teacher": ("teacher", "teacher"),
@@ -68,6 +69,7 @@ def classes(records: Records) -> Figure:
 def confusion(records: Records) -> Figure:
     """Classes of the nearest images by the class of the query, for the best student."""
     run = best_run(records)
+    require_labels(run)
     drawing = new_figure(f"Classes of the nearest images, {records.label(run)}: {_named(run)}", width=8.5, height=4.2)
     axes = panels(drawing, columns=2)
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):

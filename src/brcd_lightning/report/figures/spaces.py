@@ -15,7 +15,7 @@ from brcd_lightning.codes import as_signs
 from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy
 from brcd_lightning.report.catalog import SPACES, figure
 from brcd_lightning.report.records import Records
-from brcd_lightning.report.runs import Run, UnfilledError
+from brcd_lightning.report.runs import Run, UnfilledError, require_labels
 from brcd_lightning.report.style import bar_look, new_figure, panels
 
 _IMAGES, _NEIGHBORS = 2000, 100
@@ -27,6 +27,7 @@ def alignment(records: Records) -> Figure:
     """Fig. 5a: ISD, Eq. (12), and NRA@100, Eq. (13), of test queries for every method, mean over seeds."""
     cells = records.reference()
     first = next(iter(cells.values())).first
+    require_labels(first)
     measured = {label: [_agreement(run) for run in cell.runs] for label, cell in cells.items()}
     order = sorted(measured, key=lambda label: -statistics.fmean(isd for isd, _ in measured[label]))
     drawing = new_figure(
@@ -56,6 +57,7 @@ def shared_space(records: Records) -> Figure:
     Of the methods at hand it shows the least aligned, the one in the middle, and the best aligned.
     """
     cells = records.reference()
+    require_labels(next(iter(cells.values())).first)
     order = sorted(cells, key=lambda label: -_agreement(cells[label].first)[0])
     shown = list(dict.fromkeys((order[0], order[len(order) // 2], order[-1])))
     first = cells[shown[0]].first

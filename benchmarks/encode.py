@@ -1,0 +1,151 @@
+"""Encoding of many images, and the path of one query, against the plain way.
+
+    python benchmarks/encode.py MODEL IMAGES [--count 8000] [--codes 1000000]
+
+MODEL is a run or a saved encoder, IMAGES a folder of photographs. The plain side is a DataLoader with as many worker
+processes as there are processors, PIL and torchvision's v1 transforms, and the eager network in batches of 64. Ours is
+`encode_corpus`: threads that decode and encode whole batches. The limits are decoding and cropping alone, and the
+network alone, by the same threads.
+
+A query is decoded, encoded and searched among random codes, one at a time on one thread. The plain side is PIL,
+torchvision's v1 transforms, the eager network, and a scan of all codes with torch. Rounds take turns, so that a slow
+moment of the machine hits all sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as v1
+
+from brcd_lightning.codes import hamming_distance, unpack
+from brcd_lightning.data.image_names import ImageNames, image_names
+from brcd_lightning.encoding.corpus import EncodeOptions, encode_corpus
+from brcd_lightning.encoding.encoder import HashEncoder
+from brcd_lightning.search import HammingIndex
+from brcd_lightning.search.exact import use_threads
+
+BATCH, PROCESSORS = 64, len(os.sched_getaffinity(0))
+
+
+class PlainImages(Dataset[Tensor]):
+    """Files as network input, by PIL and torchvision's first transforms."""
+
+    def __init__(self, paths: list[Path], transform: dict) -> None:
+        size = transform["size"]
+        crop = [v1.Resize(round(size * 8 / 7)), v1.CenterCrop(size)] if transform.get("center_crop") else None
+        self.paths = paths
+        self.prepare = v1.Compose([*(crop or [v1.Resize((size, size))]), v1.ToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.prepare(Image.open(self.paths[index]).convert("RGB"))
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Time of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def in_threads(call: Callable[[int], object], batches: int) -> None:
+    """Calls by as many threads as there are processors, each with one thread of torch."""
+    with ThreadPoolExecutor(PROCESSORS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(call, range(batches)))
+
+
+def corpus(encoder: HashEncoder, images: ImageNames) -> None:
+    """Prints images a second of both sides and of the limits."""
+    paths = [images.root / name for name in images.names]
+    starts = range(0, len(paths), BATCH)
+    plain = PlainImages(paths, dict(encoder.description.transform))
+
+    def plainly() -> None:
+        with torch.no_grad():
+            for batch in DataLoader(plain, BATCH, num_workers=PROCESSORS):
+                encoder.network.encode(batch)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            encode_corpus(encoder, images, Path(folder) / "codes", EncodeOptions(progress=False))
+
+    def decode(number: int) -> None:
+        for path in paths[starts[number] : starts[number] + BATCH]:
+            encoder.prepare(path)
+
+    pixels = torch.stack([encoder.prepare(path) for path in paths[:BATCH]])
+    calls = {
+        "DataLoader and eager network": plainly,
+        "encode_corpus": ours,
+        "limit: decoding and cropping alone": lambda: in_threads(decode, len(starts)),
+        "limit: network alone": lambda: in_threads(lambda _: encoder.encode_pixels(pixels), len(starts)),
+    }
+    rounds = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(3)]
+    medians = {name: statistics.median(each[name] for each in rounds) for name in calls}
+    for name, seconds in medians.items():
+        print(f"{name:36} {len(paths) / seconds:8,.0f} images/s")
+    ratio = statistics.median(each["DataLoader and eager network"] / each["encode_corpus"] for each in rounds)
+    both = medians["limit: decoding and cropping alone"] + medians["limit: network alone"]
+    print(f"plain / ours: {ratio:.1f}x; ours reaches {both / medians['encode_corpus']:.0%} of the limit")
+
+
+def query(encoder: HashEncoder, paths: list[Path], count: int) -> None:
+    """Prints the milliseconds of single queries."""
+    use_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 256, (count, -(-encoder.bits // 8)), dtype=torch.uint8, generator=generator)
+    index, signs = HammingIndex.build(codes, bits=encoder.bits, kind="flat"), unpack(codes, encoder.bits)
+    plain = PlainImages(paths, dict(encoder.description.transform))
+
+    def ours(number: int) -> None:
+        pixels = encoder.prepare(paths[number])
+        index.search(encoder.encode_pixels(pixels[None]).codes, 10)
+
+    def plainly(number: int) -> None:
+        code = encoder.network.encode(plain[number][None])
+        hamming_distance(code, signs).topk(10, largest=False)
+
+    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    for number in range(-5, len(paths)):  # the first ones warm up
+        for name, call in (("plain", plainly), ("ours", ours)):
+            milliseconds = 1e3 * seconds_of(partial(call, max(number, 0)))
+            if number >= 0:
+                times[name].append(milliseconds)
+    for name, each in times.items():
+        p50, p95 = torch.tensor(each).quantile(torch.tensor([0.5, 0.95])).tolist()
+        print(f"query among {count:,} codes, {name:5}: p50 {p50:6.2f} ms, p95 {p95:6.2f} ms")
+    print(f"plain / ours: {statistics.median(a / b for a, b in zip(times['plain'], times['ours'], strict=True)):.1f}x")
+
+
+def main() -> None:
+    """Reads the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--count", type=int, default=8000, help="images to encode")
+    parser.add_argument("--codes", type=int, default=1_000_000, help="codes to search in")
+    args = parser.parse_args()
+    encoder, images = HashEncoder.from_pretrained(args.model), image_names(args.images)
+    images = images._replace(names=images.names[: args.count])
+    print(f"{PROCESSORS} processors, {len(images.names):,} images, {encoder.bits} bits")
+    corpus(encoder, images)
+    query(encoder, [images.root / name for name in images.names[:200]], args.codes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The command ``brcd serve INDEX [INDEX2]``: search in an index by a page in the browser, or over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brcd_lightning.errors import ExitCode, InputError, RunEnded
+
+_CONNECTIONS = 128
+_SECONDS_TO_END = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves an index until Ctrl-C or SIGTERM.
+
+    Args:
+        arguments: see ``brcd serve --help``.
+
+    Raises:
+        InputError: for a folder that is no index, or an address that cannot be had.
+    """
+    given = _parser().parse_args(arguments)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be in 0..65535, got {given.port}.")
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        import uvicorn  # these take long to load, which --help does not need
+
+        from brcd_lightning.serving.app import make_app
+    except ImportError as error:
+        raise InputError(
+            f"brcd serve needs {error.name}; install it with: pip install 'brcd_lightning[serve]'"
+        ) from error
+    from brcd_lightning.image_index.image_index import ImageIndex
+    from brcd_lightning.serving.answers import Searcher
+    from brcd_lightning.serving.limits import Limits
+    from brcd_lightning.serving.pictures import ImageFiles
+
+    limits = Limits(given.max_upload_mb, given.max_megapixels, given.threads)
+    listening = _listen(given.host, given.port)
+    indexes = [ImageIndex.open(folder.expanduser()) for folder in (given.index, given.second) if folder is not None]
+    root = indexes[0].root if given.root is None else given.root.expanduser()
+    if not root.is_dir():
+        raise InputError(f"the images of {given.index} lay in {root}, which is gone; say where they are by --root.")
+    searcher = Searcher(indexes)
+    files = ImageFiles(root, indexes[0].images, limits.max_bytes, limits.max_pixels)
+    app = make_app(searcher, files, limits, _allowed_hosts(given.host))
+    sys.stdout.write(
+        f"{len(indexes[0]):,} images, {searcher.encoder.bits} bits, {' and '.join(searcher.paradigms)}: "
+        f"{_address(listening)} (Ctrl-C ends it)\n"
+    )
+    sys.stdout.flush()
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SECONDS_TO_END,
+    )
+    uvicorn.Server(config).run([listening])
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brcd serve",
+        description="Serves an index: a page in the browser, and JSON, see docs/serve.md. Ctrl-C ends it.",
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "second", type=Path, nargs="?", metavar="INDEX2", help="index of the same images, shown beside: ASHP, say"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--threads", type=int, default=1, help="requests that are worked at together (default: 1)")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the images lie now, if they have moved")
+    parser.add_argument("--max-upload-mb", type=int, default=20, metavar="MB", help="of an image (default: 20)")
+    parser.add_argument("--max-megapixels", type=int, default=50, metavar="MP", help="of an image (default: 50)")
+    return parser
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except OSError as error:
+        reason = str(error.strerror).split(" (")[0]  # without the address, which is told already
+        raise InputError(f"cannot listen at {host}, port {port}: {reason}; choose another --host or --port.") from error
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allowed_hosts(host: str) -> list[str]:
+    """Names by which pages may call the server; of one that others can reach, any."""
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        sys.stderr.write(f"Whoever reaches {host} can search this index and see its images.\n")
+        return ["*"]
+    return ["localhost", "127.0.0.1", "::1", "[::1]", host]
+
+
+def _end(*_: object) -> None:
+    raise RunEnded("ended by SIGTERM.", ExitCode.PREEMPTED)

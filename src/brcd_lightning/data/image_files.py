@@ -1,0 +1,72 @@
+"""The image files below a folder: which suffixes are read, and a walk that stays cheap for a million files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import features
+
+from brcd_lightning.distributed.processes import print_rank_zero
+
+
+def _has_avif() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow before 11.3 knows no such feature, and says so
+        return bool(features.check("avif"))
+
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
+    | ({".avif"} if _has_avif() else set())
+)
+"""Suffixes of files that are read, in small letters."""
+OTHER_IMAGES = (
+    frozenset(
+        {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".tga", ".ico", ".eps", ".raw", ".dng", ".cr2"}
+        | {".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+    )
+    - IMAGE_SUFFIXES
+)
+"""Suffixes of images that are not read: a folder that holds some says so instead of seeming smaller than it is."""
+
+
+def image_files(folder: Path, parts: Sequence[str] = ("",)) -> list[list[str]]:
+    """Names of the images below each ``folder/part``, in sorted order; hidden files and folders are left out.
+
+    Images of suffixes that are not read are counted in one printed line.
+
+    Args:
+        folder: that the names are relative to.
+        parts: folders below it, with forward slashes; ``""`` for itself.
+
+    Returns:
+        Relative paths with forward slashes, for each part.
+    """
+    others: Counter[str] = Counter()
+    names = [sorted(_walk(str(folder), part, others)) for part in parts]
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        read = ", ".join(sorted(IMAGE_SUFFIXES))
+        print_rank_zero(f"Not read, files of other suffixes in {folder}: {counts}. Convert them to one of {read}.")
+    return names
+
+
+def _walk(root: str, part: str, others: Counter[str]) -> Iterator[str]:
+    """Names in no order; plain strings, because a path object for each of a million files takes a minute."""
+    start = f"{root}/{part}" if part else root
+    for place, folders, files in os.walk(start):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = os.path.relpath(place, root).replace(os.sep, "/")
+        prefix = "" if prefix == "." else f"{prefix}/"
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in IMAGE_SUFFIXES:
+                yield f"{prefix}{name}"
+            elif suffix in OTHER_IMAGES:
+                others[suffix] += 1

@@ -1,0 +1,87 @@
+"""Images without labels: a folder of photographs, or a list of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from brcd_lightning.data.image_files import image_files
+from brcd_lightning.data.label_lists import check_names, read_names
+from brcd_lightning.data.sources import readable_images, require_folder
+from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.splitting import draw_at_random
+from brcd_lightning.errors import InputError, require_positive_int
+
+FEWEST = 30
+"""Images of a data set without labels: with fewer, neither queries nor their neighbours say anything."""
+_SHARE = 10  # one in so many images is a query, and one in so many database images is relevant to it
+_MOST_QUERIES, _MOST_TRAIN = 1000, 20_000
+
+
+def images(
+    root: str | None,
+    list: str | None = None,
+    column: str = "path",
+    num_query: int | None = None,
+    num_val_query: int | None = None,
+    num_train: int | None = None,
+    relevance_k: int = 50,
+    skip_corrupt: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Builds splits of images at any depth below a folder; everything but the queries is database.
+
+    Args:
+        root: the folder.
+        list: the images to use, with paths below `root`: a text file with one in every line, or a table (``.csv``,
+            ``.parquet``). None for all of them.
+        column: of a table, where the paths are.
+        num_query: test queries; None for a tenth of the images, at most 1,000.
+        num_val_query: validation queries; None for as many.
+        num_train: training images; None for all database images but the validation queries, at most 20,000.
+        relevance_k: how many nearest images of a query are relevant, at most a tenth of the database.
+        skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
+        seed: of the draws.
+
+    Raises:
+        InputError: for a missing folder or list, too few images, or an unreadable image.
+    """
+    require_positive_int("dataset.relevance_k", relevance_k)
+    for name, count in (("num_query", num_query), ("num_val_query", num_val_query), ("num_train", num_train)):
+        if count is not None:
+            require_positive_int(f"dataset.{name}", count)
+    folder = require_folder(root, "your images")
+    names = image_files(folder)[0] if list is None else _listed(folder, list, column)
+    # The labels name the images: each is the only one of its kind.
+    source = readable_images(folder, names, torch.arange(len(names)), skip_corrupt)
+    if len(source) < FEWEST:
+        raise InputError(
+            f"dataset=images needs at least {FEWEST} images, of which some are queries; got {len(source)} in {folder}."
+        )
+    tenth = min(_MOST_QUERIES, len(source) // _SHARE)
+    query = tenth if num_query is None else num_query
+    val_query = tenth if num_val_query is None else num_val_query
+    splits = draw_at_random(
+        source,
+        num_query=query,
+        num_train=min(_MOST_TRAIN, max(1, len(source) - query - val_query)) if num_train is None else num_train,
+        num_val_query=val_query,
+        drop_unlabeled=False,
+        seed=seed,
+    )
+    return replace(splits, neighbours=max(1, min(relevance_k, len(splits.database) // _SHARE)))
+
+
+def _listed(folder: Path, path: str, column: str) -> list[str]:
+    """Names of a list relative to the folder, which may also hold the list itself."""
+    given = Path(path).expanduser()
+    file = given if given.is_file() else folder / path
+    base = f"{folder.resolve().as_posix()}/"
+    names = [name.removeprefix(base) for name in read_names(file, column)]
+    outside = next((name for name in names if name.startswith("/")), None)
+    if outside is not None:
+        raise InputError(f"list {file} names {outside}, which is not below dataset.root {str(folder)!r}.")
+    check_names(file, names)
+    return names

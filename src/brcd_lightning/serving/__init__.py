@@ -1,0 +1,1 @@
+"""Search in an image index over HTTP: a page for people, JSON for programs."""
