@@ -32,8 +32,8 @@ from torchvision import transforms as v1
 
 from brcd_lightning.codes import hamming_distance, unpack
 from brcd_lightning.data.image_names import ImageNames, image_names
-from brcd_lightning.encoding.corpus import EncodeOptions, encode_corpus
-from brcd_lightning.encoding.encoder import HashEncoder
+from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
+from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.search.exact import use_threads
 

@@ -12,11 +12,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from brcd_lightning.encoding.encoder import HashEncoder
-from brcd_lightning.export.onnx_model import export_onnx
-from brcd_lightning.export.onnx_runtime import OnnxRuntime
-from brcd_lightning.export.parity import latencies, one_thread, random_images
-from brcd_lightning.export.quantisation import quantise
+from brcd_lightning.deployment.encoding.encoder import HashEncoder
+from brcd_lightning.deployment.export.onnx_model import export_onnx
+from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
+from brcd_lightning.deployment.export.parity import latencies, one_thread, random_images
+from brcd_lightning.deployment.export.quantisation import quantise
 
 
 def main() -> None:

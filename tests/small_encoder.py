@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from brcd_lightning.encoding.description import EncoderDescription
-from brcd_lightning.encoding.encoder import HashEncoder
+from brcd_lightning.deployment.encoding.description import EncoderDescription
+from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
 TRANSFORM = {"type": "natural_images", "size": 16, "center_crop": True}
 TEACHER = "0123456789abcdef"

@@ -20,10 +20,10 @@ FLOORS = [
     {"data", "backbones"},
     {"hashing", "distillation"},
     {"data/features"},
-    {"results"},
-    {"encoding"},
-    {"image_index", "export", "databases"},
-    {"serving"},
+    {"results", "deployment"},
+    {"deployment/encoding"},
+    {"deployment/image_index", "deployment/export"},
+    {"deployment/serving"},
     {"report", "config"},
     {"training"},
     {"experiment"},
@@ -42,8 +42,8 @@ ALLOWED = {
     "distributed/processes": {"lightning"},
     "search": {"faiss"},
     "data/digits": {"sklearn"},
-    "encoding/pretrained": {"jinja2"},
-    "image_index/result_page": {"jinja2"},
+    "deployment/encoding/pretrained": {"jinja2"},
+    "deployment/image_index/result_page": {"jinja2"},
     "data/datamodule": {"lightning"},
     "results/gallery": {"matplotlib"},
     "report": {"matplotlib", "jinja2"},
@@ -193,7 +193,8 @@ def takes_options(path, function):
 
 def test_the_house_stays_small():
     rooms = [path for path in SOURCE.iterdir() if path.suffix in (".py", ".pyi") or (path / "__init__.py").exists()]
-    assert len(rooms) <= 20, sorted(path.name for path in rooms)
+    rooms = [path for path in rooms if name_of(path) not in FORMER]
+    assert len(rooms) <= 18, sorted(path.name for path in rooms)
     assert statistics.median(len(path.read_text().splitlines()) for path in FILES) <= 130
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         kmeans_codes as kmeans_codes,
         nearest_centroid as nearest_centroid,
     )
+    from brcd_lightning.deployment.encoding.encoder import (
+        HashEncoder as HashEncoder,
+    )
     from brcd_lightning.distillation.base import (
         ClosedFormMethod as ClosedFormMethod,
         KDInput as KDInput,
@@ -88,9 +91,6 @@ if TYPE_CHECKING:
         SSKD as SSKD,
         matching_loss as matching_loss,
         sskd_loss as sskd_loss,
-    )
-    from brcd_lightning.encoding.encoder import (
-        HashEncoder as HashEncoder,
     )
     from brcd_lightning.errors import (
         InputError as InputError,

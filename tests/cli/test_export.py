@@ -4,7 +4,7 @@ import pytest
 
 from brcd_lightning.cli import export
 from brcd_lightning.cli.main import run
-from brcd_lightning.export import parity
+from brcd_lightning.deployment.export import parity
 from small_encoder import make_encoder, write_images
 
 

@@ -78,7 +78,7 @@ def test_the_index_lives(index, place, capsys):
 
 
 def test_a_demanded_recall_that_is_not_reached(index, monkeypatch, capsys):
-    from brcd_lightning.image_index import verification
+    from brcd_lightning.deployment.image_index import verification
 
     found = verification.Verification(20, 10, 0.5, 3, 1.0, 2.0, 1.0, 2.0)
     monkeypatch.setattr(verification, "verify", lambda *_, **__: found)

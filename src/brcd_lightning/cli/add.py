@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     options = encode_options(given)
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
-    from brcd_lightning.image_index.bundle import read_manifest
-    from brcd_lightning.image_index.changes import add_images
+    from brcd_lightning.deployment.image_index.bundle import read_manifest
+    from brcd_lightning.deployment.image_index.changes import add_images
 
     folder = given.index.expanduser()
     read_manifest(folder)

@@ -30,8 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print a list of groups as JSON")
     given = parser.parse_args(arguments)
     require_non_negative_int("--max-distance", given.max_distance)
-    from brcd_lightning.image_index.image_index import ImageIndex
-    from brcd_lightning.image_index.verification import near_duplicates  # these load torch, which --help does not need
+    from brcd_lightning.deployment.image_index.image_index import ImageIndex
+    from brcd_lightning.deployment.image_index.verification import (
+        near_duplicates,
+    )  # these load torch, which --help does not need
 
     groups = near_duplicates(ImageIndex.open(given.index.expanduser()), given.max_distance)
     if given.json:

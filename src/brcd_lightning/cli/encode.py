@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     options = encode_options(given)
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
-    from brcd_lightning.encoding.corpus import encode_corpus
-    from brcd_lightning.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.encoding.corpus import encode_corpus
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
     images = image_names(given.images.expanduser(), given.column)
     encoder = HashEncoder.from_pretrained(given.model, role=given.role, device=given.device)

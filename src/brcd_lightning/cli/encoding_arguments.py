@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from brcd_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from brcd_lightning.encoding.corpus import Encoded, EncodeOptions
+    from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions
 
 _SHOWN = 5
 
 
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `encoding.corpus.EncodeOptions`."""
+    """Adds the options of `deployment.encoding.corpus.EncodeOptions`."""
     parser.add_argument("--column", default="path", help="column of paths, where IMAGES is a table (default: path)")
     parser.add_argument("--batch-size", type=int, default=64, help="images the network takes at a time (default: 64)")
     parser.add_argument("--part-size", type=int, default=4096, help="images that are kept together (default: 4096)")
@@ -29,7 +29,7 @@ def encode_options(given: argparse.Namespace) -> EncodeOptions:
     Raises:
         InputError: for a wrong value.
     """
-    from brcd_lightning.encoding.corpus import EncodeOptions  # loads torch, which --help does not need
+    from brcd_lightning.deployment.encoding.corpus import EncodeOptions  # loads torch, which --help does not need
 
     shard = _shard(getattr(given, "shard", "1/1"))
     return EncodeOptions(given.batch_size, given.part_size, given.threads, shard)

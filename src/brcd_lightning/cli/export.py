@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from brcd_lightning.errors import ExitCode, InputError, require_positive_int
 
 if TYPE_CHECKING:
-    from brcd_lightning.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
 _CALIBRATION = 256
 """Images that int8 takes its ranges from."""
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = _parser().parse_args(arguments)
     _check(given)
-    from brcd_lightning.encoding.encoder import HashEncoder  # loads torch, which --help does not need
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder  # loads torch, which --help does not need
 
     encoder = HashEncoder.from_pretrained(given.model, role=given.role)
     if given.onnx is not None:
@@ -76,10 +76,10 @@ def _check(given: argparse.Namespace) -> None:
 def _write_onnx(encoder: HashEncoder, given: argparse.Namespace) -> None:
     """The ONNX file, on demand its int8 form, and the comparison."""
     from brcd_lightning.data.image_names import image_names
-    from brcd_lightning.export.onnx_model import export_onnx
-    from brcd_lightning.export.onnx_runtime import OnnxRuntime
-    from brcd_lightning.export.parity import as_markdown, compare, images_of, random_images, write_report
-    from brcd_lightning.export.quantisation import quantise
+    from brcd_lightning.deployment.export.onnx_model import export_onnx
+    from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
+    from brcd_lightning.deployment.export.parity import as_markdown, compare, images_of, random_images, write_report
+    from brcd_lightning.deployment.export.quantisation import quantise
 
     path: Path = given.onnx
     if given.images is None:
@@ -100,8 +100,8 @@ def _write_onnx(encoder: HashEncoder, given: argparse.Namespace) -> None:
 
 def _write_page(encoder: HashEncoder, given: argparse.Namespace) -> None:
     """The folder of a page that searches."""
-    from brcd_lightning.export.onnx_model import export_onnx
-    from brcd_lightning.export.static_page import write_page
+    from brcd_lightning.deployment.export.onnx_model import export_onnx
+    from brcd_lightning.deployment.export.static_page import write_page
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "student.onnx"

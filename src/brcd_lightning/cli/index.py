@@ -46,10 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     options, out = encode_options(given), given.out.expanduser()
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
-    from brcd_lightning.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.image_index.changes import build_index
+    from brcd_lightning.deployment.image_index.verification import verify
     from brcd_lightning.errors import require_choice
-    from brcd_lightning.image_index.changes import build_index
-    from brcd_lightning.image_index.verification import verify
     from brcd_lightning.search.kinds import KINDS
 
     require_choice("--kind", given.kind, KINDS)

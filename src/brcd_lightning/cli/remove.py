@@ -27,8 +27,10 @@ def main(arguments: Sequence[str]) -> int:
         "paths", nargs="+", metavar="PATH", help="as brcd search prints it; a folder stands for all images below it"
     )
     given = parser.parse_args(arguments)
-    from brcd_lightning.image_index.bundle import read_manifest  # these load torch, which --help does not need
-    from brcd_lightning.image_index.changes import remove_images
+    from brcd_lightning.deployment.image_index.bundle import (
+        read_manifest,
+    )  # these load torch, which --help does not need
+    from brcd_lightning.deployment.image_index.changes import remove_images
 
     folder = given.index.expanduser()
     before = read_manifest(folder).count

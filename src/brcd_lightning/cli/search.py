@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from brcd_lightning.errors import ExitCode, InputError, require_non_negative_int, require_positive_int
 
 if TYPE_CHECKING:
-    from brcd_lightning.image_index.image_index import Found
+    from brcd_lightning.deployment.image_index.image_index import Found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,8 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         require_non_negative_int("--max-distance", given.max_distance)
     if given.json and given.null:
         raise InputError("--json and -0 exclude each other; choose one.")
-    from brcd_lightning.image_index.image_index import ImageIndex
-    from brcd_lightning.image_index.result_page import write_page  # these load torch, which --help does not need
+    from brcd_lightning.deployment.image_index.image_index import ImageIndex
+    from brcd_lightning.deployment.image_index.result_page import (
+        write_page,
+    )  # these load torch, which --help does not need
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)

@@ -9,11 +9,19 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 
 _CONNECTIONS = 128
-_SECONDS_TO_END = 5
+_SERVER: dict[str, Any] = {
+    "ws": "none",
+    "log_level": "warning",
+    "proxy_headers": False,
+    "server_header": False,
+    "limit_concurrency": _CONNECTIONS,
+    "timeout_graceful_shutdown": 5,  # seconds
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,15 +40,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         import uvicorn  # these take long to load, which --help does not need
 
-        from brcd_lightning.serving.app import make_app
+        from brcd_lightning.deployment.serving.app import make_app
     except ImportError as error:
         raise InputError(
             f"brcd serve needs {error.name}; install it with: pip install 'brcd_lightning[serve]'"
         ) from error
-    from brcd_lightning.image_index.image_index import ImageIndex
-    from brcd_lightning.serving.answers import Searcher
-    from brcd_lightning.serving.limits import Limits
-    from brcd_lightning.serving.pictures import ImageFiles
+    from brcd_lightning.deployment.image_index.image_index import ImageIndex
+    from brcd_lightning.deployment.serving.answers import Searcher
+    from brcd_lightning.deployment.serving.limits import Limits
+    from brcd_lightning.deployment.serving.pictures import ImageFiles
 
     limits = Limits(given.max_upload_mb, given.max_megapixels, given.threads)
     listening = _listen(given.host, given.port)
@@ -56,16 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         f"{_address(listening)} (Ctrl-C ends it)\n"
     )
     sys.stdout.flush()
-    config = uvicorn.Config(
-        app,
-        ws="none",
-        log_level="warning",
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=_SECONDS_TO_END,
-    )
-    uvicorn.Server(config).run([listening])
+    uvicorn.Server(uvicorn.Config(app, **_SERVER)).run([listening])
     return ExitCode.OK
 
 

@@ -33,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     require_unit_interval("--recall", given.recall)
     for name in ("k", "queries", "threads"):
         require_positive_int(f"--{name}", getattr(given, name))
-    from brcd_lightning.image_index.image_index import ImageIndex
-    from brcd_lightning.image_index.verification import verify  # these load torch, which --help does not need
+    from brcd_lightning.deployment.image_index.image_index import ImageIndex
+    from brcd_lightning.deployment.image_index.verification import (
+        verify,
+    )  # these load torch, which --help does not need
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)

@@ -1,0 +1,208 @@
+"""`HashEncoder`: a trained model as one object, from image files to packed codes.
+
+Shapes: M images, b bits, B = ceil(b / 8) bytes, S x S pixels of network input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple, Self, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from brcd_lightning.codes import pack
+from brcd_lightning.data.image_scan import read_image, to_pixels
+from brcd_lightning.deployment.encoding.description import EncoderDescription
+from brcd_lightning.deployment.encoding.pretrained import download, load_folder, save_folder, upload
+from brcd_lightning.deployment.encoding.run_models import is_run, model_of_run
+from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.storage.checkpoints import read_tensors
+
+ImageLike: TypeAlias = str | PathLike[str] | Image.Image | Tensor
+"""A path, a PIL image, or pixels (3, H, W) uint8 RGB."""
+_DECODERS = 4
+"""Threads that decode images: PIL lets go of the interpreter while it does."""
+
+
+class EncodedImages(NamedTuple):
+    """Codes of M images and what they are the signs of."""
+
+    codes: Tensor
+    """(M, B) uint8, packed, see `codes.pack`."""
+    values: Tensor
+    """(M, b) float32 in (-1, 1), for float queries."""
+
+
+class HashEncoder:
+    """Maps images to packed codes. Make one with `from_pretrained`.
+
+    Args:
+        network: with its weights; put in eval mode.
+        description: of the network and of the pixels that it takes.
+    """
+
+    def __init__(self, network: HashNetwork, description: EncoderDescription) -> None:
+        self.network = network.requires_grad_(False).eval()
+        self.description = description
+        self._transforms = description.build_transforms()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | PathLike[str],
+        *,
+        role: str = "student",
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Loads an encoder.
+
+        Args:
+            source: folder of a run, folder of `save_pretrained`, or ``owner/name`` on the Hugging Face hub.
+            role: ``student``, or ``teacher``: the database of ASHP.
+            revision: branch, tag or commit of a repository on the hub.
+            device: of the network.
+
+        Raises:
+            InputError: if there is no encoder, or it does not fit its description.
+        """
+        path = Path(source).expanduser()
+        if path.is_dir() and is_run(path):
+            description, weights = model_of_run(path, role)
+        else:
+            folder = path if path.is_dir() else download(str(source), revision)
+            description, weights = load_folder(folder, role)
+        network = description.build_network()
+        try:
+            network.load_state_dict(read_tensors(weights))
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:300]
+            raise InputError(f"the weights {weights} do not fit their description: {detail}") from error
+        return cls(network.to(device), description)
+
+    @property
+    def bits(self) -> int:
+        """Code length b."""
+        return self.description.bits
+
+    @property
+    def role(self) -> str:
+        """``student`` or ``teacher``."""
+        return self.description.role
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return next(self.network.parameters()).device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of a SHA-256 of weights and transform: equal for encoders that make equal codes."""
+        told = self.description.as_json()
+        kept = {key: told[key] for key in ("bits", "backbone", "hashing_model", "transform")}
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f" {name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def encode(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> Tensor:
+        """Packed codes (M, B) uint8.
+
+        Args:
+            images: one or several paths, PIL images or tensors.
+            batch_size: images that the network takes at a time.
+
+        Raises:
+            InputError: naming an image that cannot be decoded.
+        """
+        return self.encode_soft(images, batch_size).codes
+
+    def values(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> Tensor:
+        """Soft values (M, b) float32 of queries, for ``HammingIndex.search(..., rescore=values)``."""
+        return self.encode_soft(images, batch_size).values
+
+    def encode_soft(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> EncodedImages:
+        """Codes and soft values from one pass; see `encode`."""
+        require_positive_int("batch_size", batch_size)
+        several = [images] if isinstance(images, str | PathLike | Image.Image | Tensor) else list(images)
+        codes, values = [pack(torch.ones(0, self.bits, dtype=torch.int8))], [torch.empty(0, self.bits)]
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            for start in range(0, len(several), batch_size):
+                found = self.encode_pixels(
+                    torch.stack(list(pool.map(self.prepare, several[start : start + batch_size])))
+                )
+                codes.append(found.codes)
+                values.append(found.values)
+        return EncodedImages(torch.cat(codes), torch.cat(values))
+
+    def prepare(self, image: ImageLike) -> Tensor:
+        """Network input (3, S, S) uint8 of one image.
+
+        Raises:
+            InputError: for what is no image, naming the path.
+        """
+        return self._transforms.evaluation(_pixels(image))
+
+    def encode_pixels(self, pixels: Tensor) -> EncodedImages:
+        """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""
+        images = pixels.to(self.device).float().div_(255).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            codes, values = self.network.encode_soft(images)
+        return EncodedImages(pack(codes).cpu(), values.cpu())
+
+    def save_pretrained(self, folder: str | PathLike[str], *, teacher: HashEncoder | None = None) -> Path:
+        """Writes the encoder into a folder: ``config.json``, ``model.safetensors`` and a model card.
+
+        Args:
+            folder: made where it is missing. Files of other names are left alone.
+            teacher: written into ``teacher/`` below it, for databases of ASHP.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: for the teacher of another student.
+        """
+        path = Path(folder).expanduser()
+        save_folder(path, self.network, self.description, self.fingerprint)
+        if teacher is not None:
+            if teacher.role != "teacher" or teacher.description.teacher != self.description.teacher:
+                raise InputError(f"this student belongs to teacher {self.description.teacher}; give that one.")
+            save_folder(path / "teacher", teacher.network, teacher.description, teacher.fingerprint)
+        return path
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Uploads the encoder to the Hugging Face hub.
+
+        Args:
+            repo_id: ``owner/name``; made where it is missing.
+            private: of a new repository.
+            token: None for the one that ``hf auth login`` has stored.
+
+        Returns:
+            Address of the commit.
+        """
+        return upload(repo_id, self.save_pretrained, private=private, token=token)
+
+
+def _pixels(image: ImageLike) -> Tensor:
+    """Pixels (3, H, W) uint8 RGB."""
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise InputError(f"an image tensor must be (3, H, W) uint8 RGB, got {tuple(image.shape)} {image.dtype}.")
+        return image
+    try:
+        return to_pixels(image) if isinstance(image, Image.Image) else read_image(Path(image))
+    except (OSError, ValueError, SyntaxError) as error:
+        what = "the image" if isinstance(image, Image.Image) else f"image {image}"
+        raise InputError(f"{what} cannot be decoded: {error}.") from error

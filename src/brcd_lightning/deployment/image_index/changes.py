@@ -1,0 +1,180 @@
+"""Building an image index, adding images and removing them: each is whole or did not happen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from brcd_lightning.data.image_names import ImageNames
+from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions, Runtime, encode_corpus
+from brcd_lightning.deployment.encoding.encoder import HashEncoder
+from brcd_lightning.deployment.encoding.parts import OK, read_parts
+from brcd_lightning.deployment.image_index.bundle import ENCODING, MANIFEST, MODEL, Images, Manifest, lock, write_change
+from brcd_lightning.deployment.image_index.image_index import ImageIndex
+from brcd_lightning.errors import InputError
+from brcd_lightning.search import HammingIndex
+
+_DEFAULTS = EncodeOptions()
+
+
+class Change(NamedTuple):
+    """Outcome of a change."""
+
+    changed: ImageIndex
+    encoded: Encoded | None
+    """None where nothing had to be encoded."""
+    kept: int
+    """Images that were there already, with the same path."""
+
+
+def build_index(
+    folder: Path,
+    student: HashEncoder,
+    images: ImageNames,
+    *,
+    teacher: HashEncoder | None = None,
+    kind: str = "auto",
+    options: EncodeOptions = _DEFAULTS,
+    runtime: Runtime | None = None,
+) -> Change:
+    """Encodes images and indexes their codes; what an interrupted call has encoded is kept.
+
+    Args:
+        folder: of the new index.
+        student: encodes queries, and the images (SSHP) unless a teacher is given.
+        images: to be indexed.
+        teacher: of the student; encodes the images (ASHP).
+        kind: see `HammingIndex.build`.
+        options: of encoding.
+        runtime: see `encode_corpus`.
+
+    Raises:
+        InputError: if the folder holds something else, or no image can be read.
+    """
+    if (folder / MANIFEST).exists():
+        raise InputError(f"{folder} is an index already; use brcd add, or choose another folder.")
+    encoder = teacher or student
+    begun = (folder / ENCODING).exists() or (folder / MODEL).exists()
+    if folder.is_dir() and any(folder.iterdir()) and not begun:
+        raise InputError(f"{folder} is not empty and holds no index; choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        student.save_pretrained(folder / MODEL, teacher=teacher)
+        encoded = encode_corpus(encoder, images, folder / ENCODING, options, runtime)
+        paths, codes = _readable(folder / ENCODING)
+        if not paths:
+            raise InputError(f"none of the {len(images.names)} images of {images.root} can be read.")
+        index = _first_state(
+            folder, encoder, encoded.description.root, Images(np.arange(len(paths)), paths, codes), kind
+        )
+        shutil.rmtree(folder / ENCODING)
+    return Change(index, encoded, 0)
+
+
+def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, kind: str) -> ImageIndex:
+    """Builds the index of codes and writes everything."""
+    index = HammingIndex.build(
+        torch.from_numpy(images.codes.copy()),
+        bits=encoder.bits,
+        ids=torch.from_numpy(images.ids),
+        kind=kind,
+        fingerprint=encoder.fingerprint,
+    )
+    manifest = Manifest(
+        bits=encoder.bits,
+        role=encoder.role,
+        encoder=encoder.fingerprint,
+        teacher=encoder.description.teacher,
+        root=root,
+        kind=index.kind,
+        count=len(images.paths),
+        change=0,
+    )
+    write_change(folder, manifest, index, images)
+    return ImageIndex(folder, manifest, index, images)
+
+
+def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAULTS) -> Change:
+    """Adds images; those whose paths the index holds already stay as they are.
+
+    Args:
+        folder: of the index.
+        images: below the root of the index.
+        options: of encoding.
+
+    Raises:
+        InputError: for images outside of the root.
+    """
+    with lock(folder):
+        now = ImageIndex.open(folder, mmap=False)
+        names, known = _below(now.root, images), set(now.images.paths)
+        new = [name for name in names if name not in known]
+        if not new:
+            return Change(now, None, len(names))
+        encoder = now.database_encoder()
+        encoded = encode_corpus(encoder, ImageNames(now.root, new), folder / ENCODING, options)
+        paths, codes = _readable(folder / ENCODING)
+        if paths:
+            ids = int(now.images.ids.max(initial=-1)) + 1 + np.arange(len(paths))
+            now.index.add(torch.from_numpy(codes.copy()), torch.from_numpy(ids))
+            rows = np.concatenate([now.images.ids, ids]), now.images.paths + paths
+            now = _changed(now, Images(*rows, np.concatenate([now.images.codes, codes])))
+        shutil.rmtree(folder / ENCODING)
+    return Change(now, encoded, len(names) - len(new))
+
+
+def remove_images(folder: Path, paths: Sequence[str]) -> ImageIndex:
+    """Removes images from an index; the files themselves stay.
+
+    Args:
+        folder: of the index.
+        paths: of images, relative to the root of the index or absolute; a folder stands for all images below it.
+
+    Raises:
+        InputError: for a path that the index does not hold, or if nothing would be left.
+    """
+    with lock(folder):
+        now = ImageIndex.open(folder, mmap=False)
+        unwanted = np.zeros(len(now), bool)
+        for given in paths:
+            path = Path(given)
+            name = path.relative_to(now.root).as_posix() if path.is_relative_to(now.root) else path.as_posix()
+            found = np.array([each == name or each.startswith(f"{name}/") for each in now.images.paths])
+            if not found.any():
+                raise InputError(f"{folder} holds no image {given}; give paths as brcd search prints them.")
+            unwanted |= found
+        if unwanted.all():
+            raise InputError(f"no image of {folder} would be left; remove the folder instead.")
+        now.index.remove(torch.from_numpy(now.images.ids[unwanted]))
+        kept = [path for path, gone in zip(now.images.paths, unwanted, strict=True) if not gone]
+        return _changed(now, Images(now.images.ids[~unwanted], kept, now.images.codes[~unwanted]))
+
+
+def _changed(now: ImageIndex, images: Images) -> ImageIndex:
+    """Writes the next state of an index."""
+    manifest = replace(now.manifest, count=len(images.paths), change=now.manifest.change + 1)
+    write_change(now.folder, manifest, now.index, images)
+    return ImageIndex(now.folder, manifest, now.index, images)
+
+
+def _readable(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Paths and codes (n, B) of the images that could be read."""
+    parts = list(read_parts(folder))
+    paths = [path for part in parts for path, status in zip(part.paths, part.status, strict=True) if status == OK]
+    good = [status == OK for part in parts for status in part.status]
+    return paths, np.concatenate([part.codes for part in parts])[good]
+
+
+def _below(root: Path, images: ImageNames) -> list[str]:
+    """Names relative to the root of an index."""
+    folder = images.root.resolve()
+    if not folder.is_relative_to(root):
+        raise InputError(f"images must lie below {root}, the root of the index, got {folder}.")
+    prefix = folder.relative_to(root).as_posix()
+    return images.names if prefix == "." else [f"{prefix}/{name}" for name in images.names]

@@ -1,0 +1,95 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from brcd_lightning.data.image_names import image_names
+from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
+from brcd_lightning.deployment.encoding.parts import OK, part_path, read_parts
+from brcd_lightning.errors import InputError
+from small_encoder import make_encoder, write_images
+
+OPTIONS = EncodeOptions(batch_size=4, part_size=10, progress=False)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    write_images(tmp_path / "photos", 33)
+    (tmp_path / "photos" / "005.png").write_bytes(b"")
+    (tmp_path / "photos" / "021.png").write_bytes(b"no image")
+    return image_names(tmp_path / "photos")
+
+
+def test_codes_are_those_of_the_encoder_and_bad_images_are_listed(tmp_path, photos):
+    encoder = make_encoder()
+    done = encode_corpus(encoder, photos, tmp_path / "codes", OPTIONS)
+    assert (done.images, done.finished) == (33, True)
+    assert done.unreadable == {"005.png": "the file is empty", "021.png": "it has no image format that PIL knows"}
+    rows = list(read_parts(tmp_path / "codes"))
+    paths = [path for part in rows for path in part.paths]
+    good = [status == OK for part in rows for status in part.status]
+    assert paths == photos.names
+    expected = encoder.encode([photos.root / path for path, fine in zip(paths, good, strict=True) if fine])
+    assert (np.concatenate([part.codes for part in rows])[good] == expected.numpy()).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_shards_threads_and_interruptions_give_the_same_files(tmp_path, photos, threads):
+    encoder = make_encoder()
+    encode_corpus(encoder, photos, tmp_path / "whole", OPTIONS)
+    for number in (2, 1):
+        options = EncodeOptions(batch_size=4, part_size=10, threads=threads, shard=(number, 2), progress=False)
+        done = encode_corpus(encoder, photos, tmp_path / "shards", options)
+        assert done.finished is (number == 1)
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    part_path(tmp_path / "shards", 1).unlink()
+    assert encode_corpus(encoder, photos, tmp_path / "shards", OPTIONS).images == 10, "only what is missing"
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    again = encode_corpus(encoder, photos, tmp_path / "shards", OPTIONS)
+    assert (again.images, len(again.unreadable)) == (0, 2)
+
+
+def test_another_model_does_not_continue(tmp_path, photos):
+    encode_corpus(make_encoder(), photos, tmp_path / "codes", OPTIONS)
+    with pytest.raises(InputError, match="holds codes of something else"):
+        encode_corpus(make_encoder(seed=1), photos, tmp_path / "codes", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch-size must be a positive integer, got 0"),
+        ({"part_size": -1}, "part-size must be a positive integer"),
+        ({"threads": 0}, "threads must be a positive integer"),
+        ({"shard": (3, 2)}, "a shard must be i/n with 1 <= i <= n, got 3/2"),
+        ({"shard": (0, 2)}, "got 0/2"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        EncodeOptions(**options)
+
+
+@pytest.mark.slow
+def test_a_killed_encoding_continues_to_the_same_bytes(tmp_path):
+    write_images(tmp_path / "photos", 400, suffix=".jpg")
+    make_encoder().save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "brcd_lightning", "encode", tmp_path / "model", tmp_path / "photos"]
+    command += ["--part-size", "20", "--batch-size", "4", "--out"]
+    assert subprocess.run([*command, tmp_path / "whole"], check=False, capture_output=True).returncode == 0
+    for parts in (1, 4, 7, 11, 16):
+        process = subprocess.Popen([*command, tmp_path / "killed"], stdout=subprocess.DEVNULL)
+        while len(list((tmp_path / "killed").glob("part-*"))) < parts and process.poll() is None:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([*command, tmp_path / "killed"], check=False, capture_output=True).returncode == 0
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
