@@ -19,7 +19,7 @@ from conftest import ROOT
 from headless_browser import CHROMIUM, ORT_WEB, answer_of
 from small_encoder import make_encoder, write_images
 
-PAGE = ROOT / "src" / "brcd_lightning" / "export" / "page"
+PAGE = ROOT / "src" / "brcd_lightning" / "deployment" / "export" / "page"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or ORT_WEB is None, reason="needs Chromium, and BRCD_ORT_WEB=package/dist of onnxruntime-web"
@@ -102,11 +102,18 @@ def test_the_page_finds_what_the_index_finds(place):
     encoder = make_encoder()
     write_page(place / "page", encoder, place / "model.onnx", place / "codes", ORT_WEB)
     write_images(place / "page" / "queries", 20, size=(50, 41), seed=7)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    with Image.open(place / "page" / "queries" / "004.png") as image:
+        image.resize((500, 410)).save(place / "page" / "queries" / "turned.jpg", quality=95, exif=exif)
+        image.putalpha(128)
+        image.save(place / "page" / "queries" / "clear.png")
+    names = [f"queries/{number:03d}.png" for number in range(20)] + ["queries/turned.jpg", "queries/clear.png"]
     found = answer_of(
         place / "page",
+        f"const names = {json.dumps(names)};"
         """const { encode, search } = await import("./app.js"); const found = [];
-        for (let i = 0; i < 20; i += 1) {
-          const name = `queries/${String(i).padStart(3, "0")}.png`;
+        for (const name of names) {
           const code = await encode(await (await fetch(name)).blob());
           found.push({ code: [...code], hits: await search(code, 10) });
         }
@@ -116,7 +123,7 @@ def test_the_page_finds_what_the_index_finds(place):
     assert isinstance(found, list), found
     paths = json.loads((place / "page" / "paths.json").read_text())
     codes = torch.from_numpy(np.fromfile(place / "page" / "codes.bin", np.uint8).reshape(-1, 2))
-    queries = encoder.encode([place / "page" / "queries" / f"{i:03d}.png" for i in range(20)])
+    queries = encoder.encode([place / "page" / name for name in names])
     expected = HammingIndex.build(codes, bits=16, kind="flat").search(queries, 10)
     assert [each["code"] for each in found] == queries.tolist()
     for row, each in enumerate(found):

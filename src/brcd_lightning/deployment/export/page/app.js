@@ -27,12 +27,13 @@ async function load() {
 
 export const ready = load();
 
-/** RGBA pixels as they are stored: the encoder turns no image by its EXIF data and keeps no transparency. */
+/** RGBA pixels as the encoder sees them: upright by EXIF data, transparency on white, colours as stored. */
 async function decode(blob) {
-  const options = { imageOrientation: "none", premultiplyAlpha: "none", colorSpaceConversion: "none" };
-  const bitmap = await createImageBitmap(blob, options);
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
   return context.getImageData(0, 0, bitmap.width, bitmap.height);
 }
