@@ -99,6 +99,19 @@ def test_codes_of_both_roles(place, capsys):
     assert "Other shares are missing still." in capsys.readouterr().out
 
 
+def test_codes_by_an_exported_file(place, capsys):
+    assert run(["export", "model", "--onnx", "student.onnx", "--count", "4"]) == 0
+    for out, more in (("torch", []), ("onnx", ["--onnx", "student.onnx"])):
+        assert run(["encode", "model", "photos", "--out", out, *more]) == 0
+    codes = [parquet.read_table(place / out / "part-00000.parquet") for out in ("torch", "onnx")]
+    assert codes[0] == codes[1]
+    capsys.readouterr()
+    assert run(["encode", "model", "photos", "--out", "onnx"]) == 2
+    assert "onnx holds codes of something else (runtime differ)" in capsys.readouterr().err
+    assert run(["encode", "model", "photos", "--role", "teacher", "--out", "x", "--onnx", "student.onnx"]) == 2
+    assert "student.onnx is of encoder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
