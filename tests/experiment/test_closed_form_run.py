@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from brcd_lightning.storage.atomic import sha256_of
 from conftest import TINY, run_command
@@ -151,3 +152,24 @@ def test_mistakes_end_in_one_line(tmp_path, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
+
+
+def test_images_without_labels_from_end_to_end(tmp_path):
+    for number in range(48):
+        picture = Image.effect_noise((24, 20), 40 + 4 * number).convert("RGB")
+        (tmp_path / "photos" / str(number % 3)).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "photos" / str(number % 3) / f"{number}.jpg")
+    options = [option for option in FITTED if option not in ("dataset=fake", "kd_method=none")]
+    options += ["dataset=images", "dataset.root=photos", "transform.size=16", "hashing_model=itq", "bits=8"]
+    options += ["student.head=linear"]
+    done = run_command(*options, "kd_method=lsq", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = results_of(tmp_path / "run")
+    relevance = "the 4 nearest images by cosine of the teacher backbone's features"
+    assert results["metric_protocol"]["relevance"] == relevance
+    assert f"Relevance: {relevance}; no labels" in done.stdout
+    assert 0 < results["metrics"]["test/recall_sshp"] <= 1
+    done = run_command(*options, "kd_method=packd", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "kd_method PACKD uses labels of the training images, and this data set has none" in done.stderr

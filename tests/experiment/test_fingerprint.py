@@ -64,6 +64,15 @@ def test_what_shapes_the_teacher_makes_another(override):
     assert fingerprint(override) != fingerprint()
 
 
+def test_the_number_of_relevant_neighbours_chooses_the_epoch_of_a_teacher():
+    few, more, elsewhere = (
+        fingerprint("dataset=images", f"dataset.{option}")
+        for option in ("relevance_k=5", "relevance_k=6", "root=there")
+    )
+    assert few != more
+    assert elsewhere == fingerprint("dataset=images")
+
+
 def test_the_split_and_the_weights_count_by_content(tmp_path):
     assert fingerprint(split="other") != fingerprint()
     prints = []

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from brcd_lightning.results.gallery import HIT, MISS, choose_queries, save_gallery
@@ -24,6 +27,20 @@ def test_frames_are_green_for_hits_and_red_for_misses(tmp_path, splits, generato
         colors = {color for _, color in Image.open(tmp_path / f"{name}.png").convert("RGB").getcolors(1 << 20)}
         assert to_rgb(seen) in colors
         assert to_rgb(unseen) not in colors
+
+
+def test_without_labels_frames_are_green_for_neighbours(tmp_path, splits, generator, monkeypatch):
+    titles = []
+    monkeypatch.setattr(Figure, "suptitle", lambda figure, title: titles.append(title))
+    ids = torch.arange(len(splits.database))
+    codes = random_codes(len(ids), 16, generator)
+    lists = torch.arange(4)[None] + 7 * torch.arange(3)[:, None]
+    tables = {"student_query": (codes[lists[:, 0]], lists), "student_database": (codes, ids)}
+    tables["teacher_database"] = tables["student_database"]
+    save_gallery(tmp_path / "g.png", replace(splits, neighbours=4), tables, torch.zeros(3), "test", top=1)
+    colors = {color for _, color in Image.open(tmp_path / "g.png").convert("RGB").getcolors(1 << 20)}
+    assert to_rgb(HIT) in colors
+    assert "green: one of the 4 nearest images by cosine" in titles[0]
 
 
 def test_small_databases_show_what_there_is(tmp_path, splits):

@@ -6,7 +6,16 @@ from safetensors import safe_open
 
 from brcd_lightning.codes import unpack
 from brcd_lightning.errors import InputError
-from brcd_lightning.results.record import Outcome, Subject, make_results, read_results, save_codes, write_results
+from brcd_lightning.results.record import (
+    Outcome,
+    Subject,
+    has_labels,
+    make_results,
+    notes,
+    read_results,
+    save_codes,
+    write_results,
+)
 from conftest import random_codes
 
 LABELS = {"dataset": "digits", "hashing_model": "cibhash", "kd_method": "brcd", "profile": "paper", "paradigm": "sshp"}
@@ -62,3 +71,27 @@ def test_codes_round_trip(tmp_path, generator):
     with safe_open(tmp_path / "codes.safetensors", framework="pt") as file:
         assert torch.equal(unpack(file.get_tensor("student_query_packed"), int(file.metadata()["bits"])), codes)
         assert file.get_tensor("query_labels").tolist() == [0, 1, 2, 3, 4]
+
+
+NEIGHBOURS = "the 50 nearest images by cosine of the teacher backbone's features"
+
+
+def unlabelled(**options):
+    found = results(**options)
+    found["metric_protocol"]["relevance"] = NEIGHBOURS
+    found["metrics"] |= {"test/recall_sshp": 0.321, "test/recall_ashp": 0.123}
+    return found
+
+
+def test_what_is_relevant_is_said_wherever_it_is_no_label(tmp_path):
+    assert results()["metric_protocol"]["relevance"] == "labels"
+    assert has_labels(results())
+    assert not has_labels(unlabelled())
+    assert notes([results(), unlabelled(), unlabelled(seed=1)]) == [f"digits: no labels, relevant are {NEIGHBOURS}"]
+
+
+def test_records_from_before_are_judged_by_labels(tmp_path):
+    old = results()
+    del old["metric_protocol"]["relevance"]
+    write_results(tmp_path, old)
+    assert read_results(tmp_path)["metric_protocol"]["relevance"] == "labels"

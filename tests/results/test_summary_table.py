@@ -1,7 +1,7 @@
 from rich.console import Console
 
 from brcd_lightning.results.summary_table import results_table, results_tables
-from results.test_record import results
+from results.test_record import results, unlabelled
 
 
 def printed(runs, tables=lambda runs: [results_table(runs)]):
@@ -33,3 +33,11 @@ def test_float_queries_have_a_table_of_their_own():
     assert {"0.5678", "0.6789"} <= set(by_score.split())
     (row,) = [line for line in by_score.splitlines() if "KL" in line]
     assert row.count(" - ") == 4, "an old record has no such scores"
+
+
+def test_without_labels_recall_has_columns_and_a_note_says_what_is_relevant():
+    text = " ".join(printed([unlabelled()], results_tables).split())
+    assert {"0.3210", "0.1230"} <= set(text.split())
+    assert "recall@100" in text
+    assert "digits: no labels, relevant are the 50 nearest images" in text
+    assert "recall" not in printed([results()], results_tables)

@@ -1,8 +1,13 @@
+import json
+
 import pytest
 
 from brcd_lightning.metrics import average_precisions, distance_histograms, precision_recall_by_radius
+from brcd_lightning.report.figures.redundancy import bit_frequencies
 from brcd_lightning.report.figures.retrieval import best_run, classes, confusion, precision_recall
+from brcd_lightning.report.figures.spaces import alignment, shared_space
 from brcd_lightning.report.records import Records
+from brcd_lightning.report.runs import UnfilledError
 from recorded import write_run
 
 
@@ -49,3 +54,14 @@ def test_rows_of_the_confusion_sum_to_one(records):
         shares = panel.images[0].get_array()
         assert shares.sum(axis=1).tolist() == pytest.approx([1.0] * 4)
         assert (shares.diagonal() >= 0.25 - 1e-9).all()
+
+
+@pytest.mark.parametrize("draw", [classes, confusion, alignment, shared_space, bit_frequencies])
+def test_without_labels_there_are_no_classes_to_draw(tmp_path, draw):
+    for name in ("none", "brcd"):
+        path = write_run(tmp_path / name, name) / "results.json"
+        record = json.loads(path.read_text())
+        record["metric_protocol"]["relevance"] = "the 50 nearest images"
+        path.write_text(json.dumps(record))
+    with pytest.raises(UnfilledError, match="needs class labels, which digits has none of"):
+        draw(Records([tmp_path]))
