@@ -11,9 +11,11 @@ def test_no_file_of_a_run_is_named_elsewhere():
     for path in SOURCE.rglob("*.py"):
         if path == Path(run_files.__file__):
             continue
+        # The folder of an encoder is another one; the hub's convention names its file alike.
+        names = NAMES - {"checkpoints"} - ({"config.json"} if path.name == "pretrained.py" else set())
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                assert node.value not in NAMES - {"checkpoints"}, f"{path.name} writes {node.value} out"
+                assert node.value not in names, f"{path.name} writes {node.value} out"
 
 
 def test_names_are_distinct():
