@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
+from brcd_lightning.cli.encoding_arguments import (
+    add_encoding_arguments,
+    add_model_argument,
+    encode_options,
+    told,
+    told_unreadable,
+)
 from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Encodes images into a folder of Parquet parts (path, code, status). Interrupted, the same command "
         "continues. Several processes share the work with --shard 1/2 and --shard 2/2, on one machine or many.",
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+    add_model_argument(parser)
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
     parser.add_argument("--out", type=Path, required=True, metavar="CODES", help="folder of the codes")
     parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network encodes")

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds MODEL, as `HashEncoder.from_pretrained` takes it."""
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+
+
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `deployment.encoding.corpus.EncodeOptions`."""
     parser.add_argument("--column", default="path", help="column of paths, where IMAGES is a table (default: path)")
@@ -54,7 +59,7 @@ def told_unreadable(unreadable: Mapping[str, str]) -> list[str]:
         return []
     shown = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:_SHOWN]]
     more = [f"  and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
-    return [f"{len(unreadable)} images cannot be read and are left out:", *shown, *more]
+    return [f"Left out, {len(unreadable)} that cannot be read:", *shown, *more]
 
 
 def write_unreadable(path: Path, unreadable: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.encoding_arguments import add_model_argument
 from brcd_lightning.errors import ExitCode, InputError, require_positive_int
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Writes a trained model as one ONNX file and compares it with the network (NAME.parity.json), and "
         "a folder for any web server that searches codes in the browser.",
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+    add_model_argument(parser)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="the ONNX file, such as student.onnx")
     parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network is exported")
     parser.add_argument("--int8", action="store_true", help="also write FILE with the suffix .int8.onnx")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
+    add_model_argument,
     encode_options,
     told,
     told_unreadable,
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Encodes images and indexes their codes. The index is a folder that holds the model too. "
         "Interrupted, the same command continues.",
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+    add_model_argument(parser)
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
     parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="folder of the index")
     parser.add_argument(

@@ -12,7 +12,7 @@ from brcd_lightning.data.image_names import image_names
 from brcd_lightning.data.transforms import digit_images, natural_images
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
 from brcd_lightning.deployment.export.onnx_model import export_onnx
-from brcd_lightning.deployment.export.static_page import ASSETS, RUNTIME_FILES, write_page, write_thumbnail
+from brcd_lightning.deployment.export.static_page import ASSETS, RUNTIME_FILES, write_page
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
 from conftest import ROOT
@@ -164,12 +164,3 @@ def test_what_does_not_belong_together_is_refused(place):
         write_page(place / "page", make_encoder(seed=1), place / "model.onnx", place / "codes")
     with pytest.raises(InputError, match="not empty and holds no page"):
         write_page(place / "photos", make_encoder(), place / "model.onnx", place / "codes")
-
-
-def test_thumbnails_are_upright_and_small(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    Image.new("RGB", (800, 400), "red").save(tmp_path / "a.jpg", exif=exif)
-    assert write_thumbnail(tmp_path / "a.jpg", tmp_path / "b.jpg")
-    with Image.open(tmp_path / "b.jpg") as image:
-        assert image.size == (80, 160)

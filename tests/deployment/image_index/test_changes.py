@@ -109,3 +109,19 @@ def test_an_interrupted_index_continues(tmp_path, photos, monkeypatch):
     done = build_index(tmp_path / "index", make_encoder(), image_names(photos), options=OPTIONS)
     assert done.encoded.images == 0, "all parts were there"
     assert len(done.changed) == 14
+
+
+def test_another_model_does_not_take_over_what_was_begun(tmp_path, photos, monkeypatch):
+    from brcd_lightning.deployment.image_index import changes
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "read_readable", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(tmp_path / "index", make_encoder(), image_names(photos), options=OPTIONS)
+    with pytest.raises(InputError, match=r"holds codes of something else \(encoder differ\)"):
+        build_index(tmp_path / "index", make_encoder(seed=1), image_names(photos), options=OPTIONS)
+    done = build_index(tmp_path / "index", make_encoder(), image_names(photos), options=OPTIONS)
+    assert done.changed.query_encoder().fingerprint == make_encoder().fingerprint

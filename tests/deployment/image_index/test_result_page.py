@@ -7,7 +7,7 @@ from PIL import Image
 from brcd_lightning.data.image_names import image_names
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions
 from brcd_lightning.deployment.image_index.changes import build_index
-from brcd_lightning.deployment.image_index.result_page import thumbnail, write_page
+from brcd_lightning.deployment.image_index.result_page import write_page
 from small_encoder import make_encoder, write_images
 
 
@@ -29,9 +29,3 @@ def test_a_page_shows_every_hit_and_escapes_names(tmp_path):
     assert len(pictures) == 5, "the query and four hits; one is gone"
     assert page.count('class="gone"') == 1
     assert Image.open(io.BytesIO(base64.b64decode(pictures[0]))).size == (20, 24)
-
-
-def test_thumbnails_are_small(tmp_path):
-    write_images(tmp_path, 1, size=(800, 400))
-    assert Image.open(io.BytesIO(thumbnail(tmp_path / "000.png"))).size == (160, 80)
-    assert thumbnail(tmp_path / "none.png") is None

@@ -55,11 +55,6 @@ class CodesDescription:
         """Number of parts."""
         return -(-self.count // self.part_size)
 
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of a packed code."""
-        return -(-self.bits // 8)
-
 
 class CodeRows(NamedTuple):
     """Images of one part, or of all."""
@@ -141,12 +136,26 @@ def read_part(path: Path) -> CodeRows:
     """
     try:
         table = parquet.read_table(path)
-        column = table.column("code").combine_chunks()
-        width = column.type.byte_width
-        codes = np.frombuffer(column.fill_null(bytes(width)).buffers()[1], np.uint8).reshape(-1, width)[: len(table)]
+        codes = codes_of(table.column("code"))
         return CodeRows(table.column("path").to_pylist(), codes, table.column("status").to_pylist())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a part of codes, or a damaged one: remove it and encode again.") from error
+
+
+def codes_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Packed codes (n, B) uint8 of a column of fixed-size binary; zeros where it is null."""
+    whole = column.combine_chunks()
+    width = whole.type.byte_width
+    return np.frombuffer(whole.fill_null(bytes(width)).buffers()[1], np.uint8).reshape(-1, width)[: len(whole)]
+
+
+def read_readable(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Paths and codes (n, B) uint8 of the images that could be read, in order; see `read_parts`."""
+    parts = list(read_parts(folder))
+    good = [status == OK for part in parts for status in part.status]
+    paths = [path for part in parts for path in part.paths]
+    codes = np.concatenate([part.codes for part in parts])
+    return [path for path, fine in zip(paths, good, strict=True) if fine], codes[good]
 
 
 def read_parts(folder: Path) -> Iterator[CodeRows]:

@@ -6,7 +6,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brcd_lightning.codes import pack, sign
 from brcd_lightning.data.image_names import ImageNames
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
+from brcd_lightning.distributed.threads import single_thread
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import nearest_codes
 from brcd_lightning.storage.atomic import write_text
@@ -149,10 +150,10 @@ def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesTo
     logits: list[Tensor] = []
     own: list[Tensor] = []
     theirs: list[list[Tensor]] = [[] for _ in files]
-    with one_thread():
+    with single_thread():
         for pixels in images.batches():
             logits.append(_logits(encoder, pixels))
-            own.append(encoder.encode_pixels(pixels).codes)
+            own.append(pack(sign(logits[-1]).to(torch.int8)))
             for found, file in zip(theirs, files, strict=True):
                 found.append(torch.from_numpy(file(pixels)))
         times = latencies(encoder, files, next(images.batches()))
@@ -203,22 +204,11 @@ def _agreement(
     )
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread, as the exported files are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def latencies(encoder: HashEncoder, files: Sequence[OnnxRuntime], pixels: Tensor) -> list[tuple[Latency, ...]]:
     """Times of the network, then of each file; they take turns, so that a slow moment hits all of them.
 
     Args:
-        encoder: on the CPU; call within `one_thread`.
+        encoder: on the CPU; call within `single_thread`.
         files: of this encoder.
         pixels: (M, 3, S, S) uint8, repeated to the batch sizes.
     """

@@ -11,11 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
-from brcd_lightning.deployment.encoding.parts import OK, read_description, read_parts
+from brcd_lightning.deployment.encoding.parts import read_description, read_readable
+from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import atomic_path, write_text
 
@@ -23,8 +21,6 @@ ASSETS = ("app.js", "preprocess.js", "search.js", "style.css", "index.html")
 """Files of the page in this package; the last one makes the folder whole."""
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 CDN = "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/"
-THUMBNAIL = 160
-"""Longer side in pixels."""
 
 
 class Page(NamedTuple):
@@ -65,16 +61,9 @@ def write_page(folder: Path, encoder: HashEncoder, model: Path, codes: Path, run
         )
     _begin(folder)
     address = CDN if runtime is None else _copy_runtime(runtime, folder / "ort")
-    parts = list(read_parts(codes))
-    kept = [[status == OK for status in part.status] for part in parts]
-    paths = [
-        path
-        for part, fine in zip(parts, kept, strict=True)
-        for path, good in zip(part.paths, fine, strict=True)
-        if good
-    ]
+    paths, packed = read_readable(codes)
     with atomic_path(folder / "codes.bin") as temporary:
-        np.concatenate([part.codes[fine] for part, fine in zip(parts, kept, strict=True)]).tofile(temporary)
+        packed.tofile(temporary)
     write_text(folder / "paths.json", json.dumps(paths, ensure_ascii=False))
     about = {"bits": encoder.bits, "transform": dict(encoder.description.transform), "runtime": address}
     about |= {"encoder": encoder.fingerprint, "codes": description.encoder}
@@ -116,20 +105,10 @@ def _write_thumbnails(folder: Path, root: Path, paths: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(position: int) -> bool:
-        return write_thumbnail(root / paths[position], folder / f"{position}.jpg")
+        content = thumbnail(root / paths[position])
+        if content is not None:
+            (folder / f"{position}.jpg").write_bytes(content)
+        return content is not None
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return sum(not written for written in pool.map(write, range(len(paths))))
-
-
-def write_thumbnail(source: Path, target: Path) -> bool:
-    """Writes a small JPEG, upright by the image's EXIF data; False for an image that is gone or damaged."""
-    try:
-        with Image.open(source) as image:
-            image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # a JPEG is decoded at a fraction of its size
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except Exception:  # PIL's plugins raise many kinds; each means that there is nothing to show
-        return False
-    upright.thumbnail((THUMBNAIL, THUMBNAIL))
-    upright.save(target, "JPEG", quality=85)
-    return True

@@ -21,6 +21,7 @@ import pyarrow as pa
 from filelock import FileLock
 from pyarrow import parquet
 
+from brcd_lightning.deployment.encoding.parts import codes_of
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.storage.atomic import atomic_path, remove_temporaries, write_text
@@ -128,8 +129,6 @@ def read_images(path: Path) -> Images:
     """
     try:
         table = parquet.read_table(path)
-        column = table.column("code").combine_chunks()
-        codes = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)[: len(table)]
-        return Images(table.column("id").to_numpy(), table.column("path").to_pylist(), codes)
+        return Images(table.column("id").to_numpy(), table.column("path").to_pylist(), codes_of(table.column("code")))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is missing or damaged; index the images again.") from error

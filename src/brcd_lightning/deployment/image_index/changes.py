@@ -14,7 +14,7 @@ import torch
 from brcd_lightning.data.image_names import ImageNames
 from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions, Runtime, encode_corpus
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
-from brcd_lightning.deployment.encoding.parts import OK, read_parts
+from brcd_lightning.deployment.encoding.parts import read_readable
 from brcd_lightning.deployment.image_index.bundle import ENCODING, MANIFEST, MODEL, Images, Manifest, lock, write_change
 from brcd_lightning.deployment.image_index.image_index import ImageIndex
 from brcd_lightning.errors import InputError
@@ -60,16 +60,15 @@ def build_index(
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder} is an index already; use brcd add, or choose another folder.")
     encoder = teacher or student
-    begun = (folder / ENCODING).exists() or (folder / MODEL).exists()
-    if folder.is_dir() and any(folder.iterdir()) and not begun:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ENCODING).exists():
         raise InputError(f"{folder} is not empty and holds no index; choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        student.save_pretrained(folder / MODEL, teacher=teacher)
         encoded = encode_corpus(encoder, images, folder / ENCODING, options, runtime)
-        paths, codes = _readable(folder / ENCODING)
+        paths, codes = read_readable(folder / ENCODING)
         if not paths:
             raise InputError(f"none of the {len(images.names)} images of {images.root} can be read.")
+        student.save_pretrained(folder / MODEL, teacher=teacher)  # not before: the folder may hold another one's parts
         index = _first_state(
             folder, encoder, encoded.description.root, Images(np.arange(len(paths)), paths, codes), kind
         )
@@ -119,7 +118,7 @@ def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAU
             return Change(now, None, len(names))
         encoder = now.database_encoder()
         encoded = encode_corpus(encoder, ImageNames(now.root, new), folder / ENCODING, options)
-        paths, codes = _readable(folder / ENCODING)
+        paths, codes = read_readable(folder / ENCODING)
         if paths:
             ids = int(now.images.ids.max(initial=-1)) + 1 + np.arange(len(paths))
             now.index.add(torch.from_numpy(codes.copy()), torch.from_numpy(ids))
@@ -161,14 +160,6 @@ def _changed(now: ImageIndex, images: Images) -> ImageIndex:
     manifest = replace(now.manifest, count=len(images.paths), change=now.manifest.change + 1)
     write_change(now.folder, manifest, now.index, images)
     return ImageIndex(now.folder, manifest, now.index, images)
-
-
-def _readable(folder: Path) -> tuple[list[str], np.ndarray]:
-    """Paths and codes (n, B) of the images that could be read."""
-    parts = list(read_parts(folder))
-    paths = [path for part in parts for path, status in zip(part.paths, part.status, strict=True) if status == OK]
-    good = [status == OK for part in parts for status in part.status]
-    return paths, np.concatenate([part.codes for part in parts])[good]
 
 
 def _below(root: Path, images: ImageNames) -> list[str]:

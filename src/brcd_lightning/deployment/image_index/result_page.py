@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from torchvision.transforms.v2.functional import to_pil_image
 
-from brcd_lightning.data.image_scan import read_image
+from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.deployment.image_index.image_index import Found, ImageIndex
 from brcd_lightning.storage.atomic import write_text
-
-THUMBNAIL = 160
-"""Longer side in pixels."""
 
 
 def write_page(path: Path, index: ImageIndex, found: Mapping[str, Found], *, rescored: bool = False) -> None:
@@ -45,18 +40,6 @@ def write_page(path: Path, index: ImageIndex, found: Mapping[str, Found], *, res
         queries=queries, bits=index.manifest.bits, count=len(index), rescored=rescored
     )
     write_text(path, page)
-
-
-def thumbnail(path: Path, size: int = THUMBNAIL) -> bytes | None:
-    """A JPEG of at most `size` pixels a side; None for an image that is gone or damaged."""
-    try:
-        image = to_pil_image(read_image(path))
-    except Exception:  # PIL's plugins raise many kinds; each means that there is nothing to show
-        return None
-    image.thumbnail((size, size))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def data_uri(path: Path) -> str | None:

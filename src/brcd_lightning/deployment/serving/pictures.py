@@ -19,8 +19,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from brcd_lightning.data.image_scan import to_pixels
+from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.deployment.image_index.bundle import Images
-from brcd_lightning.deployment.image_index.result_page import thumbnail
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of PIL that are read. Others start programs (EPS) or are no images of today."""
