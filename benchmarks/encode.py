@@ -8,8 +8,8 @@ processes as there are processors, PIL and torchvision's v1 transforms, and the 
 network alone, by the same threads.
 
 A query is decoded, encoded and searched among random codes, one at a time on one thread. The plain side is PIL,
-torchvision's v1 transforms, the eager network, and a scan of all codes with torch. Rounds take turns, so that a slow
-moment of the machine hits all sides.
+torchvision's v1 transforms, the eager network, and a scan of all codes with torch, or by our index. Rounds take turns,
+so that a slow moment of the machine hits all sides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from brcd_lightning.codes import hamming_distance, unpack
 from brcd_lightning.data.image_names import ImageNames, image_names
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
-from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
+from brcd_lightning.deployment.export.onnx_runtime import with_onnx
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.search.exact import use_threads
 
@@ -70,7 +70,7 @@ def in_threads(call: Callable[[int], object], batches: int) -> None:
         list(pool.map(call, range(batches)))
 
 
-def corpus(encoder: HashEncoder, images: ImageNames, onnx: OnnxRuntime | None) -> None:
+def corpus(encoder: HashEncoder, images: ImageNames, onnx: HashEncoder | None) -> None:
     """Prints images a second of both sides and of the limits."""
     paths = [images.root / name for name in images.names]
     starts = range(0, len(paths), BATCH)
@@ -81,9 +81,9 @@ def corpus(encoder: HashEncoder, images: ImageNames, onnx: OnnxRuntime | None) -
             for batch in DataLoader(plain, BATCH, num_workers=PROCESSORS):
                 encoder.network.encode(batch)
 
-    def ours(runtime: OnnxRuntime | None = None) -> None:
+    def ours(by: HashEncoder) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            encode_corpus(encoder, images, Path(folder) / "codes", EncodeOptions(progress=False), runtime)
+            encode_corpus(by, images, Path(folder) / "codes", EncodeOptions(progress=False))
 
     def decode(number: int) -> None:
         for path in paths[starts[number] : starts[number] + BATCH]:
@@ -92,7 +92,7 @@ def corpus(encoder: HashEncoder, images: ImageNames, onnx: OnnxRuntime | None) -
     pixels = torch.stack([encoder.prepare(path) for path in paths[:BATCH]])
     calls = {
         "DataLoader and eager network": plainly,
-        "encode_corpus": ours,
+        "encode_corpus": partial(ours, encoder),
         "limit: decoding and cropping alone": lambda: in_threads(decode, len(starts)),
         "limit: network alone": lambda: in_threads(lambda _: encoder.encode_pixels(pixels), len(starts)),
     }
@@ -109,7 +109,7 @@ def corpus(encoder: HashEncoder, images: ImageNames, onnx: OnnxRuntime | None) -
     print(f"encode_corpus reaches {both / medians['encode_corpus']:.0%} of the limit")
 
 
-def query(encoder: HashEncoder, paths: list[Path], count: int) -> None:
+def query(encoder: HashEncoder, onnx: HashEncoder | None, paths: list[Path], count: int) -> None:
     """Prints the milliseconds of single queries."""
     use_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -117,24 +117,34 @@ def query(encoder: HashEncoder, paths: list[Path], count: int) -> None:
     index, signs = HammingIndex.build(codes, bits=encoder.bits, kind="flat"), unpack(codes, encoder.bits)
     plain = PlainImages(paths, dict(encoder.description.transform))
 
-    def ours(number: int) -> None:
-        pixels = encoder.prepare(paths[number])
-        index.search(encoder.encode_pixels(pixels[None]).codes, 10)
+    def ours(by: HashEncoder, number: int) -> None:
+        pixels = by.prepare(paths[number])
+        index.search(by.encode_pixels(pixels[None]).codes, 10)
+
+    def eagerly(number: int) -> None:
+        code = encoder.network.encode(plain[number][None])
+        index.search(code, 10)
 
     def plainly(number: int) -> None:
         code = encoder.network.encode(plain[number][None])
         hamming_distance(code, signs).topk(10, largest=False)
 
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    calls = {"plain": plainly, "plain, our search": eagerly, "torch": partial(ours, encoder)}
+    if onnx is not None:
+        calls["ONNX Runtime"] = partial(ours, onnx)
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-5, len(paths)):  # the first ones warm up
-        for name, call in (("plain", plainly), ("ours", ours)):
+        for name, call in calls.items():
             milliseconds = 1e3 * seconds_of(partial(call, max(number, 0)))
             if number >= 0:
                 times[name].append(milliseconds)
     for name, each in times.items():
         p50, p95 = torch.tensor(each).quantile(torch.tensor([0.5, 0.95])).tolist()
-        print(f"query among {count:,} codes, {name:5}: p50 {p50:6.2f} ms, p95 {p95:6.2f} ms")
-    print(f"plain / ours: {statistics.median(a / b for a, b in zip(times['plain'], times['ours'], strict=True)):.1f}x")
+        print(f"query among {count:,} codes, {name:17}: p50 {p50:6.2f} ms, p95 {p95:6.2f} ms")
+    for name in list(calls)[1:]:
+        ratio = statistics.median(a / b for a, b in zip(times["plain"], times[name], strict=True))
+        eager = statistics.median(a / b for a, b in zip(times["plain, our search"], times[name], strict=True))
+        print(f"{name}: {ratio:.1f}x plain, {eager:.1f}x plain with our search")
 
 
 def main() -> None:
@@ -149,8 +159,9 @@ def main() -> None:
     encoder, images = HashEncoder.from_pretrained(args.model), image_names(args.images)
     images = images._replace(names=images.names[: args.count])
     print(f"{PROCESSORS} processors, {len(images.names):,} images, {encoder.bits} bits")
-    corpus(encoder, images, None if args.onnx is None else OnnxRuntime(args.onnx, encoder.fingerprint))
-    query(encoder, [images.root / name for name in images.names[:200]], args.codes)
+    onnx = None if args.onnx is None else with_onnx(encoder, args.onnx)
+    corpus(encoder, images, onnx)
+    query(encoder, onnx, [images.root / name for name in images.names[:200]], args.codes)
 
 
 if __name__ == "__main__":

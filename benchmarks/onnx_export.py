@@ -15,8 +15,9 @@ from pathlib import Path
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.export.onnx_model import export_onnx
 from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
-from brcd_lightning.deployment.export.parity import latencies, one_thread, random_images
+from brcd_lightning.deployment.export.parity import latencies, random_images
 from brcd_lightning.deployment.export.quantisation import quantise
+from brcd_lightning.distributed.threads import single_thread
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         if args.int8:
             quantise(path, path.with_suffix(".int8.onnx"), images.batches())
             files.append(OnnxRuntime(path.with_suffix(".int8.onnx")))
-    with one_thread():
+    with single_thread():
         own, *theirs = latencies(encoder, files, next(images.batches()))
     for number, plain in enumerate(own):
         print(f"batch {plain.batch:2}, eager torch : p50 {plain.p50:7.2f} ms, p95 {plain.p95:7.2f} ms")

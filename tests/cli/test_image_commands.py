@@ -44,6 +44,25 @@ def test_from_images_to_neighbours(place, capsys):
     assert hits[0].split() == ["0", "a/003.png"]
 
 
+def test_an_exported_file_computes_the_same(place, capsys):
+    assert run(["export", "model", "--onnx", "student.onnx", "--count", "2"]) == 0
+    assert run(["export", "model", "--onnx", "teacher.onnx", "--role", "teacher", "--count", "2"]) == 0
+    assert run(["index", "model", "photos", "--out", "sshp", "--onnx", "student.onnx"]) == 0
+    assert run(["index", "model", "photos", "--out", "ashp", "--paradigm", "ashp", "--onnx", "teacher.onnx"]) == 0
+    assert run(["index", "model", "photos", "--out", "plain"]) == 0
+    capsys.readouterr()
+    answers = []
+    for index, options in (("sshp", ["--onnx", "student.onnx"]), ("plain", [])):
+        assert run(["search", index, "photos/a/003.png", "--json", *options]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["queries"][0]["hits"])
+    assert answers[0] == answers[1]
+    assert run(["search", "ashp", "photos/a/003.png", "--onnx", "student.onnx"]) == 0
+    assert run(["search", "ashp", "photos/a/003.png", "--onnx", "teacher.onnx"]) == 2
+    told = capsys.readouterr().err
+    assert "error: teacher.onnx is of encoder " in told
+    assert told.count("\n") == 1
+
+
 def test_answers_for_programs(index, capsys):
     assert run(["search", "photos.brcd", "photos/a/003.png", "photos/b/001.png", "-k", "2", "--json", "--rescore"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -6,19 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
     add_model_argument,
+    add_onnx_argument,
+    by_onnx,
     encode_options,
     told,
     told_unreadable,
 )
-from brcd_lightning.errors import ExitCode, InputError
-
-if TYPE_CHECKING:
-    from brcd_lightning.deployment.encoding.corpus import Runtime
+from brcd_lightning.errors import ExitCode
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,9 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network encodes")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="encode the i-th of n shares (default: 1/1)")
-    parser.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="compute by ONNX Runtime: what brcd export has written"
-    )
+    add_onnx_argument(parser)
     add_encoding_arguments(parser)
     given = parser.parse_args(arguments)
     options = encode_options(given)
@@ -53,18 +49,10 @@ def main(arguments: Sequence[str]) -> int:
 
     images = image_names(given.images.expanduser(), given.column)
     encoder = HashEncoder.from_pretrained(given.model, role=given.role, device=given.device)
-    runtime = None if given.onnx is None else _runtime(given.onnx, encoder.fingerprint)
-    encoded = encode_corpus(encoder, images, given.out.expanduser(), options, runtime)
+    encoder = by_onnx(encoder, given.onnx, any_precision=True)
+    encoded = encode_corpus(encoder, images, given.out.expanduser(), options)
     lines = [told(encoded), *told_unreadable(encoded.unreadable)]
     lines += [] if encoded.finished else ["Other shares are missing still."]
     lines += [f"Codes are in {given.out}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return ExitCode.OK
-
-
-def _runtime(path: Path, fingerprint: str) -> Runtime:
-    try:
-        from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
-    except ImportError as error:
-        raise InputError("--onnx needs ONNX Runtime: pip install 'brcd_lightning[onnx]'.") from error
-    return OnnxRuntime(path.expanduser(), fingerprint)

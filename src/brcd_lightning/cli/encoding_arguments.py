@@ -11,6 +11,7 @@ from brcd_lightning.errors import InputError
 
 if TYPE_CHECKING:
     from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
 _SHOWN = 5
 
@@ -18,6 +19,33 @@ _SHOWN = 5
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
     """Adds MODEL, as `HashEncoder.from_pretrained` takes it."""
     parser.add_argument("model", metavar="MODEL", help="folder of a run, of a saved encoder, or owner/name on the hub")
+
+
+def add_onnx_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --onnx, for `by_onnx`."""
+    parser.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="compute by ONNX Runtime: what brcd export has written of the model"
+    )
+
+
+def by_onnx(encoder: HashEncoder, path: Path | None, *, any_precision: bool = False) -> HashEncoder:
+    """The encoder that computes by the file of --onnx; itself where there is none.
+
+    Args:
+        encoder: what the file was exported from.
+        path: of the file.
+        any_precision: see `deployment.export.onnx_runtime.with_onnx`.
+
+    Raises:
+        InputError: if ONNX Runtime is not installed, or for a file of another encoder.
+    """
+    if path is None:
+        return encoder
+    try:
+        from brcd_lightning.deployment.export.onnx_runtime import with_onnx  # loads packages of an extra
+    except ImportError as error:
+        raise InputError(f"--onnx needs {error.name}: pip install 'brcd_lightning[onnx]'.") from error
+    return with_onnx(encoder, path.expanduser(), any_precision=any_precision)
 
 
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
     add_model_argument,
+    add_onnx_argument,
+    by_onnx,
     encode_options,
     told,
     told_unreadable,
@@ -29,6 +31,37 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong model, no images, or an index that is there already.
     """
+    given = _parser().parse_args(arguments)
+    options, out = encode_options(given), given.out.expanduser()
+    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.image_index.changes import build_index
+    from brcd_lightning.deployment.image_index.verification import verify
+    from brcd_lightning.errors import require_choice
+    from brcd_lightning.search.kinds import KINDS
+
+    require_choice("--kind", given.kind, KINDS)
+    images = image_names(given.images.expanduser(), given.column)
+    student, teacher = HashEncoder.from_pretrained(given.model), None
+    if given.paradigm == "ashp":
+        teacher = by_onnx(HashEncoder.from_pretrained(given.model, role="teacher"), given.onnx)
+    else:
+        student = by_onnx(student, given.onnx)
+    done = build_index(out, student, images, teacher=teacher, kind=given.kind, options=options)
+    if done.encoded is not None:
+        write_unreadable(out / UNREADABLE, done.encoded.unreadable)
+        sys.stdout.write("\n".join([told(done.encoded), *told_unreadable(done.encoded.unreadable)]) + "\n")
+    measured, index = verify(done.changed), done.changed
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    sys.stdout.write(
+        f"{len(index):,} images, {index.manifest.bits} bits, {index.manifest.kind}, {size:,} bytes with the model\n"
+        f"Recall {measured.recall:.4f} of the {measured.k} nearest codes; one query takes {measured.p50_ms:.2f} ms\n"
+        f"Index: {out}\n"
+    )
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="brcd index",
         description="Encodes images and indexes their codes. The index is a folder that holds the model too. "
@@ -43,29 +76,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--kind", default="auto", help="auto (default), flat, sharded, ivf, hnsw or multi_hash, see docs/search.md"
     )
+    add_onnx_argument(parser)
     add_encoding_arguments(parser)
-    given = parser.parse_args(arguments)
-    options, out = encode_options(given), given.out.expanduser()
-    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
-    from brcd_lightning.deployment.encoding.encoder import HashEncoder
-    from brcd_lightning.deployment.image_index.changes import build_index
-    from brcd_lightning.deployment.image_index.verification import verify
-    from brcd_lightning.errors import require_choice
-    from brcd_lightning.search.kinds import KINDS
-
-    require_choice("--kind", given.kind, KINDS)
-    images = image_names(given.images.expanduser(), given.column)
-    student = HashEncoder.from_pretrained(given.model)
-    teacher = HashEncoder.from_pretrained(given.model, role="teacher") if given.paradigm == "ashp" else None
-    done = build_index(out, student, images, teacher=teacher, kind=given.kind, options=options)
-    if done.encoded is not None:
-        write_unreadable(out / UNREADABLE, done.encoded.unreadable)
-        sys.stdout.write("\n".join([told(done.encoded), *told_unreadable(done.encoded.unreadable)]) + "\n")
-    measured, index = verify(done.changed), done.changed
-    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    sys.stdout.write(
-        f"{len(index):,} images, {index.manifest.bits} bits, {index.manifest.kind}, {size:,} bytes with the model\n"
-        f"Recall {measured.recall:.4f} of the {measured.k} nearest codes; one query takes {measured.p50_ms:.2f} ms\n"
-        f"Index: {out}\n"
-    )
-    return ExitCode.OK
+    return parser

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.encoding_arguments import add_onnx_argument, by_onnx
 from brcd_lightning.errors import ExitCode, InputError, require_non_negative_int, require_positive_int
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
     use_threads(given.threads)
     index = ImageIndex.open(given.index.expanduser())
-    encoder = index.query_encoder(given.model)
+    encoder = by_onnx(index.query_encoder(given.model), given.onnx)
     found = {
         image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
         for image in given.images
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rescore", action="store_true", help="order the best 10 k by real values of the query")
     parser.add_argument("--max-distance", type=int, metavar="D", help="leave out what is more than D bits away")
     parser.add_argument("--model", help="another model that may query the index: a student of its teacher")
+    add_onnx_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-0", dest="null", action="store_true", help="print paths alone, each ended by a zero byte")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures of what was found")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from brcd_lightning.cli.encoding_arguments import add_onnx_argument, by_onnx
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 
 _CONNECTIONS = 128
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     root = indexes[0].root if given.root is None else given.root.expanduser()
     if not root.is_dir():
         raise InputError(f"the images of {given.index} lay in {root}, which is gone; say where they are by --root.")
-    searcher = Searcher(indexes)
+    searcher = Searcher(indexes, by_onnx(indexes[0].query_encoder(), given.onnx))
     files = ImageFiles(root, indexes[0].images, limits.max_bytes, limits.max_pixels)
     app = make_app(searcher, files, limits, _allowed_hosts(given.host))
     sys.stdout.write(
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--threads", type=int, default=1, help="requests that are worked at together (default: 1)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="where the images lie now, if they have moved")
+    add_onnx_argument(parser)
     parser.add_argument("--max-upload-mb", type=int, default=20, metavar="MB", help="of an image (default: 20)")
     parser.add_argument("--max-megapixels", type=int, default=50, metavar="MP", help="of an image (default: 50)")
     return parser

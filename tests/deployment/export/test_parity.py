@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from brcd_lightning.data.image_names import image_names
+from brcd_lightning.deployment.encoding.encoder import EncodedImages
 from brcd_lightning.deployment.export import parity
 from brcd_lightning.deployment.export.onnx_model import INT8, OnnxDescription
 from brcd_lightning.errors import InputError
@@ -19,9 +20,9 @@ class Flips:
         self.encoder, self.flips = encoder, flips
 
     def __call__(self, pixels):
-        codes = self.encoder.encode_pixels(pixels).codes.numpy().copy()
-        codes[:, 0] ^= ((pixels[:, 0, 0, 0] % 2 == 0) & self.flips).numpy().astype("uint8")
-        return codes
+        codes, values = self.encoder.encode_pixels(pixels)
+        codes[:, 0] ^= ((pixels[:, 0, 0, 0] % 2 == 0) & self.flips).to(torch.uint8)
+        return EncodedImages(codes, values)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,32 +35,6 @@ from brcd_lightning.deployment.encoding.parts import (
 )
 from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.storage.atomic import remove_temporaries
-
-
-class Runtime(Protocol):
-    """Computes codes of prepared images."""
-
-    name: str
-
-    def __call__(self, pixels: Tensor) -> np.ndarray:
-        """Packed codes (M, B) uint8 of (M, 3, S, S) uint8."""
-
-
-class TorchRuntime:
-    """The encoder's own network.
-
-    Args:
-        encoder: on its device.
-    """
-
-    name = "torch"
-
-    def __init__(self, encoder: HashEncoder) -> None:
-        self._encoder = encoder
-
-    def __call__(self, pixels: Tensor) -> np.ndarray:
-        """Packed codes (M, B) uint8."""
-        return self._encoder.encode_pixels(pixels).codes.numpy()
 
 
 @dataclass(frozen=True)
@@ -107,11 +81,7 @@ class Encoded(NamedTuple):
 
 
 def encode_corpus(
-    encoder: HashEncoder,
-    images: ImageNames,
-    out: Path,
-    options: EncodeOptions = EncodeOptions(),
-    runtime: Runtime | None = None,
+    encoder: HashEncoder, images: ImageNames, out: Path, options: EncodeOptions = EncodeOptions()
 ) -> Encoded:
     """Encodes images into a folder of codes; parts that are there already are kept.
 
@@ -120,12 +90,10 @@ def encode_corpus(
         images: what to encode.
         out: the folder, see `parts`.
         options: how.
-        runtime: computes the codes; the encoder's own network when None.
 
     Raises:
         InputError: if the folder holds codes of something else.
     """
-    runtime = runtime or TorchRuntime(encoder)
     description = CodesDescription(
         bits=encoder.bits,
         encoder=encoder.fingerprint,
@@ -135,7 +103,7 @@ def encode_corpus(
         names=digest_of(images.names),
         count=len(images.names),
         part_size=options.part_size,
-        runtime=runtime.name,
+        runtime=encoder.runtime_name,
     )
     begin(out, description)
     first, shards = options.shard
@@ -146,9 +114,7 @@ def encode_corpus(
     with _worker_threads(options.threads) as pool, _progress(sum(sizes.values()), options.progress) as advance:
         for number in to_do:
             names = _of_part(images.names, number, options.part_size)
-            write_part(
-                part_path(out, number), _encode_part(encoder, images.root, names, options, runtime, pool, advance)
-            )
+            write_part(part_path(out, number), _encode_part(encoder, images.root, names, options, pool, advance))
     seconds = time.perf_counter() - started
     unreadable: dict[str, str] = {}
     for number in mine:
@@ -169,7 +135,6 @@ def _encode_part(
     root: Path,
     names: Sequence[str],
     options: EncodeOptions,
-    runtime: Runtime,
     pool: ThreadPoolExecutor,
     advance: Callable[[int], None],
 ) -> CodeRows:
@@ -181,7 +146,7 @@ def _encode_part(
         pixels = [each for each in prepared if isinstance(each, Tensor)]
         codes = np.zeros((len(batch), -(-encoder.bits // 8)), np.uint8)
         if pixels:
-            codes[[isinstance(each, Tensor) for each in prepared]] = runtime(torch.stack(pixels))
+            codes[[isinstance(each, Tensor) for each in prepared]] = encoder.encode_pixels(torch.stack(pixels)).codes
         advance(len(batch))
         return codes, [OK if isinstance(each, Tensor) else each for each in prepared]
 

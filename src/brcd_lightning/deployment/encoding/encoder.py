@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import torch
 from PIL import Image
@@ -42,17 +42,28 @@ class EncodedImages(NamedTuple):
     """(M, b) float32 in (-1, 1), for float queries."""
 
 
+class Runtime(Protocol):
+    """Computes codes and soft values in place of the network."""
+
+    name: str
+
+    def __call__(self, pixels: Tensor) -> EncodedImages:
+        """Codes and soft values of prepared images (M, 3, S, S) uint8."""
+
+
 class HashEncoder:
     """Maps images to packed codes. Make one with `from_pretrained`.
 
     Args:
         network: with its weights; put in eval mode.
         description: of the network and of the pixels that it takes.
+        runtime: computes in place of the network, an `export.onnx_runtime.OnnxRuntime` of it; None for torch.
     """
 
-    def __init__(self, network: HashNetwork, description: EncoderDescription) -> None:
+    def __init__(self, network: HashNetwork, description: EncoderDescription, runtime: Runtime | None = None) -> None:
         self.network = network.requires_grad_(False).eval()
         self.description = description
+        self.runtime = runtime
         self._transforms = description.build_transforms()
 
     @classmethod
@@ -98,6 +109,11 @@ class HashEncoder:
     def role(self) -> str:
         """``student`` or ``teacher``."""
         return self.description.role
+
+    @property
+    def runtime_name(self) -> str:
+        """Of what computes the codes: ``torch``, or that of the runtime."""
+        return "torch" if self.runtime is None else self.runtime.name
 
     @property
     def device(self) -> torch.device:
@@ -155,6 +171,8 @@ class HashEncoder:
 
     def encode_pixels(self, pixels: Tensor) -> EncodedImages:
         """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""
+        if self.runtime is not None:
+            return self.runtime(pixels)
         images = pixels.to(self.device).float().div_(255).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             codes, values = self.network.encode_soft(images)

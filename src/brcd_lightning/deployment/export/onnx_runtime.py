@@ -1,20 +1,20 @@
-"""Exported encoders at work: packed codes by ONNX Runtime, one thread a call."""
+"""Exported encoders at work: codes and soft values by ONNX Runtime, one thread a call."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime
+import torch
 from torch import Tensor
 
+from brcd_lightning.deployment.encoding.encoder import EncodedImages, HashEncoder
 from brcd_lightning.deployment.export.onnx_model import FLOAT32, INPUT, PACKED, VALUES, description_of
 from brcd_lightning.errors import InputError
 
 
 class OnnxRuntime:
-    """Computes codes by an exported encoder; `deployment.encoding.corpus.Runtime`.
+    """Computes codes by an exported encoder; an `encoding.encoder.Runtime`.
 
     One session serves all threads; each call computes on the thread that makes it.
 
@@ -47,14 +47,25 @@ class OnnxRuntime:
         if self.description.precision != FLOAT32:  # other codes, which a folder of codes must not mix
             self.name = f"onnx_{self.description.precision}"
 
-    def __call__(self, pixels: Tensor) -> np.ndarray:
-        """Packed codes (M, B) uint8 of prepared images (M, 3, S, S) uint8."""
-        return self._run(pixels, PACKED)
+    def __call__(self, pixels: Tensor) -> EncodedImages:
+        """Codes and soft values of prepared images (M, 3, S, S) uint8."""
+        codes, values = self._session.run([PACKED, VALUES], {INPUT: pixels.contiguous().numpy()})
+        return EncodedImages(torch.from_numpy(codes), torch.from_numpy(values))
 
-    def values(self, pixels: Tensor) -> np.ndarray:
-        """Soft values (M, b) float32 of prepared images (M, 3, S, S) uint8."""
-        return self._run(pixels, VALUES)
 
-    def _run(self, pixels: Tensor, output: str) -> np.ndarray:
-        found: list[Any] = self._session.run([output], {INPUT: pixels.contiguous().numpy()})
-        return found[0]
+def with_onnx(encoder: HashEncoder, path: Path, *, any_precision: bool = False) -> HashEncoder:
+    """An encoder that computes by an exported file of it.
+
+    Args:
+        encoder: what the file was exported from.
+        path: of the file.
+        any_precision: take an int8 file too, whose codes are others than those of the encoder.
+
+    Raises:
+        InputError: for a file of another encoder or precision, or none.
+    """
+    runtime = OnnxRuntime(path, encoder.fingerprint)
+    if not any_precision and runtime.description.precision != FLOAT32:
+        precision = runtime.description.precision
+        raise InputError(f"{path} is {precision}, whose codes are others than the model's; give the float32 file.")
+    return HashEncoder(encoder.network, encoder.description, runtime)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from brcd_lightning.data.image_names import ImageNames
-from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions, Runtime, encode_corpus
+from brcd_lightning.deployment.encoding.corpus import Encoded, EncodeOptions, encode_corpus
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.encoding.parts import read_readable
 from brcd_lightning.deployment.image_index.bundle import ENCODING, MANIFEST, MODEL, Images, Manifest, lock, write_change
@@ -41,7 +41,6 @@ def build_index(
     teacher: HashEncoder | None = None,
     kind: str = "auto",
     options: EncodeOptions = _DEFAULTS,
-    runtime: Runtime | None = None,
 ) -> Change:
     """Encodes images and indexes their codes; what an interrupted call has encoded is kept.
 
@@ -52,7 +51,6 @@ def build_index(
         teacher: of the student; encodes the images (ASHP).
         kind: see `HammingIndex.build`.
         options: of encoding.
-        runtime: see `encode_corpus`.
 
     Raises:
         InputError: if the folder holds something else, or no image can be read.
@@ -64,7 +62,7 @@ def build_index(
         raise InputError(f"{folder} is not empty and holds no index; choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        encoded = encode_corpus(encoder, images, folder / ENCODING, options, runtime)
+        encoded = encode_corpus(encoder, images, folder / ENCODING, options)
         paths, codes = read_readable(folder / ENCODING)
         if not paths:
             raise InputError(f"none of the {len(images.names)} images of {images.root} can be read.")

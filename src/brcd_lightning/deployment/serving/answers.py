@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from brcd_lightning.codes import unpack
-from brcd_lightning.deployment.encoding.encoder import EncodedImages
+from brcd_lightning.deployment.encoding.encoder import EncodedImages, HashEncoder
 from brcd_lightning.deployment.image_index.image_index import Hit, ImageIndex
 from brcd_lightning.errors import InputError
 
@@ -81,18 +81,19 @@ class Answer(BaseModel):
 
 
 class Searcher:
-    """Searches one or two indexes with one encoder, the student that lies in the first.
+    """Searches one or two indexes with one encoder.
 
     Args:
         indexes: of the same images; ids are those of the first.
+        encoder: of queries; None for the student that lies in the first index.
 
     Raises:
         InputError: for indexes of different images, or of different models.
     """
 
-    def __init__(self, indexes: Sequence[ImageIndex]) -> None:
+    def __init__(self, indexes: Sequence[ImageIndex], encoder: HashEncoder | None = None) -> None:
         first, *others = indexes
-        self.indexes, self.encoder = list(indexes), first.query_encoder()
+        self.indexes, self.encoder = list(indexes), encoder or first.query_encoder()
         self._ids: dict[str, int] = {}
         if others:
             self._ids = dict(zip(first.images.paths, first.images.ids.tolist(), strict=True))
