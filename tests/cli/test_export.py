@@ -52,7 +52,7 @@ def test_a_page(place, capsys):
         (["--static", "page"], "--static DIR and --codes CODES belong together"),
         (["--static", "page", "--codes", "codes", "--int8"], "--int8 and --images belong to --onnx FILE"),
         (["--onnx", "student"], "--onnx must end in .onnx, got student"),
-        (["--onnx", "a.onnx", "--count", "0"], "--count must be a positive integer, got 0"),
+        (["--onnx", "a.onnx", "--count", "0"], "--count must be an integer in 2..1000000, got '0'"),
     ],
 )
 def test_mistakes_take_one_line(place, capsys, arguments, message):

@@ -1,13 +1,19 @@
 """The command as a process: it listens, answers, and ends as documented."""
 
+import io
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from brcd_lightning.cli.main import run
 from small_encoder import make_encoder, write_images
@@ -22,16 +28,25 @@ def place(tmp_path_factory):
     return folder
 
 
+@contextmanager
+def served(folder, *options):
+    """A server as a process of its own, and its address."""
+    command = [sys.executable, "-m", "brcd_lightning", "serve", folder, "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    line = process.stdout.readline()
+    try:
+        assert "http://127.0.0.1:" in line, line + process.stderr.read()
+        yield process, line.split(": ", 1)[1].split()[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_until_it_is_asked_to_end(place, number, code):
-    command = [sys.executable, "-m", "brcd_lightning", "serve", place / "index", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("6 images, 16 bits, SSHP: http://127.0.0.1:"), line + process.stderr.read()
-        with urllib.request.urlopen(line.split(": ", 1)[1].split()[0] + "/healthz", timeout=30) as answer:
+    with served(place / "index") as (process, address):
+        with urllib.request.urlopen(address + "/healthz", timeout=30) as answer:
             assert answer.status == 200
-    finally:
         process.send_signal(number)
         told = process.communicate(timeout=30)[1]
     assert process.returncode in (code, 0), told
@@ -49,8 +64,8 @@ def test_a_port_in_use_takes_one_line(place, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "99999"], "--port must be in 0..65535, got 99999"),
-        (["--threads", "0"], "threads must be a positive integer"),
+        (["--port", "99999"], "--port must be an integer in 0..65535, got '99999'"),
+        (["--threads", "0"], "--threads must be an integer in 1..1024, got '0'"),
         (["--max-megapixels", "200"], "max_megapixels must be at most 89"),
         (["--port", "0", "--root", "/nowhere"], "which is gone; say where they are by --root"),
     ],
@@ -65,3 +80,25 @@ def test_mistakes_take_one_line(place, capsys, arguments, message):
 def test_a_folder_that_is_no_index_is_named(place, capsys):
     assert run(["serve", str(place), "--port", "0"]) == 2
     assert "is no image index; make one with: brcd index" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
+def test_sixteen_clients_with_large_images_take_no_more_memory_than_one(place):
+    buffer = io.BytesIO()
+    Image.new("RGB", (4000, 3000), "teal").save(buffer, "PNG")  # 36 MB of pixels in a small file
+
+    def peak_of(clients, requests):
+        with served(place / "index") as (process, address), ThreadPoolExecutor(clients) as pool:
+
+            def ask(_):
+                with urllib.request.urlopen(address + "/search", buffer.getvalue(), timeout=120) as answer:
+                    return answer.status
+
+            assert set(pool.map(ask, range(requests))) == {200}
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+    assert (
+        peak_of(16, 48) < peak_of(1, 2) + 150
+    )  # all sixteen at once have 576 MB of pixels, twice where they are converted

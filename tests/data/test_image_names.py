@@ -58,6 +58,11 @@ def test_what_is_not_there_is_named(tmp_path):
         image_names(tmp_path / "nothing")
     with pytest.raises(InputError, match=r"holds no images \("):
         image_names(tmp_path)
+    with pytest.raises(InputError, match="is no folder, no image and no list of images"):
+        image_names(tmp_path / ("x" * 300))
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    with pytest.raises(InputError, match="none of the 2 images that .*list.txt lists is there, such as a.png"):
+        image_names(tmp_path / "list.txt")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")

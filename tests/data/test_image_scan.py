@@ -49,6 +49,18 @@ def test_the_reason_is_the_same_in_every_run(tmp_path, content, reason):
         image_scan.read_image(tmp_path / "bad.png")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")  # whose reader would wait for ever
+    (tmp_path / "folder.png").mkdir()
+    write_image(tmp_path / "a.png", 1)
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(ValueError, match="a folder, a pipe or a device, and no file"):
+            image_scan.read_image(tmp_path / name)
+    scan = image_scan.scan_files(tmp_path, ["a.png", "pipe.png"], skip_corrupt=True)
+    assert list(scan.unreadable) == ["pipe.png"]
+
+
 def test_of_an_animation_the_first_frame_counts(tmp_path):
     frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
     for name in ("moving.gif", "moving.webp", "moving.png"):

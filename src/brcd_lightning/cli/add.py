@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path
 from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
 from brcd_lightning.errors import ExitCode
 
@@ -20,12 +19,14 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for images outside of the root of the index.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd add",
         description="Adds images to an index, encoded by the model that lies in it. Paths that it holds stay.",
     )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, image, or list, below the index's root")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "images", type=any_path, metavar="IMAGES", help="folder, image, or list, below the index's root"
+    )
     add_encoding_arguments(parser)
     given = parser.parse_args(arguments)
     options = encode_options(given)
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.deployment.image_index.bundle import read_manifest
     from brcd_lightning.deployment.image_index.changes import add_images
 
-    folder = given.index.expanduser()
+    folder = given.index
     read_manifest(folder)
-    done = add_images(folder, image_names(given.images.expanduser(), given.column), options)
+    done = add_images(folder, image_names(given.images, given.column), options)
     lines = [] if done.encoded is None else [told(done.encoded), *told_unreadable(done.encoded.unreadable)]
     lines += [f"{done.kept:,} were there already"] if done.kept else []
     sys.stdout.write("\n".join([*lines, f"{len(done.changed):,} images are in {folder} now"]) + "\n")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path
 from brcd_lightning.errors import ExitCode, InputError
 
 
@@ -18,10 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder without jobs of a sweep.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd collect", description="Prints the table of a sweep so far, and writes it to DIR/summary.csv."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the sweep")
+    parser.add_argument("folder", type=any_path, metavar="DIR", help="folder of the sweep")
     folder = parser.parse_args(arguments).folder.resolve()
     from brcd_lightning.report.collect import summarise  # loads torch, which --help does not need
     from brcd_lightning.report.runs import run_folders

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from brcd_lightning.errors import ExitCode, require_non_negative_int
+from brcd_lightning.cli.command_parser import DISTANCE, CommandParser, any_path
+from brcd_lightning.errors import ExitCode
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,22 +19,21 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder that is no index.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd dedup",
         description="Prints groups of images whose codes are linked by steps of at most D bits, the largest group "
         "first: a line for each image, an empty line between groups.",
     )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
-    parser.add_argument("--max-distance", type=int, default=0, metavar="D", help="Hamming distance (default: 0)")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("--max-distance", type=DISTANCE, default=0, metavar="D", help="Hamming distance (default: 0)")
     parser.add_argument("--json", action="store_true", help="print a list of groups as JSON")
     given = parser.parse_args(arguments)
-    require_non_negative_int("--max-distance", given.max_distance)
     from brcd_lightning.deployment.image_index.image_index import ImageIndex
     from brcd_lightning.deployment.image_index.verification import (
         near_duplicates,
     )  # these load torch, which --help does not need
 
-    groups = near_duplicates(ImageIndex.open(given.index.expanduser()), given.max_distance)
+    groups = near_duplicates(ImageIndex.open(given.index), given.max_distance)
     if given.json:
         sys.stdout.write(json.dumps(groups, indent=1) + "\n")
         return ExitCode.OK

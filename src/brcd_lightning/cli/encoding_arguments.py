@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.command_parser import THREADS, any_path, integer
 from brcd_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 def add_onnx_argument(parser: argparse.ArgumentParser) -> None:
     """Adds --onnx, for `by_onnx`."""
     parser.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="compute by ONNX Runtime: what brcd export has written of the model"
+        "--onnx",
+        type=any_path,
+        metavar="FILE",
+        help="compute by ONNX Runtime: what brcd export has written of the model",
     )
 
 
@@ -45,15 +49,19 @@ def by_onnx(encoder: HashEncoder, path: Path | None, *, any_precision: bool = Fa
         from brcd_lightning.deployment.export.onnx_runtime import with_onnx  # loads packages of an extra
     except ImportError as error:
         raise InputError(f"--onnx needs {error.name}: pip install 'brcd_lightning[onnx]'.") from error
-    return with_onnx(encoder, path.expanduser(), any_precision=any_precision)
+    return with_onnx(encoder, path, any_precision=any_precision)
 
 
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `deployment.encoding.corpus.EncodeOptions`."""
     parser.add_argument("--column", default="path", help="column of paths, where IMAGES is a table (default: path)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images the network takes at a time (default: 64)")
-    parser.add_argument("--part-size", type=int, default=4096, help="images that are kept together (default: 4096)")
-    parser.add_argument("--threads", type=int, help="decode and encode at once (default: one a processor)")
+    parser.add_argument(
+        "--batch-size", type=integer(1, 65536), default=64, help="images the network takes at a time (default: 64)"
+    )
+    parser.add_argument(
+        "--part-size", type=integer(1, 10_000_000), default=4096, help="images that are kept together (default: 4096)"
+    )
+    parser.add_argument("--threads", type=THREADS, help="decode and encode at once (default: one a processor)")
 
 
 def encode_options(given: argparse.Namespace) -> EncodeOptions:

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path, integer, output_file, output_folder
 from brcd_lightning.cli.encoding_arguments import add_model_argument
-from brcd_lightning.errors import ExitCode, InputError, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
@@ -42,20 +43,24 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd export",
         description="Writes a trained model as one ONNX file and compares it with the network (NAME.parity.json), and "
         "a folder for any web server that searches codes in the browser.",
     )
     add_model_argument(parser)
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="the ONNX file, such as student.onnx")
+    parser.add_argument("--onnx", type=output_file, metavar="FILE", help="the ONNX file, such as student.onnx")
     parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network is exported")
     parser.add_argument("--int8", action="store_true", help="also write FILE with the suffix .int8.onnx")
-    parser.add_argument("--images", type=Path, metavar="IMAGES", help="folder or list to compare and calibrate on")
-    parser.add_argument("--count", type=int, default=1000, help="images to compare on, at most (default: 1000)")
-    parser.add_argument("--static", type=Path, metavar="DIR", help="folder of a page that searches --codes")
-    parser.add_argument("--codes", type=Path, metavar="CODES", help="folder of codes that brcd encode has written")
-    parser.add_argument("--ort-web", type=Path, metavar="DIST", help="folder dist of the npm package onnxruntime-web")
+    parser.add_argument("--images", type=any_path, metavar="IMAGES", help="folder or list to compare and calibrate on")
+    parser.add_argument(
+        "--count", type=integer(2, 1_000_000), default=1000, help="images to compare on, at most (default: 1000)"
+    )
+    parser.add_argument("--static", type=output_folder, metavar="DIR", help="folder of a page that searches --codes")
+    parser.add_argument("--codes", type=any_path, metavar="CODES", help="folder of codes that brcd encode has written")
+    parser.add_argument(
+        "--ort-web", type=any_path, metavar="DIST", help="folder dist of the npm package onnxruntime-web"
+    )
     return parser
 
 
@@ -68,7 +73,6 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError("--int8 and --images belong to --onnx FILE; give that too.")
     if given.onnx is not None and given.onnx.suffix != ".onnx":
         raise InputError(f"--onnx must end in .onnx, got {given.onnx}.")
-    require_positive_int("--count", given.count)
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
         raise InputError(f"{', '.join(missing)} not installed: pip install 'brcd_lightning[onnx]'.")
@@ -86,7 +90,7 @@ def _write_onnx(encoder: HashEncoder, given: argparse.Namespace) -> None:
     if given.images is None:
         images = random_images(encoder)
     else:
-        images = images_of(encoder, image_names(given.images.expanduser()), given.count)
+        images = images_of(encoder, image_names(given.images), given.count)
     export_onnx(encoder, path)
     files = [OnnxRuntime(path, encoder.fingerprint)]
     if given.int8:
@@ -107,7 +111,7 @@ def _write_page(encoder: HashEncoder, given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "student.onnx"
         export_onnx(encoder, model)
-        page = write_page(given.static, encoder, model, given.codes.expanduser(), given.ort_web)
+        page = write_page(given.static, encoder, model, given.codes, given.ort_web)
     told = f"The page is in {given.static}: {page.images:,} images"
     told += f", {page.left_out:,} left out that could not be read" if page.left_out else ""
     told += f", {page.without_thumbnail:,} without a thumbnail" if page.without_thumbnail else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+from brcd_lightning.cli.command_parser import CommandParser
 from brcd_lightning.config import CONFIG_NAME, compose_config
 from brcd_lightning.storage.renamed_options import current_overrides
 
@@ -30,7 +30,7 @@ def read_config(
     Raises:
         InputError: if the configuration does not compose.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"brcd {command}",
         description=f"{description} For example: brcd {command} {example}",
         epilog=f"brcd {command} --options prints every KEY and its VALUE; README.md lists the groups.",

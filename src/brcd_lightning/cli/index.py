@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path, output_folder
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
     add_model_argument,
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         InputError: for a wrong model, no images, or an index that is there already.
     """
     given = _parser().parse_args(arguments)
-    options, out = encode_options(given), given.out.expanduser()
+    options, out = encode_options(given), given.out
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
     from brcd_lightning.deployment.image_index.changes import build_index
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.search.kinds import KINDS
 
     require_choice("--kind", given.kind, KINDS)
-    images = image_names(given.images.expanduser(), given.column)
+    images = image_names(given.images, given.column)
     student, teacher = HashEncoder.from_pretrained(given.model), None
     if given.paradigm == "ashp":
         teacher = by_onnx(HashEncoder.from_pretrained(given.model, role="teacher"), given.onnx)
@@ -62,14 +62,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd index",
         description="Encodes images and indexes their codes. The index is a folder that holds the model too. "
         "Interrupted, the same command continues.",
     )
     add_model_argument(parser)
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
-    parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="folder of the index")
+    parser.add_argument("images", type=any_path, metavar="IMAGES", help="folder, or list (text, .csv, .parquet)")
+    parser.add_argument("--out", type=output_folder, required=True, metavar="INDEX", help="folder of the index")
     parser.add_argument(
         "--paradigm", default="sshp", choices=("sshp", "ashp"), help="ashp: the teacher encodes the images, slower"
     )

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NamedTuple, NoReturn
 
 from brcd_lightning import __version__
+from brcd_lightning.cli.command_parser import CommandParser
 from brcd_lightning.cli.run import exit_code_of, finish
 from brcd_lightning.errors import ExitCode, InputError, did_you_mean
 
@@ -81,7 +82,7 @@ def _call(command: str, arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the command, and its arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd COMMAND",
         usage="brcd COMMAND [ARGUMENT ...]",
         description="Unsupervised image hashing with knowledge distillation.",

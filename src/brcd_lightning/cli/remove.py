@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path
 from brcd_lightning.errors import ExitCode
 
 
@@ -19,10 +18,10 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a path that the index does not hold.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd remove", description="Takes images out of an index. The files themselves stay where they are."
     )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="as brcd search prints it; a folder stands for all images below it"
     )
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     )  # these load torch, which --help does not need
     from brcd_lightning.deployment.image_index.changes import remove_images
 
-    folder = given.index.expanduser()
+    folder = given.index
     before = read_manifest(folder).count
     now = remove_images(folder, given.paths)
     sys.stdout.write(f"Removed {before - len(now):,} images; {len(now):,} are in {folder} now\n")

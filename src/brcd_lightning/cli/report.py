@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from brcd_lightning.cli.command_parser import CommandParser, any_path, output_folder
 from brcd_lightning.errors import ExitCode, InputError
 
 
@@ -20,12 +20,16 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder without runs, or if the report cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd report",
         description="Writes report.html, the tables as Markdown, CSV and LaTeX, and the figures as PNG and SVG.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, sweeps or latencies, at any depth")
-    parser.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "folders", nargs="+", type=any_path, metavar="DIR", help="runs, sweeps or latencies, at any depth"
+    )
+    parser.add_argument(
+        "--out", type=output_folder, default=Path("outputs/report"), metavar="DIR", help="default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     from brcd_lightning.report.write import write_report  # loads torch and matplotlib, which --help does not need
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.command_parser import DISTANCE, RESULTS, THREADS, CommandParser, any_path, output_file
 from brcd_lightning.cli.encoding_arguments import add_onnx_argument, by_onnx
-from brcd_lightning.errors import ExitCode, InputError, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from brcd_lightning.deployment.image_index.image_index import Found
@@ -26,10 +27,6 @@ def main(arguments: Sequence[str]) -> int:
         InputError: for an image that cannot be read, a folder that is no index, or a model of another index.
     """
     given = _parser().parse_args(arguments)
-    for name in ("k", "threads"):
-        require_positive_int(f"--{name}", getattr(given, name))
-    if given.max_distance is not None:
-        require_non_negative_int("--max-distance", given.max_distance)
     if given.json and given.null:
         raise InputError("--json and -0 exclude each other; choose one.")
     from brcd_lightning.deployment.image_index.image_index import ImageIndex
@@ -39,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)
-    index = ImageIndex.open(given.index.expanduser())
+    index = ImageIndex.open(given.index)
     encoder = by_onnx(index.query_encoder(given.model), given.onnx)
     found = {
         image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
@@ -53,20 +50,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="brcd search", description="Prints the nearest images of an index, the nearest first."
-    )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser = CommandParser(prog="brcd search", description="Prints the nearest images of an index, the nearest first.")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to search for")
-    parser.add_argument("-k", type=int, default=10, help="results of a query (default: 10)")
+    parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
     parser.add_argument("--rescore", action="store_true", help="order the best 10 k by real values of the query")
-    parser.add_argument("--max-distance", type=int, metavar="D", help="leave out what is more than D bits away")
+    parser.add_argument("--max-distance", type=DISTANCE, metavar="D", help="leave out what is more than D bits away")
     parser.add_argument("--model", help="another model that may query the index: a student of its teacher")
     add_onnx_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-0", dest="null", action="store_true", help="print paths alone, each ended by a zero byte")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures of what was found")
-    parser.add_argument("--threads", type=int, default=1, help="of encoding and searching (default: 1)")
+    parser.add_argument("--html", type=output_file, metavar="FILE", help="write a page with pictures of what was found")
+    parser.add_argument("--threads", type=THREADS, default=1, help="of encoding and searching (default: 1)")
     return parser
 
 

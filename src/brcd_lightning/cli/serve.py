@@ -8,9 +8,9 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from brcd_lightning.cli.command_parser import THREADS, CommandParser, any_path, integer
 from brcd_lightning.cli.encoding_arguments import add_onnx_argument, by_onnx
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 
@@ -35,8 +35,6 @@ def main(arguments: Sequence[str]) -> int:
         InputError: for a folder that is no index, or an address that cannot be had.
     """
     given = _parser().parse_args(arguments)
-    if not 0 <= given.port < 1 << 16:
-        raise InputError(f"--port must be in 0..65535, got {given.port}.")
     signal.signal(signal.SIGTERM, _end)
     try:
         import uvicorn  # these take long to load, which --help does not need
@@ -53,8 +51,8 @@ def main(arguments: Sequence[str]) -> int:
 
     limits = Limits(given.max_upload_mb, given.max_megapixels, given.threads)
     listening = _listen(given.host, given.port)
-    indexes = [ImageIndex.open(folder.expanduser()) for folder in (given.index, given.second) if folder is not None]
-    root = indexes[0].root if given.root is None else given.root.expanduser()
+    indexes = [ImageIndex.open(folder) for folder in (given.index, given.second) if folder is not None]
+    root = indexes[0].root if given.root is None else given.root
     if not root.is_dir():
         raise InputError(f"the images of {given.index} lay in {root}, which is gone; say where they are by --root.")
     searcher = Searcher(indexes, by_onnx(indexes[0].query_encoder(), given.onnx))
@@ -70,21 +68,25 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd serve",
         description="Serves an index: a page in the browser, and JSON, see docs/serve.md. Ctrl-C ends it.",
     )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
     parser.add_argument(
-        "second", type=Path, nargs="?", metavar="INDEX2", help="index of the same images, shown beside: ASHP, say"
+        "second", type=any_path, nargs="?", metavar="INDEX2", help="index of the same images, shown beside: ASHP, say"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument("--threads", type=int, default=1, help="requests that are worked at together (default: 1)")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where the images lie now, if they have moved")
+    parser.add_argument("--port", type=integer(0, 65535), default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--threads", type=THREADS, default=1, help="requests that are worked at together (default: 1)")
+    parser.add_argument("--root", type=any_path, metavar="DIR", help="where the images lie now, if they have moved")
     add_onnx_argument(parser)
-    parser.add_argument("--max-upload-mb", type=int, default=20, metavar="MB", help="of an image (default: 20)")
-    parser.add_argument("--max-megapixels", type=int, default=50, metavar="MP", help="of an image (default: 50)")
+    parser.add_argument(
+        "--max-upload-mb", type=integer(1, 4096), default=20, metavar="MB", help="of an image (default: 20)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=integer(1, 10_000), default=50, metavar="MP", help="of an image (default: 50)"
+    )
     return parser
 
 

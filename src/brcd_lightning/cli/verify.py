@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from brcd_lightning.errors import ExitCode, InputError, require_positive_int, require_unit_interval
+from brcd_lightning.cli.command_parser import RESULTS, THREADS, CommandParser, any_path, unit_interval
+from brcd_lightning.errors import ExitCode, InputError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,20 +18,17 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a recall below the one that is demanded.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="brcd verify",
         description="Checks the files of an index, and compares its answers with an exact scan of its codes. Results "
         "at equal distances are equally right.",
     )
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder of the index")
-    parser.add_argument("--recall", type=float, default=0.99, help="least recall (default: 0.99), else exit code 2")
-    parser.add_argument("-k", type=int, default=10, help="results of a query (default: 10)")
-    parser.add_argument("--queries", type=int, default=200, help="how many (default: 200)")
-    parser.add_argument("--threads", type=int, default=1, help="of a search (default: 1)")
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("--recall", type=unit_interval, default=0.99, help="least recall (default: 0.99)")
+    parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
+    parser.add_argument("--queries", type=RESULTS, default=200, help="how many (default: 200)")
+    parser.add_argument("--threads", type=THREADS, default=1, help="of a search (default: 1)")
     given = parser.parse_args(arguments)
-    require_unit_interval("--recall", given.recall)
-    for name in ("k", "queries", "threads"):
-        require_positive_int(f"--{name}", getattr(given, name))
     from brcd_lightning.deployment.image_index.image_index import ImageIndex
     from brcd_lightning.deployment.image_index.verification import (
         verify,
@@ -40,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)
-    index = ImageIndex.open(given.index.expanduser())
+    index = ImageIndex.open(given.index)
     found = verify(index, queries=given.queries, k=given.k)
     sys.stdout.write(
         f"{len(index):,} images, {index.manifest.kind}; {found.queries} queries, {found.k} results each, alone\n"

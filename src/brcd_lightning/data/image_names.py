@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,20 +31,22 @@ def image_names(source: Path, column: str = "path") -> ImageNames:
     Raises:
         InputError: if there are no images, or a list is malformed.
     """
-    if source.is_dir():
+    if os.path.isdir(source):
         (names,) = image_files(source)
         if not names:
             raise InputError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    elif not source.is_file():
+    elif not os.path.isfile(source):
         raise InputError(f"{source} is no folder, no image and no list of images.")
     elif source.suffix.lower() in IMAGE_SUFFIXES:
         return ImageNames(source.parent, [source.name])
     else:
         names = read_names(source, column)
+        if not any((source.parent / name).exists() for name in names):
+            raise InputError(f"none of the {len(names)} images that {source} lists is there, such as {names[0]}.")
     strange = next((name for name in names if not _is_text(name)), None)
     if strange is not None:
         raise InputError(f"{source} holds a file whose name is no UTF-8, {strange!r}; rename it.")
-    return ImageNames(source if source.is_dir() else source.parent, names)
+    return ImageNames(source if os.path.isdir(source) else source.parent, names)
 
 
 def _is_text(name: str) -> bool:

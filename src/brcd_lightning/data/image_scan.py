@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,14 @@ def read_image(path: Path) -> Tensor:
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
     """
-    return _decode(path.read_bytes())[0]
+    return _decode(_content(path))[0]
+
+
+def _content(path: Path) -> bytes:
+    """Bytes of a file; reading from a pipe would wait for a writer."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is a folder, a pipe or a device, and no file")
+    return path.read_bytes()
 
 
 def _decode(content: bytes) -> tuple[Tensor, bool]:
@@ -187,7 +195,7 @@ def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
 
     def check(name: str) -> tuple[str, str]:
         try:
-            content = (root / name).read_bytes()
+            content = _content(root / name)
             _, redrawn = _decode(content)
         except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
             return "", " ".join(str(error).split()) or type(error).__name__

@@ -27,6 +27,8 @@ _QUERIES_PER_THREAD = 16
 """Queries that read the database together: more share one read of it, and need more counters."""
 _COUNTER_BYTES = 1 << 22
 """Bytes of counters that a thread fills at a time: more than its cache holds take twice as long."""
+_SHARES_PER_THREAD = 4
+"""Shares of the queries for each thread: those that are done early take another."""
 _ROWS_PER_PART = 1 << 17
 """Fewer are scanned before a second thread has woken up."""
 
@@ -104,8 +106,26 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
     """
     distances = np.empty((len(queries), k), dtype=np.int32)
     positions = np.empty((len(queries), k), dtype=np.int64)
+    threads = faiss.omp_get_max_threads()
+    share = max(1, -(-len(queries) // (threads * _SHARES_PER_THREAD)))
+    parts = [slice(start, start + share) for start in range(0, len(queries), share)]
+
+    def fill(rows: slice) -> None:
+        distances[rows], positions[rows] = _count(queries[rows], database, k)
+
+    if threads == 1:
+        fill(slice(None))
+    else:
+        list(_pool(threads).map(fill, parts))
+    return distances, positions
+
+
+def _count(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """`scan` on the calling thread."""
+    distances = np.empty((len(queries), k), dtype=np.int32)
+    positions = np.empty((len(queries), k), dtype=np.int64)
     counters = max(1, 8 * k * (8 * queries.shape[1] + 1))  # bytes that faiss sets aside for each query
-    step = faiss.omp_get_max_threads() * max(1, min(_QUERIES_PER_THREAD, _COUNTER_BYTES // counters))
+    step = max(1, min(_QUERIES_PER_THREAD, _COUNTER_BYTES // counters))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         # Counting instead of a heap: several times faster for k in the hundreds, with the same stable order.
@@ -119,7 +139,7 @@ def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np
     if parts <= len(queries):
         return scan(queries, database, k)
     starts = [len(database) * part // parts for part in range(parts + 1)]
-    scans = _pool(parts).map(lambda i: scan(queries, database[starts[i] : starts[i + 1]], k), range(parts))
+    scans = _pool(parts).map(lambda i: _count(queries, database[starts[i] : starts[i + 1]], k), range(parts))
     found = list(scans)  # faiss lets go of the interpreter while it scans
     distances = np.concatenate([part[0] for part in found], axis=1)
     positions = np.concatenate([part[1] + start for part, start in zip(found, starts, strict=False)], axis=1)
@@ -130,7 +150,8 @@ def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # One OpenMP thread for each of ours: their teams would spin and take the processors from each other.
+    # One OpenMP thread for each of ours: where others need the processors too, a team waits for its last thread at the
+    # end of every call, and deep scans are many short calls.
     return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 

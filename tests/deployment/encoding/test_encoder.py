@@ -61,6 +61,13 @@ def test_mistakes_are_named(encoder, tmp_path):
         encoder.encode([], batch_size=0)
 
 
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:x", "cuda:99", 3.5])
+def test_a_device_that_cannot_be_used_is_named(encoder, tmp_path, device):
+    encoder.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"device .* cannot be used: .*; choose cpu or cuda\."):
+        HashEncoder.from_pretrained(tmp_path, device=device)
+
+
 def test_the_fingerprint_says_whether_codes_may_be_compared(encoder):
     assert encoder.fingerprint == make_encoder().fingerprint
     others = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -84,13 +85,14 @@ class HashEncoder:
             device: of the network.
 
         Raises:
-            InputError: if there is no encoder, or it does not fit its description.
+            InputError: if there is no encoder, it does not fit its description, or the device cannot be used.
         """
-        path = Path(source).expanduser()
-        if path.is_dir() and is_run(path):
+        device, path = usable_device(device), Path(source).expanduser()
+        is_folder = os.path.isdir(path)  # False for names that no file can have, where Path.is_dir raises
+        if is_folder and is_run(path):
             description, weights = model_of_run(path, role)
         else:
-            folder = path if path.is_dir() else download(str(source), revision)
+            folder = path if is_folder else download(str(source), revision)
             description, weights = load_folder(folder, role)
         network = description.build_network()
         try:
@@ -211,6 +213,19 @@ class HashEncoder:
             Address of the commit.
         """
         return upload(repo_id, self.save_pretrained, private=private, token=token)
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        InputError: if there is none, or torch cannot use it.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"device {str(name)!r} cannot be used: {reason}; choose cpu or cuda.") from error
 
 
 def _pixels(image: ImageLike) -> Tensor:

@@ -26,6 +26,7 @@ NEAR_ZERO = 1e-4
 """Logits nearer to 0 may fall on either side of it: sums in another order differ by about that much."""
 BATCHES = (1, 64)
 _ROUNDS = {1: 200, 64: 20}
+_LEAST = 2  # images: a query and a database
 _QUERY_EVERY, _MOST_QUERIES = 5, 2000
 _WORTH_SPEED, _WORTH_NEIGHBOURS = 1.1, 0.95
 """Times as fast as float32 that int8 must be at one batch size, and `Agreement.neighbours_near` that it must keep."""
@@ -127,10 +128,25 @@ def random_images(encoder: HashEncoder, count: int = 256) -> ImagesToCompare:
 
 
 def images_of(encoder: HashEncoder, names: ImageNames, most: int) -> ImagesToCompare:
-    """Files, prepared by an encoder; at most `most` of them, evenly spaced."""
-    kept = evenly(range(len(names.names)), most)
+    """Files, prepared by an encoder; at most `most` of them, evenly spaced, without those that cannot be read.
+
+    Raises:
+        InputError: if fewer than two can be read.
+    """
+    kept = []
+    for position in evenly(range(len(names.names)), most):
+        path = names.root / names.names[position]
+        try:
+            encoder.prepare(path)
+        except Exception:  # PIL's plugins raise many kinds; each means the file is unusable
+            continue
+        kept.append(path)
+    if len(kept) < _LEAST:
+        raise InputError(
+            f"a comparison needs at least {_LEAST} images that can be read, got {len(kept)} in {names.root}."
+        )
     source = f"{len(kept):,} of {len(names.names):,} images of {names.root.name}"
-    return ImagesToCompare(source, len(kept), lambda at: encoder.prepare(names.root / names.names[kept[at]]))
+    return ImagesToCompare(source, len(kept), lambda at: encoder.prepare(kept[at]))
 
 
 def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesToCompare, k: int = 10) -> ParityReport:
@@ -145,8 +161,8 @@ def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesTo
     Raises:
         InputError: for fewer than two images.
     """
-    if images.count < 2:
-        raise InputError(f"a comparison needs at least 2 images, got {images.count}.")
+    if images.count < _LEAST:
+        raise InputError(f"a comparison needs at least {_LEAST} images, got {images.count}.")
     logits: list[Tensor] = []
     own: list[Tensor] = []
     theirs: list[list[Tensor]] = [[] for _ in files]

@@ -160,6 +160,7 @@ class ImageIndex:
         if max_distance is not None:
             require_non_negative_int("max_distance", max_distance)
         farthest = self.manifest.bits if max_distance is None else max_distance
+        k = min(k, max(1, len(self)))
         scores: list[float | None] = [None] * k
         if rescore is None:
             distances, ids = self.index.search(codes, k)
