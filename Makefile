@@ -32,8 +32,9 @@ demo-photos: $(STAMP)  ## Train on photographs, index and search them; PHOTOS=DI
 	rm -rf outputs/demo_photos/run outputs/demo_photos/photos.brcd
 	$(BIN)/brcd train +experiment=folder dataset.root="$(PHOTOS)" hydra.run.dir=outputs/demo_photos/run
 	$(BIN)/brcd index outputs/demo_photos/run "$(PHOTOS)" --out outputs/demo_photos/photos.brcd
-	$(BIN)/brcd search outputs/demo_photos/photos.brcd "$$(find "$(PHOTOS)" -name '*.jpg' | sort | head -n 1)" \
-		--html outputs/demo_photos/found.html
+	find "$(PHOTOS)" -name '*.jpg' | sort | awk 'NR % 40 == 5' | tr '\n' '\0' | xargs -0 -n 8 \
+		$(BIN)/brcd search outputs/demo_photos/photos.brcd --html outputs/demo_photos/found.html
+	@echo "Next: $(BIN)/brcd serve outputs/demo_photos/photos.brcd"
 
 REPORT_GRID = $(BIN)/python -m brcd_lightning.train -m hydra/launcher=local hydra.launcher.jobs=2 resume=auto \
 	teacher.max_epochs=10 student.max_epochs=10 hydra.sweep.dir=outputs/small_grid
