@@ -16,6 +16,7 @@ from brcd_lightning.data.fake import fake
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
+from postgres_server import postgres, postgres_address  # noqa: F401  # fixtures
 
 ROOT = Path(__file__).parents[1]
 VECTORS = Path(__file__).parent / "vectors"

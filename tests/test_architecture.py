@@ -23,7 +23,7 @@ FLOORS = [
     {"results", "deployment"},
     {"deployment/encoding"},
     {"deployment/image_index", "deployment/export"},
-    {"deployment/serving"},
+    {"deployment/serving", "deployment/databases"},
     {"report", "config"},
     {"training"},
     {"experiment"},
@@ -35,13 +35,18 @@ FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 SAME_FLOOR_ONLY_DOWN = {("hashing", "distillation"), ("distillation", "hashing")}
 
 # Which packages outside the project a part may import at all; what is not named is free.
-HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib", "optuna", "jinja2"}
+HEAVY = {
+    *("lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib", "optuna", "jinja2"),
+    *("psycopg", "lancedb"),
+}
 ALLOWED = {
     "codes/clusters": {"faiss", "sklearn"},
     "storage/checkpoints": {"lightning"},
     "distributed/processes": {"lightning"},
     "search": {"faiss"},
     "data/digits": {"sklearn"},
+    "deployment/databases/lance": {"lancedb"},
+    "deployment/databases/pgvector": {"psycopg"},
     "deployment/encoding/pretrained": {"jinja2"},
     "deployment/image_index/result_page": {"jinja2"},
     "data/datamodule": {"lightning"},
@@ -75,6 +80,8 @@ ELSEWHERE = {
         for name in ("encode", "index", "add", "remove", "search", "dedup", "verify")
     },
     "cli/encoding_arguments": "test_image_commands",
+    "cli/index_arguments": "test_database_commands",
+    "cli/push": "test_database_commands",
     "cli/train": "test_train_task",
     "cli/hydra_command": "test_main",
 }

@@ -23,7 +23,19 @@ MODEL = (
     "index",
 )
 IMAGES = ("", "nothing", "empty", "notes.txt", "names.csv", "index/index.json", "x" * 300, "pipe.png")
-INDEX = ("", "nothing", "photos", "model", "codes", "photos/a/000.png", "x" * 300, "index/model", "damaged")
+INDEX = (
+    "",
+    "nothing",
+    "photos",
+    "model",
+    "codes",
+    "photos/a/000.png",
+    "x" * 300,
+    "index/model",
+    "damaged",
+    "lance://x",
+)
+TABLE = ("", "a/b", "..", "x" * 300)
 OUT = ("photos", "photos/a/000.png", "photos/a/000.png/x", "x" * 300, "model", "index")
 QUERY = ("", "nothing.png", "photos", "notes.txt", "photos/bad.png", "x" * 300, "pipe.png", "index/index.json")
 FILE = ("photos", "photos/a/000.png/x.html", "x" * 300)
@@ -43,10 +55,18 @@ COMMANDS = {
     "remove": (["index", "a/000.png"], (INDEX, ("", "nothing", "/", "..", "a/000", "x" * 300)), {}),
     "search": (["index", "photos/a/000.png"], (INDEX, QUERY), {
         "-k": POSITIVE, "--max-distance": WHOLE, "--threads": POSITIVE, "--model": MODEL, "--html": FILE,
+        "--table": TABLE,
         "--onnx": ("", "nothing.onnx", "photos", "notes.txt"),
     }),
     "dedup": (["index"], (INDEX,), {"--max-distance": WHOLE}),
-    "verify": (["index"], (INDEX,), {"--recall": SHARE, "-k": POSITIVE, "--queries": POSITIVE, "--threads": POSITIVE}),
+    "verify": (["index"], (INDEX,), {
+        "--recall": SHARE, "-k": POSITIVE, "--queries": POSITIVE, "--threads": POSITIVE, "--model": MODEL,
+        "--table": TABLE,
+    }),
+    "push": (["codes", "--to", "lance://new"], (INDEX[:4],), {
+        "--to": ("", "nothing", "lance://", "lance://notes.txt/x", "postgresql://u:s@c@h/d", "mysql://h/d", "x" * 300),
+        "--table": TABLE, "--kind": ("", "tree", "FLAT", "hnsw"),
+    }),
     "serve": (["index", "--port", "0"], (INDEX, ("", "nothing", "photos")), {
         "--port": ("-1", "65536", "http", "", "1.5"), "--threads": POSITIVE, "--max-upload-mb": POSITIVE,
         "--max-megapixels": (*POSITIVE, "90"), "--root": ("nothing", "notes.txt"),

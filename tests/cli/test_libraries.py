@@ -20,8 +20,9 @@ DOES_SOMETHING = {
 # Runs in a fresh interpreter: what importing the project changes after its libraries have been imported.
 CHANGES = """
 import json, logging, os, sys, warnings
-import faiss, filelock, hydra, lightning, lightning.pytorch.loggers, matplotlib.pyplot, numpy, omegaconf, optuna, rich
-import safetensors.torch, sklearn.cluster, threadpoolctl, timm, torch, torchmetrics, torchvision, wandb
+import faiss, filelock, hydra, lancedb, lightning, lightning.pytorch.loggers, matplotlib.pyplot, numpy, omegaconf
+import optuna, psycopg, rich, safetensors.torch, sklearn.cluster, threadpoolctl, timm, torch, torchmetrics, torchvision
+import wandb
 import hydra.core.hydra_config, lightning.pytorch.callbacks, lightning.pytorch.strategies, optuna.storages.journal
 
 def state():

@@ -30,6 +30,7 @@ COMMANDS = {
     "add": Command("brcd_lightning.cli.add", "add images to an index"),
     "remove": Command("brcd_lightning.cli.remove", "take images out of an index"),
     "search": Command("brcd_lightning.cli.search", "print the nearest images of an index"),
+    "push": Command("brcd_lightning.cli.push", "write codes into a database: PostgreSQL or LanceDB"),
     "serve": Command("brcd_lightning.cli.serve", "search an index in the browser, or over HTTP"),
     "dedup": Command("brcd_lightning.cli.dedup", "print groups of near-duplicates in an index"),
     "verify": Command("brcd_lightning.cli.verify", "measure recall and time of an index"),
@@ -86,8 +87,12 @@ def _parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
         prog="brcd COMMAND",
         usage="brcd COMMAND [ARGUMENT ...]",
         description="Unsupervised image hashing with knowledge distillation.",
-        epilog="\n".join(["commands:", *(f"  {name:14}{command.help}" for name, command in COMMANDS.items())])
-        + "\n\nbrcd COMMAND --help explains a command.",
+        epilog="\n".join(
+            [
+                "commands (brcd COMMAND --help explains one):",
+                *(f"  {name:14}{command.help}" for name, command in COMMANDS.items()),
+            ]
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"brcd_lightning {__version__}")

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from brcd_lightning.deployment.databases.addresses import without_passwords
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 
 
@@ -35,7 +36,7 @@ def report_error(error: BaseException) -> int:
         sys.stderr.write(f"{str(error) or 'interrupted'}\n")
         return ExitCode.INTERRUPTED
     if isinstance(error, InputError):
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {without_passwords(str(error))}\n")  # also where an address stands by mistake
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.CRASH

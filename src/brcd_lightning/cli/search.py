@@ -1,4 +1,4 @@
-"""The command ``brcd search INDEX IMAGE ...``: the nearest images of an index."""
+"""The command ``brcd search INDEX IMAGE ...``: the nearest images of an index, or of a database."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brcd_lightning.cli.command_parser import DISTANCE, RESULTS, THREADS, CommandParser, any_path, output_file
+from brcd_lightning.cli.command_parser import DISTANCE, RESULTS, THREADS, CommandParser, output_file
 from brcd_lightning.cli.encoding_arguments import add_onnx_argument, by_onnx
+from brcd_lightning.cli.index_arguments import add_index_arguments, opened_images
 from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from brcd_lightning.deployment.image_index.image_index import Found
+    from brcd_lightning.deployment.image_index.searched import Found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,20 +30,22 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     if given.json and given.null:
         raise InputError("--json and -0 exclude each other; choose one.")
-    from brcd_lightning.deployment.image_index.image_index import ImageIndex
     from brcd_lightning.deployment.image_index.result_page import (
         write_page,
     )  # these load torch, which --help does not need
     from brcd_lightning.search.exact import use_threads
 
     use_threads(given.threads)
-    index = ImageIndex.open(given.index)
-    encoder = by_onnx(index.query_encoder(given.model), given.onnx)
-    found = {
-        image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
-        for image in given.images
-    }
+    with opened_images(given.index, given.table) as index:
+        encoder = by_onnx(index.query_encoder(given.model), given.onnx)
+        found = {
+            image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
+            for image in given.images
+        }
     sys.stdout.write(_text(found, given.json, given.null, index.root))
+    for image, each in found.items():
+        if each.empty_slots:
+            sys.stderr.write(f"{image}: the approximate index found {each.empty_slots} fewer than asked for\n")
     if given.html is not None:
         write_page(given.html, index, found, rescored=given.rescore)
         sys.stderr.write(f"Page: {given.html}\n")
@@ -51,12 +54,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="brcd search", description="Prints the nearest images of an index, the nearest first.")
-    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    add_index_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to search for")
     parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
     parser.add_argument("--rescore", action="store_true", help="order the best 10 k by real values of the query")
     parser.add_argument("--max-distance", type=DISTANCE, metavar="D", help="leave out what is more than D bits away")
-    parser.add_argument("--model", help="another model that may query the index: a student of its teacher")
     add_onnx_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-0", dest="null", action="store_true", help="print paths alone, each ended by a zero byte")
@@ -74,6 +76,7 @@ def _text(found: dict[str, Found], as_json: bool, null: bool, root: Path) -> str
                 "query": image,
                 "ms": {"prepare": each.prepare_ms, "encode": each.encode_ms, "search": each.search_ms},
                 "hits": [hit._asdict() for hit in each.hits],
+                "empty_slots": each.empty_slots,
             }
             for image, each in found.items()
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -134,10 +135,23 @@ def read_part(path: Path) -> CodeRows:
     Raises:
         InputError: if it is damaged.
     """
-    try:
+    with _damage_named(path):
         table = parquet.read_table(path)
         codes = codes_of(table.column("code"))
         return CodeRows(table.column("path").to_pylist(), codes, table.column("status").to_pylist())
+
+
+def _status(path: Path) -> list[str]:
+    """The status of every image of a part."""
+    with _damage_named(path):
+        found: list[str] = parquet.read_table(path, columns=["status"]).column("status").to_pylist()
+        return found
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a part of codes, or a damaged one: remove it and encode again.") from error
 
@@ -158,12 +172,23 @@ def read_readable(folder: Path) -> tuple[list[str], np.ndarray]:
     return [path for path, fine in zip(paths, good, strict=True) if fine], codes[good]
 
 
+def count_readable(folder: Path) -> int:
+    """Number of images that could be read, from the status column alone; see `read_parts`."""
+    return sum(_status(path).count(OK) for path in _finished(folder))
+
+
 def read_parts(folder: Path) -> Iterator[CodeRows]:
     """All parts in order.
 
     Raises:
         InputError: if the encoding has not finished.
     """
+    for path in _finished(folder):
+        yield read_part(path)
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Files of all parts; raises `InputError` if one is missing."""
     description = read_description(folder)
     missing = [number for number in range(description.parts) if not part_path(folder, number).is_file()]
     if missing:
@@ -171,5 +196,4 @@ def read_parts(folder: Path) -> Iterator[CodeRows]:
             f"{folder} lacks {len(missing)} of {description.parts} parts; run brcd encode again with the same options, "
             "which continues."
         )
-    for number in range(description.parts):
-        yield read_part(part_path(folder, number))
+    return [part_path(folder, number) for number in range(description.parts)]

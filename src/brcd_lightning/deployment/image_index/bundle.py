@@ -22,6 +22,7 @@ from filelock import FileLock
 from pyarrow import parquet
 
 from brcd_lightning.deployment.encoding.parts import codes_of
+from brcd_lightning.deployment.image_index.searched import CodesOfImages
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.storage.atomic import atomic_path, remove_temporaries, write_text
@@ -31,27 +32,13 @@ FORMAT, VERSION = "brcd_lightning.ImageIndex", 1
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(CodesOfImages):
     """Description of the folder of an image index.
 
     Args:
-        bits: code length b.
-        role: of the encoder that made the codes, ``student`` or ``teacher``.
-        encoder: its fingerprint.
-        teacher: fingerprint of the teacher whose Hamming space the codes live in.
-        root: folder that the paths are relative to.
-        kind: of the `HammingIndex`.
-        count: images.
         change: how often the index has been changed.
     """
 
-    bits: int
-    role: str
-    encoder: str
-    teacher: str
-    root: str
-    kind: str
-    count: int
     change: int
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from brcd_lightning.deployment.encoding.thumbnails import thumbnail
-from brcd_lightning.deployment.image_index.image_index import Found, ImageIndex
+from brcd_lightning.deployment.image_index.searched import Found, SearchedImages
 from brcd_lightning.storage.atomic import write_text
 
 
-def write_page(path: Path, index: ImageIndex, found: Mapping[str, Found], *, rescored: bool = False) -> None:
+def write_page(path: Path, index: SearchedImages, found: Mapping[str, Found], *, rescored: bool = False) -> None:
     """Writes an HTML page with each query and its hits.
 
     Args:
@@ -37,7 +37,7 @@ def write_page(path: Path, index: ImageIndex, found: Mapping[str, Found], *, res
         for query, each in found.items()
     ]
     page = environment.get_template("results.html").render(
-        queries=queries, bits=index.manifest.bits, count=len(index), rescored=rescored
+        queries=queries, bits=index.bits, count=len(index), rescored=rescored
     )
     write_text(path, page)
 

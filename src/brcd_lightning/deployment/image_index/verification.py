@@ -1,4 +1,4 @@
-"""Measurements of an image index: whether it finds the true neighbours, and near-duplicates.
+"""Measurements of images that can be searched: whether the true neighbours are found, and near-duplicates.
 
 Shapes: Q queries, k results of each, N images.
 """
@@ -6,6 +6,7 @@ Shapes: Q queries, k results of each, N images.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brcd_lightning.deployment.image_index.image_index import ImageIndex
-from brcd_lightning.search import HammingIndex
+from brcd_lightning.deployment.image_index.searched import SearchedImages
+from brcd_lightning.search import HammingIndex, SearchResult
 
 _FLIPPED = 0.03
 """Share of bits in which a query of a verification differs from an image of the index."""
@@ -38,26 +40,25 @@ class Verification(NamedTuple):
     exact_p95_ms: float
 
 
-def verify(index: ImageIndex, *, queries: int = 200, k: int = 10, seed: int = 0) -> Verification:
-    """Searches for images of the index with a few flipped bits, and compares with an exact scan.
+def verify(index: SearchedImages, *, queries: int = 200, k: int = 10, seed: int = 0) -> Verification:
+    """Searches for images of the index with a few flipped bits, and compares with an exact scan in memory.
 
     Args:
-        index: to be measured.
+        index: to be measured. Its codes must fit in memory.
         queries: Q.
         k: results of each.
         seed: of the queries.
     """
-    k = min(k, len(index))
+    codes, bits, k = index.packed_codes(), index.bits, min(k, len(index))
     generator = np.random.default_rng(seed)
-    rows = index.images.codes[generator.integers(len(index), size=queries)]
-    bits = index.manifest.bits
+    rows = codes[generator.integers(len(index), size=queries)]
     flips = np.packbits(generator.random((queries, 8 * rows.shape[1])) < _FLIPPED, axis=1, bitorder="little")
     if bits % 8:
         flips[:, -1] &= (1 << bits % 8) - 1
     asked = torch.from_numpy(rows ^ flips)
-    exact = HammingIndex.build(torch.from_numpy(index.images.codes.copy()), bits=bits, kind="flat")
-    distances, times = _timed(index.index, asked, k)
-    truth, exact_times = _timed(exact, asked, k)
+    exact = HammingIndex.build(torch.from_numpy(codes.copy()), bits=bits, kind="flat")
+    distances, times = _timed(index.search_codes, asked, k)
+    truth, exact_times = _timed(exact.search, asked, k)
     return Verification(
         queries=queries,
         k=k,
@@ -70,12 +71,14 @@ def verify(index: ImageIndex, *, queries: int = 200, k: int = 10, seed: int = 0)
     )
 
 
-def _timed(index: HammingIndex, queries: torch.Tensor, k: int) -> tuple[np.ndarray, list[float]]:
+def _timed(
+    search: Callable[[torch.Tensor, int], SearchResult], queries: torch.Tensor, k: int
+) -> tuple[np.ndarray, list[float]]:
     """Distances (Q, k) and milliseconds of each query."""
     distances, times = [], []
     for query in queries:
         started = time.perf_counter()
-        distances.append(index.search(query[None], k).distances.numpy())
+        distances.append(search(query[None], k).distances.numpy())
         times.append(1e3 * (time.perf_counter() - started))
     return np.concatenate(distances), times
 

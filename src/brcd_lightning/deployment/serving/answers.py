@@ -13,7 +13,8 @@ from torch import Tensor
 
 from brcd_lightning.codes import unpack
 from brcd_lightning.deployment.encoding.encoder import EncodedImages, HashEncoder
-from brcd_lightning.deployment.image_index.image_index import Hit, ImageIndex
+from brcd_lightning.deployment.image_index.image_index import ImageIndex
+from brcd_lightning.deployment.image_index.searched import Hit
 from brcd_lightning.errors import InputError
 
 PARADIGMS = {"student": "SSHP", "teacher": "ASHP"}

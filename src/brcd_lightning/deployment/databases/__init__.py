@@ -1,0 +1,1 @@
+"""Codes in databases: pushing them there, and searching them there."""
