@@ -19,7 +19,6 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.storage.atomic import cache_folder, write_text
@@ -100,7 +99,8 @@ def _rgb(image: Image.Image) -> Tensor:
     if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
         grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
         return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
-    return pil_to_tensor(image.convert("RGB"))
+    shown = image if image.mode == "RGB" else image.convert("RGB")
+    return torch.from_numpy(np.array(shown)).permute(2, 0, 1)
 
 
 class FileScan(NamedTuple):
