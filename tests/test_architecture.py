@@ -35,13 +35,16 @@ FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 SAME_FLOOR_ONLY_DOWN = {("hashing", "distillation"), ("distillation", "hashing")}
 
 # Which packages outside the project a part may import at all; what is not named is free.
-HEAVY = {"lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib", "optuna", "jinja2"}
+HEAVY = {
+    *("daft", "faiss", "hydra", "jinja2", "lightning", "matplotlib", "omegaconf", "optuna", "ray", "sklearn", "wandb"),
+}
 ALLOWED = {
     "codes/clusters": {"faiss", "sklearn"},
     "storage/checkpoints": {"lightning"},
     "distributed/processes": {"lightning"},
     "search": {"faiss"},
     "data/digits": {"sklearn"},
+    "deployment/encoding/daft_engine": {"daft"},
     "deployment/encoding/pretrained": {"jinja2"},
     "deployment/image_index/result_page": {"jinja2"},
     "data/datamodule": {"lightning"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode
 from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from brcd_lightning.deployment.encoding.corpus import Runtime
+    from brcd_lightning.deployment.encoding.corpus import Engine
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.encoding.part_encoder import Runtime
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,17 +41,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--onnx", type=Path, metavar="FILE", help="compute by ONNX Runtime: what brcd export has written"
     )
+    parser.add_argument(
+        "--engine",
+        default="threads",
+        choices=("threads", "daft"),
+        help="threads of this process (default), or worker processes of Daft, here or on a cluster (docs/scaling.md)",
+    )
+    parser.add_argument("--workers", type=int, help="processes of --engine daft (default: one a processor)")
     add_encoding_arguments(parser)
     given = parser.parse_args(arguments)
     options = encode_options(given)
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.corpus import encode_corpus
-    from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
+    engine = _engine(given)
     images = image_names(given.images.expanduser(), given.column)
-    encoder = HashEncoder.from_pretrained(given.model, role=given.role, device=given.device)
-    runtime = None if given.onnx is None else _runtime(given.onnx, encoder.fingerprint)
-    encoded = encode_corpus(encoder, images, given.out.expanduser(), options, runtime)
+    encoder, runtime = load_encoder(given.model, given.role, given.device, given.onnx)
+    encoded = encode_corpus(encoder, images, given.out.expanduser(), options, runtime, engine)
     lines = [told(encoded), *told_unreadable(encoded.unreadable)]
     lines += [] if encoded.finished else ["Other shares are missing still."]
     lines += [f"Codes are in {given.out}"]
@@ -56,9 +65,47 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _runtime(path: Path, fingerprint: str) -> Runtime:
+def load_encoder(model: str, role: str, device: str, onnx: Path | None) -> tuple[HashEncoder, Runtime]:
+    """The encoder and what computes its codes; also called by worker processes.
+
+    Args:
+        model: folder of a run or of a saved encoder, or ``owner/name`` on the hub.
+        role: ``student`` or ``teacher``.
+        device: of the network.
+        onnx: exported file that computes; None for the network itself.
+
+    Raises:
+        InputError: for a wrong model or file.
+    """
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
+    from brcd_lightning.deployment.encoding.part_encoder import TorchRuntime
+
+    encoder = HashEncoder.from_pretrained(model, role=role, device=device)
+    return encoder, TorchRuntime(encoder) if onnx is None else _onnx_runtime(onnx, encoder.fingerprint)
+
+
+def _onnx_runtime(path: Path, fingerprint: str) -> Runtime:
     try:
         from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
     except ImportError as error:
         raise InputError("--onnx needs ONNX Runtime: pip install 'brcd_lightning[onnx]'.") from error
     return OnnxRuntime(path.expanduser(), fingerprint)
+
+
+def _engine(given: argparse.Namespace) -> Engine | None:
+    """The engine that was asked for; None for threads of this process."""
+    if given.engine == "threads":
+        if given.workers is not None:
+            raise InputError("--workers needs --engine daft; threads of this process are set by --threads.")
+        return None
+    if given.device != "cpu":
+        raise InputError(f"--engine daft encodes on CPUs, got --device {given.device}; use --shard i/n for each GPU.")
+    try:
+        from brcd_lightning.deployment.encoding.daft_engine import DaftEngine
+    except ImportError as error:
+        raise InputError("--engine daft needs Daft: pip install 'brcd_lightning[daft]'.") from error
+    model = Path(given.model).expanduser()
+    absolute = str(model.resolve()) if model.is_dir() else given.model  # workers may start in another folder
+    onnx = None if given.onnx is None else given.onnx.expanduser().resolve()
+    load = partial(load_encoder, absolute, given.role, given.device, onnx)
+    return DaftEngine(load, given.workers, given.threads)
