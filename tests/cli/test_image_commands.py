@@ -113,6 +113,14 @@ def test_codes_by_an_exported_file(place, capsys):
     assert "student.onnx is of encoder" in capsys.readouterr().err
 
 
+def test_images_decoded_at_a_fraction_of_their_size(place, capsys):
+    write_images(place / "large", 3, (400, 300), suffix=".jpg")
+    assert run(["encode", "model", "large", "--out", "codes", "--reduced-decoding"]) == 0
+    assert json.loads((place / "codes" / "encoding.json").read_text())["decoding"] == "reduced"
+    assert run(["index", "model", "large", "--out", "large.brcd", "--reduced-decoding"]) == 0
+    assert "3 images, 16 bits" in capsys.readouterr().out
+
+
 def test_an_engine_that_is_not_installed_is_named(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "brcd_lightning.deployment.encoding.daft_engine", None)
     assert run(["encode", "model", "photos", "--out", "x", "--engine", "daft"]) == 2

@@ -34,6 +34,7 @@ class EncodeOptions:
         threads: each decodes and encodes batches of its own; None for one a processor.
         shard: this process's share (i, n) of the parts: every n-th, from the i-th of 1..n.
         progress: show images a second and the time that is left.
+        reduced_decoding: decode large JPEG files at a fraction of their size, see `HashEncoder.prepare_each`.
 
     Raises:
         InputError: for a wrong value.
@@ -44,6 +45,7 @@ class EncodeOptions:
     threads: int | None = None
     shard: tuple[int, int] = (1, 1)
     progress: bool = True
+    reduced_decoding: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "part_size"):
@@ -129,7 +131,8 @@ def encode_corpus(
     count = sum(len(part.names) for part in to_do)
     started = time.perf_counter()
     if to_do:
-        work = PartWork(out.resolve(), Path(description.root), options.batch_size, encoder.fingerprint)
+        terms = options.batch_size, encoder.fingerprint, options.reduced_decoding
+        work = PartWork(out.resolve(), Path(description.root), *terms)
         with _progress(count, options.progress) as advance:
             engine(work, to_do, advance)
     seconds = time.perf_counter() - started
@@ -154,6 +157,7 @@ def _described(encoder: HashEncoder, images: ImageNames, options: EncodeOptions,
         count=len(images.names),
         part_size=options.part_size,
         runtime=runtime,
+        decoding="reduced" if options.reduced_decoding else "full",
     )
 
 

@@ -104,10 +104,15 @@ class HashEncoder:
         """Device of the network."""
         return next(self.network.parameters()).device
 
+    @property
+    def _size(self) -> int:
+        """Side of the network input in pixels."""
+        return int(self.description.transform.get("size", 224))
+
     @cached_property
     def _network_in_use(self) -> HashNetwork:
         """The network with folded batch norms, which takes two thirds of the time."""
-        backbone = folded(self.network.backbone, int(self.description.transform.get("size", 224)))
+        backbone = folded(self.network.backbone, self._size)
         return HashNetwork(backbone, self.network.hashing_model).requires_grad_(False).eval()
 
     @cached_property
@@ -159,9 +164,14 @@ class HashEncoder:
         """
         return self._transforms.evaluation(pixels_of(image))
 
-    def prepare_each(self, images: Iterable[ImageLike]) -> list[Tensor | Exception]:
-        """Network input (3, S, S) uint8 of each image as `prepare` gives it, or its error."""
-        return prepare_each(images, self._transforms.evaluation)
+    def prepare_each(self, images: Iterable[ImageLike], reduced: bool = False) -> list[Tensor | Exception]:
+        """Network input (3, S, S) uint8 of each image as `prepare` gives it, or its error.
+
+        Args:
+            images: decoded one after the other.
+            reduced: decode large JPEG files at a fraction of their size, at least twice that of the network input.
+        """
+        return prepare_each(images, self._transforms.evaluation, 2 * round(self._size * 8 / 7) if reduced else None)
 
     def encode_pixels(self, pixels: Tensor) -> EncodedImages:
         """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""

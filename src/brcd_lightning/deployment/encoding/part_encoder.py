@@ -63,12 +63,14 @@ class PartWork:
         root: that names are relative to, absolute.
         batch_size: images that the network takes at a time.
         encoder: fingerprint of the encoder.
+        reduced: decode large JPEG files at a fraction of their size.
     """
 
     folder: Path
     root: Path
     batch_size: int
     encoder: str
+    reduced: bool = False
 
 
 class _Batch(NamedTuple):
@@ -122,7 +124,7 @@ class PartEncoder:
         """
 
         def batch_from(start: int) -> _Batch:
-            batch = self._batch(work.root, names[start : start + work.batch_size])
+            batch = self._batch(work, names[start : start + work.batch_size])
             advance(len(batch.status))
             return batch
 
@@ -130,13 +132,13 @@ class PartEncoder:
         codes = np.concatenate([batch.codes for batch in batches])
         return CodeRows(list(names), codes, [each for batch in batches for each in batch.status])
 
-    def _batch(self, root: Path, names: Sequence[str]) -> _Batch:
-        prepared = self._encoder.prepare_each(f"{root}/{name}" for name in names)
+    def _batch(self, work: PartWork, names: Sequence[str]) -> _Batch:
+        prepared = self._encoder.prepare_each((f"{work.root}/{name}" for name in names), work.reduced)
         pixels = [each for each in prepared if isinstance(each, Tensor)]
         codes = np.zeros((len(names), -(-self._encoder.bits // 8)), np.uint8)
         if pixels:
             codes[[isinstance(each, Tensor) for each in prepared]] = self._runtime(torch.stack(pixels))
-        return _Batch(codes, [_reason(root, each) if isinstance(each, Exception) else OK for each in prepared])
+        return _Batch(codes, [_reason(work.root, each) if isinstance(each, Exception) else OK for each in prepared])
 
 
 def _reason(root: Path, error: Exception) -> str:

@@ -27,8 +27,12 @@ _VALUES_OF_SMALL_IMAGES = 1 << 16
 """Pixel values of an image, above which it is resized alone: a batch of photographs would fill the memory."""
 
 
-def pixels_of(image: ImageLike) -> Tensor:
+def pixels_of(image: ImageLike, at_least: int | None = None) -> Tensor:
     """Pixels (3, H, W) uint8 RGB.
+
+    Args:
+        image: a path, a PIL image or pixels.
+        at_least: for JPEG files, see `read_image`.
 
     Raises:
         InputError: for what is no image, naming the path.
@@ -38,24 +42,27 @@ def pixels_of(image: ImageLike) -> Tensor:
             raise InputError(f"an image tensor must be (3, H, W) uint8 RGB, got {tuple(image.shape)} {image.dtype}.")
         return image
     try:
-        return to_pixels(image) if isinstance(image, Image.Image) else read_image(Path(image))
+        return to_pixels(image) if isinstance(image, Image.Image) else read_image(Path(image), at_least)
     except (OSError, ValueError, SyntaxError) as error:
         what = "the image" if isinstance(image, Image.Image) else f"image {image}"
         raise InputError(f"{what} cannot be decoded: {error}.") from error
 
 
-def prepare_each(images: Iterable[ImageLike], transform: Callable[[Tensor], Tensor]) -> list[Tensor | Exception]:
+def prepare_each(
+    images: Iterable[ImageLike], transform: Callable[[Tensor], Tensor], at_least: int | None = None
+) -> list[Tensor | Exception]:
     """Network input (3, S, S) uint8 of each image in order, or the error why there is none.
 
     Args:
         images: decoded one after the other; at most one large one is held at a time.
         transform: from (..., 3, H, W) uint8 to (..., 3, S, S) uint8, of each image by itself.
+        at_least: for JPEG files, see `read_image`.
     """
     prepared: dict[int, Tensor | Exception] = {}
     waiting: dict[torch.Size, dict[int, Tensor]] = defaultdict(dict)
     for position, image in enumerate(images):
         try:
-            pixels = pixels_of(image)
+            pixels = pixels_of(image, at_least)
         except Exception as error:  # PIL's plugins raise many kinds; each means the image is unusable
             prepared[position] = error
             continue
