@@ -5,7 +5,7 @@
 MODEL is a run or a saved encoder, IMAGES a folder of photographs. The plain side is a DataLoader with as many worker
 processes as there are processors, PIL and torchvision's v1 transforms, and the eager network in batches of 64. Ours is
 `encode_corpus`: threads that decode and encode whole batches. The limits are decoding and cropping alone, and the
-network alone, by the same threads.
+network alone, by the same threads; the share of the limit is their time, one after the other, of that of the encoding.
 
 A query is decoded, encoded and searched among random codes, one at a time on one thread. The plain side is PIL,
 torchvision's v1 transforms, the eager network, and a scan of all codes with torch, or by our index. Rounds take turns,
@@ -39,6 +39,7 @@ from brcd_lightning.search import HammingIndex
 from brcd_lightning.search.exact import use_threads
 
 BATCH, PROCESSORS = 64, len(os.sched_getaffinity(0))
+PLAIN, DECODING = "DataLoader and eager network", "limit: decoding and cropping alone"
 
 
 class PlainImages(Dataset[Tensor]):
@@ -73,8 +74,10 @@ def in_threads(call: Callable[[int], object], batches: int) -> None:
 def corpus(encoder: HashEncoder, images: ImageNames, onnx: HashEncoder | None) -> None:
     """Prints images a second of both sides and of the limits."""
     paths = [images.root / name for name in images.names]
-    starts = range(0, len(paths), BATCH)
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     plain = PlainImages(paths, dict(encoder.description.transform))
+    pixels = torch.stack([encoder.prepare(path) for path in paths[:BATCH]])
+    runtimes = {"torch": encoder, **({} if onnx is None else {"ONNX Runtime": onnx})}
 
     def plainly() -> None:
         with torch.no_grad():
@@ -85,28 +88,19 @@ def corpus(encoder: HashEncoder, images: ImageNames, onnx: HashEncoder | None) -
         with tempfile.TemporaryDirectory() as folder:
             encode_corpus(by, images, Path(folder) / "codes", EncodeOptions(progress=False))
 
-    def decode(number: int) -> None:
-        for path in paths[starts[number] : starts[number] + BATCH]:
-            encoder.prepare(path)
-
-    pixels = torch.stack([encoder.prepare(path) for path in paths[:BATCH]])
-    calls = {
-        "DataLoader and eager network": plainly,
-        "encode_corpus": partial(ours, encoder),
-        "limit: decoding and cropping alone": lambda: in_threads(decode, len(starts)),
-        "limit: network alone": lambda: in_threads(lambda _: encoder.encode_pixels(pixels), len(starts)),
-    }
-    if onnx is not None:
-        calls["encode_corpus, ONNX Runtime"] = partial(ours, onnx)
+    calls = {PLAIN: plainly, DECODING: lambda: in_threads(lambda at: encoder.prepare_each(batches[at]), len(batches))}
+    for name, by in runtimes.items():
+        network = partial(in_threads, lambda _, by=by: by.encode_pixels(pixels), len(batches))
+        calls |= {f"limit: network alone, {name}": network, f"encode_corpus, {name}": partial(ours, by)}
     rounds = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(3)]
     medians = {name: statistics.median(each[name] for each in rounds) for name in calls}
     for name, seconds in medians.items():
         print(f"{name:36} {len(paths) / seconds:8,.0f} images/s")
-    for name in [name for name in calls if name.startswith("encode_corpus")]:
-        ratio = statistics.median(each["DataLoader and eager network"] / each[name] for each in rounds)
-        print(f"plain / {name}: {ratio:.1f}x")
-    both = medians["limit: decoding and cropping alone"] + medians["limit: network alone"]
-    print(f"encode_corpus reaches {both / medians['encode_corpus']:.0%} of the limit")
+    for name in runtimes:
+        found = f"encode_corpus, {name}"
+        ratio = statistics.median(each[PLAIN] / each[found] for each in rounds)
+        limit = medians[DECODING] + medians[f"limit: network alone, {name}"]
+        print(f"{found}: {ratio:.1f}x the plain way, {limit / medians[found]:.0%} of the limit")
 
 
 def query(encoder: HashEncoder, onnx: HashEncoder | None, paths: list[Path], count: int) -> None:

@@ -36,8 +36,20 @@ SAME_FLOOR_ONLY_DOWN = {("hashing", "distillation"), ("distillation", "hashing")
 
 # Which packages outside the project a part may import at all; what is not named is free.
 HEAVY = {
-    *("lightning", "hydra", "omegaconf", "faiss", "wandb", "sklearn", "matplotlib", "optuna", "jinja2"),
-    *("psycopg", "lancedb"),
+    *(
+        "daft",
+        "faiss",
+        "hydra",
+        "jinja2",
+        "lancedb",
+        "lightning",
+        "matplotlib",
+        "omegaconf",
+        "optuna",
+        "psycopg",
+        "ray",
+    ),
+    *("sklearn", "wandb"),
 }
 ALLOWED = {
     "codes/clusters": {"faiss", "sklearn"},
@@ -47,6 +59,7 @@ ALLOWED = {
     "data/digits": {"sklearn"},
     "deployment/databases/lance": {"lancedb"},
     "deployment/databases/pgvector": {"psycopg"},
+    "deployment/encoding/daft_engine": {"daft"},
     "deployment/encoding/pretrained": {"jinja2"},
     "deployment/image_index/result_page": {"jinja2"},
     "data/datamodule": {"lightning"},

@@ -44,6 +44,7 @@ ENCODING = {"--batch-size": POSITIVE, "--part-size": POSITIVE, "--threads": POSI
 COMMANDS = {
     "encode": (["model", "photos", "--out", "new"], (MODEL, IMAGES), {
         "--out": OUT, "--role": ("", "Student", "both"), "--shard": ("", "1", "0/1", "3/2", "a/b", "1/2/3", "-1/2"),
+        "--engine": ("", "ray", "Threads"), "--workers": (*POSITIVE, "2"),
         "--onnx": ("", "nothing.onnx", "photos", "notes.txt", "x" * 300), "--device": ("", "gpu", "cuda:x", "3"),
         **ENCODING,
     }),

@@ -1,6 +1,7 @@
 """Encode, index, add, remove, search, dedup and verify, as a user types them."""
 
 import json
+import sys
 
 import pytest
 from pyarrow import parquet
@@ -131,6 +132,20 @@ def test_codes_by_an_exported_file(place, capsys):
     assert "student.onnx is of encoder" in capsys.readouterr().err
 
 
+def test_images_decoded_at_a_fraction_of_their_size(place, capsys):
+    write_images(place / "large", 3, (400, 300), suffix=".jpg")
+    assert run(["encode", "model", "large", "--out", "codes", "--reduced-decoding"]) == 0
+    assert json.loads((place / "codes" / "encoding.json").read_text())["decoding"] == "reduced"
+    assert run(["index", "model", "large", "--out", "large.brcd", "--reduced-decoding"]) == 0
+    assert "3 images, 16 bits" in capsys.readouterr().out
+
+
+def test_an_engine_that_is_not_installed_is_named(place, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "brcd_lightning.deployment.encoding.daft_engine", None)
+    assert run(["encode", "model", "photos", "--out", "x", "--engine", "daft"]) == 2
+    assert capsys.readouterr().err == "error: --engine daft needs Daft: pip install 'brcd_lightning[daft]'.\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,6 +156,8 @@ def test_codes_by_an_exported_file(place, capsys):
         ("index model photos --out x --batch-size 0", "--batch-size must be an integer in 1..65536, got '0'"),
         ("encode model photos --out x --shard 3/2", "a shard must be i/n with 1 <= i <= n, got 3/2"),
         ("encode model photos --out x --shard half", "--shard must be i/n, such as 1/2, got 'half'"),
+        ("encode model photos --out x --workers 2", "--workers needs --engine daft"),
+        ("encode model photos --out x --engine daft --device cuda", "--engine daft encodes on CPUs, got --device cuda"),
         ("encode model photos --out photos", "photos is not empty and holds no codes"),
         ("index model photos --out photos", "photos is not empty and holds no index"),
         ("search photos photos/a/000.png", "photos is no image index"),

@@ -99,6 +99,22 @@ def test_all_orientations_of_a_camera_give_the_same_upright_pixels(tmp_path, suf
         assert (found - expected).abs().max() <= (12 if suffix == "jpg" else 0)
 
 
+def test_large_jpeg_files_can_be_decoded_at_a_fraction_of_their_size(tmp_path):
+    image = corners().resize((640, 320))
+    turned, metadata = stored_with(6, image)
+    turned.save(tmp_path / "a.jpg", exif=metadata, quality=95)
+    image.save(tmp_path / "a.png")
+    image.convert("L").save(tmp_path / "grey.jpg")
+    full = image_scan.read_image(tmp_path / "a.jpg")
+    for at_least, height in ((40, 40), (41, 80), (79, 80), (160, 160), (161, 320), (1000, 320)):
+        found = image_scan.read_image(tmp_path / "a.jpg", at_least)
+        assert found.shape == (3, height, 2 * height)
+        assert image_scan.read_image(tmp_path / "grey.jpg", at_least).shape == found.shape
+        quarters = found[:, height // 4 :: height // 2, height // 2 :: height]
+        assert (quarters.int() - full[:, 80::160, 160::320].int()).abs().max() < 12, "upright"
+    assert image_scan.read_image(tmp_path / "a.png", 40).shape == (3, 320, 640)
+
+
 @pytest.mark.parametrize("metadata", [b"", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_damaged_metadata_leave_an_image_as_it_is(tmp_path, metadata):
     corners().save(tmp_path / "a.jpg", exif=metadata)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from brcd_lightning.cli.command_parser import CommandParser, any_path, output_folder
+from brcd_lightning.cli.command_parser import CommandParser, any_path, integer, output_folder
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
     add_model_argument,
@@ -15,7 +20,11 @@ from brcd_lightning.cli.encoding_arguments import (
     told,
     told_unreadable,
 )
-from brcd_lightning.errors import ExitCode
+from brcd_lightning.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from brcd_lightning.deployment.encoding.corpus import Engine
+    from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,6 +36,23 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong model, no images, or a folder of other codes.
     """
+    given = _parser().parse_args(arguments)
+    options = encode_options(given)
+    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
+    from brcd_lightning.deployment.encoding.corpus import encode_corpus
+
+    engine = _engine(given)
+    images = image_names(given.images, given.column)
+    encoder = load_encoder(given.model, given.role, given.device, given.onnx)
+    encoded = encode_corpus(encoder, images, given.out, options, engine)
+    lines = [told(encoded), *told_unreadable(encoded.unreadable)]
+    lines += [] if encoded.finished else ["Other shares are missing still."]
+    lines += [f"Codes are in {given.out}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="brcd encode",
         description="Encodes images into a folder of Parquet parts (path, code, status). Interrupted, the same command "
@@ -38,20 +64,50 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--role", default="student", choices=("student", "teacher"), help="which network encodes")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="encode the i-th of n shares (default: 1/1)")
+    parser.add_argument(
+        "--engine",
+        default="threads",
+        choices=("threads", "daft"),
+        help="threads of this process (default), or worker processes of Daft, here or on a cluster (docs/scaling.md)",
+    )
+    parser.add_argument(
+        "--workers", type=integer(1, 100_000), help="processes of --engine daft (default: one a processor)"
+    )
     add_onnx_argument(parser)
     add_encoding_arguments(parser)
-    given = parser.parse_args(arguments)
-    options = encode_options(given)
-    from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
-    from brcd_lightning.deployment.encoding.corpus import encode_corpus
+    return parser
+
+
+def load_encoder(model: str, role: str, device: str, onnx: Path | None) -> HashEncoder:
+    """The encoder; also called by worker processes.
+
+    Args:
+        model: folder of a run or of a saved encoder, or ``owner/name`` on the hub.
+        role: ``student`` or ``teacher``.
+        device: of the network.
+        onnx: exported file that computes; None for the network itself.
+
+    Raises:
+        InputError: for a wrong model or file.
+    """
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
-    images = image_names(given.images, given.column)
-    encoder = HashEncoder.from_pretrained(given.model, role=given.role, device=given.device)
-    encoder = by_onnx(encoder, given.onnx, any_precision=True)
-    encoded = encode_corpus(encoder, images, given.out, options)
-    lines = [told(encoded), *told_unreadable(encoded.unreadable)]
-    lines += [] if encoded.finished else ["Other shares are missing still."]
-    lines += [f"Codes are in {given.out}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return ExitCode.OK
+    return by_onnx(HashEncoder.from_pretrained(model, role=role, device=device), onnx, any_precision=True)
+
+
+def _engine(given: argparse.Namespace) -> Engine | None:
+    """The engine that was asked for; None for threads of this process."""
+    if given.engine == "threads":
+        if given.workers is not None:
+            raise InputError("--workers needs --engine daft; threads of this process are set by --threads.")
+        return None
+    if given.device != "cpu":
+        raise InputError(f"--engine daft encodes on CPUs, got --device {given.device}; use --shard i/n for each GPU.")
+    try:
+        from brcd_lightning.deployment.encoding.daft_engine import DaftEngine
+    except ImportError as error:
+        raise InputError("--engine daft needs Daft: pip install 'brcd_lightning[daft]'.") from error
+    model = Path(given.model).expanduser()
+    absolute = str(model.resolve()) if os.path.isdir(model) else given.model  # workers may start in another folder
+    onnx = None if given.onnx is None else given.onnx.resolve()
+    return DaftEngine(partial(load_encoder, absolute, given.role, given.device, onnx), given.workers, given.threads)

@@ -20,8 +20,8 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
+from brcd_lightning.data.jpeg import jpeg_pixels
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.storage.atomic import cache_folder, write_text
 
@@ -42,12 +42,17 @@ writes the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path, at_least: int | None = None) -> Tensor:
     """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
+
+    Args:
+        path: of the file.
+        at_least: decode a JPEG file at a half, a quarter or an eighth of its size, where both sides keep that many
+            pixels: several times faster, with slightly other pixels after a resize. None decodes all pixels.
     """
-    return _decode(_content(path))[0]
+    return _decode(_content(path), at_least)[0]
 
 
 def _content(path: Path) -> bytes:
@@ -57,7 +62,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decode(content: bytes) -> tuple[Tensor, bool]:
+def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
     """Pixels (3, H, W) uint8 of a file, and whether they are others than it stores: turned, or laid on white."""
     if not content:
         raise ValueError("the file is empty")
@@ -66,8 +71,23 @@ def _decode(content: bytes) -> tuple[Tensor, bool]:
     except UnidentifiedImageError as error:  # whose message names a place in memory
         raise ValueError("it has no image format that PIL knows") from error
     with opened as image:
+        if at_least is not None and min(image.size) >= 2 * at_least:
+            share = at_least / min(image.size)
+            image.draft(image.mode, (int(image.width * share), int(image.height * share)))
+        elif (stored := jpeg_pixels(content, image)) is not None:
+            turn = _orientation(image)
+            return torch.from_numpy(_turned(stored, turn)).permute(2, 0, 1), turn in _TURNS
         shown = _as_shown(image)
         return _rgb(shown), shown is not image
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, 3) as `_TURNS` turns an image."""
+    if orientation not in _TURNS:
+        return pixels
+    upright = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
+    rows, columns = (slice(None, None, -1 if orientation in flips else None) for flips in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return np.ascontiguousarray(upright[rows, columns])
 
 
 def to_pixels(image: Image.Image) -> Tensor:
@@ -108,7 +128,8 @@ def _rgb(image: Image.Image) -> Tensor:
     if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
         grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
         return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
-    return pil_to_tensor(image.convert("RGB"))
+    shown = image if image.mode == "RGB" else image.convert("RGB")
+    return torch.from_numpy(np.array(shown)).permute(2, 0, 1)
 
 
 class FileScan(NamedTuple):

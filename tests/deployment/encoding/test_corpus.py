@@ -3,9 +3,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from brcd_lightning.data.image_names import image_names
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
@@ -61,6 +63,21 @@ def test_another_model_does_not_continue(tmp_path, photos):
     encode_corpus(make_encoder(), photos, tmp_path / "codes", OPTIONS)
     with pytest.raises(InputError, match="holds codes of something else"):
         encode_corpus(make_encoder(seed=1), photos, tmp_path / "codes", OPTIONS)
+
+
+def test_reduced_decoding_is_written_down_and_does_not_mix(tmp_path):
+    write_images(tmp_path / "photos", 5, (400, 300), suffix=".jpg")
+    images, encoder = image_names(tmp_path / "photos"), make_encoder()
+    reduced = replace(OPTIONS, reduced_decoding=True)
+    encode_corpus(encoder, images, tmp_path / "full", OPTIONS)
+    assert encode_corpus(encoder, images, tmp_path / "reduced", reduced).description.decoding == "reduced"
+    prepared = encoder.prepare_each([images.root / name for name in images.names], reduced=True)
+    assert not torch.equal(prepared[0], encoder.prepare(images.root / images.names[0])), "or this says nothing"
+    codes = [next(read_parts(tmp_path / name)).codes for name in ("full", "reduced")]
+    assert np.array_equal(codes[1], encoder.encode_pixels(torch.stack(prepared)).codes.numpy())
+    assert np.unpackbits(codes[0] ^ codes[1]).mean() < 0.1
+    with pytest.raises(InputError, match=r"holds codes of something else \(decoding differ\)"):
+        encode_corpus(encoder, images, tmp_path / "full", reduced)
 
 
 @pytest.mark.parametrize(

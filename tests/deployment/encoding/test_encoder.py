@@ -25,7 +25,7 @@ def test_codes_are_those_of_the_network_under_the_evaluation_transform(encoder, 
     logits = encoder.network.hashing_model.head(encoder.network.backbone(prepared.float() / 255))
     found = encoder.encode_soft(paths)
     assert torch.equal(found.codes, pack(sign(logits).to(torch.int8)))
-    assert torch.allclose(found.values, encoder.network.hashing_model.soft(logits))
+    assert torch.allclose(found.values, encoder.network.hashing_model.soft(logits), atol=1e-5)
     assert len(found.codes.unique(dim=0)) > 3, "or the comparison says nothing"
 
 

@@ -1,38 +1,23 @@
-"""Encoding of many images: threads that decode and encode whole batches, and parts that are kept as they come.
-
-A batch always holds the same images, so that codes do not depend on threads, shards or interruptions.
-"""
+"""Encoding of many images into parts that are kept as they come, by an engine: threads here, or processes elsewhere."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from torch import Tensor
 
 from brcd_lightning.data.image_names import ImageNames
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
-from brcd_lightning.deployment.encoding.parts import (
-    OK,
-    CodeRows,
-    CodesDescription,
-    begin,
-    digest_of,
-    part_path,
-    read_part,
-    write_part,
-)
+from brcd_lightning.deployment.encoding.part_encoder import Part, PartEncoder, PartWork
+from brcd_lightning.deployment.encoding.parts import OK, CodesDescription, begin, digest_of, part_path, read_part
 from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.storage.atomic import remove_temporaries
 
@@ -47,6 +32,7 @@ class EncodeOptions:
         threads: each decodes and encodes batches of its own; None for one a processor.
         shard: this process's share (i, n) of the parts: every n-th, from the i-th of 1..n.
         progress: show images a second and the time that is left.
+        reduced_decoding: decode large JPEG files at a fraction of their size, see `HashEncoder.prepare_each`.
 
     Raises:
         InputError: for a wrong value.
@@ -57,6 +43,7 @@ class EncodeOptions:
     threads: int | None = None
     shard: tuple[int, int] = (1, 1)
     progress: bool = True
+    reduced_decoding: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "part_size"):
@@ -80,8 +67,38 @@ class Encoded(NamedTuple):
     """True if all parts are there now, those of other shards too."""
 
 
+class Engine(Protocol):
+    """Encodes parts and writes each as soon as it is done."""
+
+    def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
+        """Encodes the parts; `advance` is told how many images have been encoded since it was last called."""
+
+
+class ThreadEngine:
+    """Threads of this process.
+
+    Args:
+        encoder: of the images.
+        threads: None for one a processor.
+    """
+
+    def __init__(self, encoder: HashEncoder, threads: int | None = None) -> None:
+        self._encoder = encoder
+        self._threads = threads or len(os.sched_getaffinity(0))
+
+    def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
+        """Encodes one part after the other."""
+        with PartEncoder(self._encoder, self._threads) as encoder:
+            for part in parts:
+                encoder.write(work, part, advance)
+
+
 def encode_corpus(
-    encoder: HashEncoder, images: ImageNames, out: Path, options: EncodeOptions = EncodeOptions()
+    encoder: HashEncoder,
+    images: ImageNames,
+    out: Path,
+    options: EncodeOptions = EncodeOptions(),
+    engine: Engine | None = None,
 ) -> Encoded:
     """Encodes images into a folder of codes; parts that are there already are kept.
 
@@ -90,11 +107,41 @@ def encode_corpus(
         images: what to encode.
         out: the folder, see `parts`.
         options: how.
+        engine: does the work; threads of this process when None.
 
     Raises:
         InputError: if the folder holds codes of something else.
     """
-    description = CodesDescription(
+    engine = engine or ThreadEngine(encoder, options.threads)
+    description = _described(encoder, images, options)
+    begin(out, description)
+    first, shards = options.shard
+    mine = range(first - 1, description.parts, shards)
+    to_do = [
+        Part(number, images.names[number * options.part_size : (number + 1) * options.part_size])
+        for number in mine
+        if not part_path(out, number).is_file()
+    ]
+    count = sum(len(part.names) for part in to_do)
+    started = time.perf_counter()
+    if to_do:
+        terms = options.batch_size, encoder.fingerprint, options.reduced_decoding
+        work = PartWork(out.resolve(), Path(description.root), *terms)
+        with _progress(count, options.progress) as advance:
+            engine(work, to_do, advance)
+    seconds = time.perf_counter() - started
+    unreadable: dict[str, str] = {}
+    for number in mine:
+        rows = read_part(part_path(out, number))
+        unreadable |= {name: reason for name, reason in zip(rows.paths, rows.status, strict=True) if reason != OK}
+    finished = all(part_path(out, number).is_file() for number in range(description.parts))
+    if finished:
+        remove_temporaries(out)  # of processes that were killed
+    return Encoded(description, count, seconds, unreadable, finished)
+
+
+def _described(encoder: HashEncoder, images: ImageNames, options: EncodeOptions) -> CodesDescription:
+    return CodesDescription(
         bits=encoder.bits,
         encoder=encoder.fingerprint,
         role=encoder.role,
@@ -104,77 +151,8 @@ def encode_corpus(
         count=len(images.names),
         part_size=options.part_size,
         runtime=encoder.runtime_name,
+        decoding="reduced" if options.reduced_decoding else "full",
     )
-    begin(out, description)
-    first, shards = options.shard
-    mine = range(first - 1, description.parts, shards)
-    to_do = [number for number in mine if not part_path(out, number).is_file()]
-    sizes = {number: len(_of_part(images.names, number, options.part_size)) for number in to_do}
-    started = time.perf_counter()
-    with _worker_threads(options.threads) as pool, _progress(sum(sizes.values()), options.progress) as advance:
-        for number in to_do:
-            names = _of_part(images.names, number, options.part_size)
-            write_part(part_path(out, number), _encode_part(encoder, images.root, names, options, pool, advance))
-    seconds = time.perf_counter() - started
-    unreadable: dict[str, str] = {}
-    for number in mine:
-        rows = read_part(part_path(out, number))
-        unreadable |= {name: reason for name, reason in zip(rows.paths, rows.status, strict=True) if reason != OK}
-    finished = all(part_path(out, number).is_file() for number in range(description.parts))
-    if finished:
-        remove_temporaries(out)  # of processes that were killed
-    return Encoded(description, sum(sizes.values()), seconds, unreadable, finished)
-
-
-def _of_part(names: Sequence[str], number: int, part_size: int) -> Sequence[str]:
-    return names[number * part_size : (number + 1) * part_size]
-
-
-def _encode_part(
-    encoder: HashEncoder,
-    root: Path,
-    names: Sequence[str],
-    options: EncodeOptions,
-    pool: ThreadPoolExecutor,
-    advance: Callable[[int], None],
-) -> CodeRows:
-    """Rows of one part, in the order of its names."""
-
-    def encode(start: int) -> tuple[np.ndarray, list[str]]:
-        batch = names[start : start + options.batch_size]
-        prepared = [_prepared(encoder, root, name) for name in batch]
-        pixels = [each for each in prepared if isinstance(each, Tensor)]
-        codes = np.zeros((len(batch), -(-encoder.bits // 8)), np.uint8)
-        if pixels:
-            codes[[isinstance(each, Tensor) for each in prepared]] = encoder.encode_pixels(torch.stack(pixels)).codes
-        advance(len(batch))
-        return codes, [OK if isinstance(each, Tensor) else each for each in prepared]
-
-    found = list(pool.map(encode, range(0, len(names), options.batch_size)))
-    codes = np.concatenate([codes for codes, _ in found])
-    return CodeRows(list(names), codes, [each for _, status in found for each in status])
-
-
-def _prepared(encoder: HashEncoder, root: Path, name: str) -> Tensor | str:
-    """Network input of an image, or the reason why there is none."""
-    try:
-        return encoder.prepare(root / name)
-    except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        return reason.replace(f"{root}/", "")
-
-
-@contextmanager
-def _worker_threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each encode with one thread of torch: teams of several would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        count = threads or len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Rate(ProgressColumn):

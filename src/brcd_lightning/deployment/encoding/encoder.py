@@ -8,28 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from brcd_lightning.codes import pack
-from brcd_lightning.data.image_scan import read_image, to_pixels
 from brcd_lightning.deployment.encoding.description import EncoderDescription
+from brcd_lightning.deployment.encoding.folding import folded
+from brcd_lightning.deployment.encoding.preparation import ImageLike, pixels_of, prepare_each
 from brcd_lightning.deployment.encoding.pretrained import download, load_folder, save_folder, upload
 from brcd_lightning.deployment.encoding.run_models import is_run, model_of_run
 from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.storage.checkpoints import read_tensors
 
-ImageLike: TypeAlias = str | PathLike[str] | Image.Image | Tensor
-"""A path, a PIL image, or pixels (3, H, W) uint8 RGB."""
+__all__ = ["EncodedImages", "HashEncoder", "ImageLike", "Runtime"]
 _DECODERS = 4
 """Threads that decode images: PIL lets go of the interpreter while it does."""
 
@@ -122,6 +122,17 @@ class HashEncoder:
         """Device of the network."""
         return next(self.network.parameters()).device
 
+    @property
+    def _size(self) -> int:
+        """Side of the network input in pixels."""
+        return int(self.description.transform.get("size", 224))
+
+    @cached_property
+    def _network_in_use(self) -> HashNetwork:
+        """The network with folded batch norms, which takes two thirds of the time."""
+        backbone = folded(self.network.backbone, self._size)
+        return HashNetwork(backbone, self.network.hashing_model).requires_grad_(False).eval()
+
     @cached_property
     def fingerprint(self) -> str:
         """First 16 hex digits of a SHA-256 of weights and transform: equal for encoders that make equal codes."""
@@ -169,7 +180,16 @@ class HashEncoder:
         Raises:
             InputError: for what is no image, naming the path.
         """
-        return self._transforms.evaluation(_pixels(image))
+        return self._transforms.evaluation(pixels_of(image))
+
+    def prepare_each(self, images: Iterable[ImageLike], reduced: bool = False) -> list[Tensor | Exception]:
+        """Network input (3, S, S) uint8 of each image as `prepare` gives it, or its error.
+
+        Args:
+            images: decoded one after the other.
+            reduced: decode large JPEG files at a fraction of their size, at least twice that of the network input.
+        """
+        return prepare_each(images, self._transforms.evaluation, 2 * round(self._size * 8 / 7) if reduced else None)
 
     def encode_pixels(self, pixels: Tensor) -> EncodedImages:
         """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""
@@ -177,7 +197,7 @@ class HashEncoder:
             return self.runtime(pixels)
         images = pixels.to(self.device).float().div_(255).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            codes, values = self.network.encode_soft(images)
+            codes, values = self._network_in_use.encode_soft(images)
         return EncodedImages(pack(codes).cpu(), values.cpu())
 
     def save_pretrained(self, folder: str | PathLike[str], *, teacher: HashEncoder | None = None) -> Path:
@@ -226,16 +246,3 @@ def usable_device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device {str(name)!r} cannot be used: {reason}; choose cpu or cuda.") from error
-
-
-def _pixels(image: ImageLike) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB."""
-    if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise InputError(f"an image tensor must be (3, H, W) uint8 RGB, got {tuple(image.shape)} {image.dtype}.")
-        return image
-    try:
-        return to_pixels(image) if isinstance(image, Image.Image) else read_image(Path(image))
-    except (OSError, ValueError, SyntaxError) as error:
-        what = "the image" if isinstance(image, Image.Image) else f"image {image}"
-        raise InputError(f"{what} cannot be decoded: {error}.") from error

@@ -39,6 +39,7 @@ class CodesDescription:
         count: images.
         part_size: images a part.
         runtime: ``torch`` or ``onnx``: bits of logits near 0 may differ between them.
+        decoding: ``full``, or ``reduced``, of JPEG files at a fraction of their size: a bit in some hundred differs.
     """
 
     bits: int
@@ -50,6 +51,7 @@ class CodesDescription:
     count: int
     part_size: int
     runtime: str = "torch"
+    decoding: str = "full"
 
     @property
     def parts(self) -> int:

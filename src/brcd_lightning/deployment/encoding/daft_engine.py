@@ -1,0 +1,153 @@
+"""Parts encoded by worker processes that Daft starts: on this machine, or on many through Ray.
+
+The unit of work is a part. A worker loads the encoder once, is sent one part at a time, and writes its file itself: an
+interrupted encoding loses only the parts that were in work, and no codes pass through the process that waits. A batch
+holds the same images as ever, so the files are those of threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import daft
+
+from brcd_lightning.deployment.encoding.encoder import HashEncoder
+from brcd_lightning.deployment.encoding.part_encoder import Part, PartEncoder, PartWork
+from brcd_lightning.errors import InputError, RunEnded, require_positive_int
+
+Loader: TypeAlias = Callable[[], HashEncoder]
+"""Loads the encoder; can be sent to another process."""
+_SEPARATOR, _SHOWN = ": ", 300
+
+
+class PartWriter:
+    """A worker: holds the encoder from its first part on.
+
+    Args:
+        load: called where the parts are encoded.
+        work: that the parts are of.
+        threads: of this worker.
+    """
+
+    def __init__(self, load: Loader, work: PartWork, threads: int) -> None:
+        self._load, self._work, self._threads = load, work, threads
+        self._encoder: PartEncoder | None = None
+
+    def write(self, number: int, names: list[str]) -> str:
+        """Encodes a part and writes its file; returns the kind and the message of an error, or nothing.
+
+        Args:
+            number: of the part.
+            names: of its images.
+        """
+        try:
+            if self._encoder is None:
+                self._encoder = self._loaded()
+            self._encoder.write(self._work, Part(number, names))
+        except Exception as error:  # whatever it is, the process that waits says it
+            return f"{type(error).__name__}{_SEPARATOR}{_one_line(error)}"
+        return ""
+
+    def _loaded(self) -> PartEncoder:
+        encoder = self._load()
+        if encoder.fingerprint != self._work.encoder:
+            raise InputError(
+                f"a worker has loaded encoder {encoder.fingerprint} instead of {self._work.encoder}; all machines must "
+                "see the same files."
+            )
+        return PartEncoder(encoder, self._threads)
+
+
+class DaftEngine:
+    """Worker processes of Daft's runner: of this machine, or of a Ray cluster with ``DAFT_RUNNER=ray``.
+
+    Args:
+        load: gives each worker the encoder.
+        workers: processes; None for one a processor of this machine.
+        threads: of each worker; None for one.
+
+    Raises:
+        InputError: for a wrong value.
+    """
+
+    def __init__(self, load: Loader, workers: int | None = None, threads: int | None = None) -> None:
+        for name, value in (("--workers", workers), ("--threads", threads)):
+            if value is not None:
+                require_positive_int(name, value)
+        self._load, self._threads = load, threads or 1
+        self._workers = workers or len(os.sched_getaffinity(0))
+
+    def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
+        """Encodes the parts, each by the next worker that is free.
+
+        Raises:
+            InputError: if Daft's runner does not start, or for what the user can mend on a worker.
+            RunEnded: if a worker failed or was lost; the parts that are written stay.
+        """
+        _start_runner()
+        writer = daft.cls(PartWriter, use_process=True, max_concurrency=min(self._workers, len(parts)))
+        columns = {
+            "number": [part.number for part in parts],
+            "names": [list(part.names) for part in parts],
+            "images": [len(part.names) for part in parts],
+        }
+        with _quiet(), daft.execution_config_ctx(maintain_order=False):  # or a fast worker would wait for a slow one
+            table = daft.from_pydict(columns).into_batches(1)
+            write = writer(self._load, work, self._threads).write(table["number"], table["names"])
+            told = table.select("images", write.alias("error"))
+            try:
+                for row in told.iter_rows(results_buffer_size=1):
+                    _require_written(row["error"])
+                    advance(row["images"])
+            except Exception as error:  # Daft has kinds of its own, and passes on those of Ray
+                if isinstance(error, InputError):
+                    raise
+                raise _lost(_one_line(error)) from error
+
+
+def _start_runner() -> None:
+    """Starts or finds the runner that the environment names."""
+    try:
+        daft.get_or_create_runner()
+    except Exception as error:  # of Daft, of Ray, or of an import
+        missing = isinstance(error, ImportError)
+        remedy = "install Ray: pip install 'brcd_lightning[ray]'" if missing else "see DAFT_RUNNER and RAY_ADDRESS"
+        raise InputError(f"Daft's runner does not start ({_one_line(error)}); {remedy}.") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_SHOWN].rstrip(".") or type(error).__name__
+
+
+def _require_written(error: str) -> None:
+    """Raises what a worker has told of a part."""
+    kind, _, message = error.partition(_SEPARATOR)
+    if kind == InputError.__name__:
+        raise InputError(f"{message}.")
+    if error:
+        raise _lost(error)
+
+
+def _lost(reason: str) -> RunEnded:
+    return RunEnded(f"a worker of Daft ended or failed ({reason}); the same command continues.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves errors and progress to the process that waits, which tells them in one line."""
+    logger, name = logging.getLogger("daft_local_execution"), "DAFT_PROGRESS_BAR"
+    level, shown = logger.level, os.environ.get(name)
+    logger.setLevel(logging.CRITICAL)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if shown is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = shown
