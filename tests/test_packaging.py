@@ -20,13 +20,15 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_ships_every_yaml_and_template(wheel):
+def test_the_wheel_ships_every_file_that_is_read(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"brcd_lightning/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
-    assert "brcd_lightning/py.typed" in names
-    for path in (ROOT / "src" / "brcd_lightning" / "report" / "templates").iterdir():
-        assert f"brcd_lightning/report/templates/{path.name}" in names
+    package = ROOT / "src" / "brcd_lightning"
+    shipped = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {"app.js", "model_card.md", "py.typed"} <= {path.name for path in shipped}
+    for path in shipped:
+        assert f"brcd_lightning/{path.relative_to(package).as_posix()}" in names
 
 
 @pytest.mark.slow
