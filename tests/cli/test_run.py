@@ -14,6 +14,7 @@ from brcd_lightning.errors import ExitCode, InputError, RunEnded
     ("error", "code", "text"),
     [
         (InputError("bits must be a positive integer, got 0."), 2, "error: bits must be a positive integer, got 0.\n"),
+        (InputError("a\nb \x1b[2J \udcff é.png"), 2, "error: a\\nb \\x1b[2J \\udcff é.png\n"),
         (RunEnded("a process was lost."), 1, "error: a process was lost.\n"),
         (RunEnded("pruned.", ExitCode.PRUNED), 0, "ended early: pruned.\n"),
         (RunEnded("asked to end.", ExitCode.PREEMPTED), 143, "error: asked to end.\n"),

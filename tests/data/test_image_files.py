@@ -1,7 +1,10 @@
+import os
+
 import pytest
 
 from brcd_lightning.data import image_files as module
 from brcd_lightning.data.image_files import IMAGE_SUFFIXES, OTHER_IMAGES, image_files
+from brcd_lightning.errors import InputError
 from data.stand_ins import write_image
 
 NAMES = ["b.png", "a/10.JPG", "a/2.jfif", "a/deep/er/1.png"]
@@ -34,3 +37,12 @@ def test_images_that_are_not_read_are_counted_in_one_line(tree, capsys):
 def test_no_suffix_is_both_read_and_not_read():
     assert not IMAGE_SUFFIXES & OTHER_IMAGES
     assert (".avif" in IMAGE_SUFFIXES) == module._has_avif() != (".avif" in OTHER_IMAGES)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_names_that_are_no_text_are_refused(tmp_path):
+    os.mkdir(os.fsencode(tmp_path) + b"/cat\xff")
+    with open(os.fsencode(tmp_path) + b"/cat\xff/a.png", "wb"):
+        pass
+    with pytest.raises(InputError, match="a file whose name is no UTF-8"):
+        image_files(tmp_path)

@@ -49,6 +49,16 @@ def test_the_reason_is_the_same_in_every_run(tmp_path, content, reason):
         image_scan.read_image(tmp_path / "bad.png")
 
 
+def test_thin_images_are_refused_before_they_are_decoded(tmp_path):
+    Image.new("L", (1, 101)).save(tmp_path / "thin.png")
+    Image.new("L", (2, 200)).save(tmp_path / "narrow.png")
+    with pytest.raises(ValueError, match="1 x 101 pixels, too thin"):
+        image_scan.read_image(tmp_path / "thin.png")
+    with pytest.raises(ValueError, match="too thin"):
+        image_scan.to_pixels(Image.new("RGB", (1000, 9)))
+    assert image_scan.read_image(tmp_path / "narrow.png").shape == (3, 200, 2)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
 def test_what_is_no_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")  # whose reader would wait for ever

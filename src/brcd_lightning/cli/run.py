@@ -30,16 +30,21 @@ def report_error(error: BaseException) -> int:
     An `InputError`, a `RunEnded` and an interrupt take one line. Everything else is a bug and keeps its traceback.
     """
     if isinstance(error, RunEnded):
-        sys.stderr.write(f"{'error' if error.exit_code else 'ended early'}: {error}\n")
+        sys.stderr.write(f"{'error' if error.exit_code else 'ended early'}: {_printable(str(error))}\n")
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         sys.stderr.write(f"{str(error) or 'interrupted'}\n")
         return ExitCode.INTERRUPTED
     if isinstance(error, InputError):
-        sys.stderr.write(f"error: {without_passwords(str(error))}\n")  # also where an address stands by mistake
+        sys.stderr.write(f"error: {_printable(without_passwords(str(error)))}\n")  # an address may stand by mistake
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.CRASH
+
+
+def _printable(text: str) -> str:
+    """A message on one line: names of files may hold line breaks, codes that steer a terminal, and no text at all."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def finish(code: int) -> NoReturn:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import features
 
 from brcd_lightning.distributed.processes import print_rank_zero
+from brcd_lightning.errors import InputError
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def _has_avif() -> bool:
@@ -45,14 +49,25 @@ def image_files(folder: Path, parts: Sequence[str] = ("",)) -> list[list[str]]:
 
     Returns:
         Relative paths with forward slashes, for each part.
+
+    Raises:
+        InputError: for a name that is no text.
     """
     others: Counter[str] = Counter()
     names = [sorted(_walk(str(folder), part, others)) for part in parts]
+    require_text(folder, (name for part in names for name in part))
     if others:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         read = ", ".join(sorted(IMAGE_SUFFIXES))
         print_rank_zero(f"Not read, files of other suffixes in {folder}: {counts}. Convert them to one of {read}.")
     return names
+
+
+def require_text(source: Path, names: Iterable[str]) -> None:
+    """Raises `InputError` for a name of which the operating system gave bytes that are no UTF-8."""
+    strange = next((name for name in names if not name.isascii() and _SURROGATES.search(name)), None)
+    if strange is not None:
+        raise InputError(f"{source} holds a file whose name is no UTF-8, {strange!r}; rename it.")
 
 
 def _walk(root: str, part: str, others: Counter[str]) -> Iterator[str]:

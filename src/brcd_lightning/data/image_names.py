@@ -43,12 +43,4 @@ def image_names(source: Path, column: str = "path") -> ImageNames:
         names = read_names(source, column)
         if not any((source.parent / name).exists() for name in names):
             raise InputError(f"none of the {len(names)} images that {source} lists is there, such as {names[0]}.")
-    strange = next((name for name in names if not _is_text(name)), None)
-    if strange is not None:
-        raise InputError(f"{source} holds a file whose name is no UTF-8, {strange!r}; rename it.")
     return ImageNames(source if os.path.isdir(source) else source.parent, names)
-
-
-def _is_text(name: str) -> bool:
-    """False where the operating system gave bytes that are no UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -40,6 +40,8 @@ _TURNS = {
 """The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then
 writes the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
+LONGEST_SIDE = 100
+"""Times the shorter one, at most: transforms that keep the shape would make a huge image of a thin one."""
 
 
 def read_image(path: Path, at_least: int | None = None) -> Tensor:
@@ -71,6 +73,7 @@ def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
     except UnidentifiedImageError as error:  # whose message names a place in memory
         raise ValueError("it has no image format that PIL knows") from error
     with opened as image:
+        _require_shape(image)
         if at_least is not None and min(image.size) >= 2 * at_least:
             share = at_least / min(image.size)
             image.draft(image.mode, (int(image.width * share), int(image.height * share)))
@@ -97,9 +100,15 @@ def to_pixels(image: Image.Image) -> Tensor:
     frame counts.
 
     Raises:
-        ValueError: for 32 bits a value, whose range nobody knows.
+        ValueError: for 32 bits a value, whose range nobody knows, or an image that is too thin.
     """
+    _require_shape(image)
     return _rgb(_as_shown(image))
+
+
+def _require_shape(image: Image.Image) -> None:
+    if max(image.size) > LONGEST_SIDE * min(image.size):
+        raise ValueError(f"it has {image.width} x {image.height} pixels, too thin to be compared")
 
 
 def _as_shown(image: Image.Image) -> Image.Image:

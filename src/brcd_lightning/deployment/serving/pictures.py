@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from brcd_lightning.data.image_scan import to_pixels
+from brcd_lightning.data.image_scan import LONGEST_SIDE, to_pixels
 from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.deployment.image_index.bundle import Images
 
@@ -34,8 +34,6 @@ SHOWN = {
     "WEBP": "image/webp",
 }
 """Media types of the formats that browsers show; others are sent as PNG."""
-_LONGEST_SIDE = 100
-"""Times the shorter one: transforms that keep the shape would make a huge image of a thin one."""
 _THUMBNAILS = 1024
 
 
@@ -78,7 +76,7 @@ def open_image(file: IO[bytes], max_pixels: int) -> Image.Image:
         raise HTTPException(
             413, f"The image has {width} x {height} pixels; at most {max_pixels / 1e6:g} megapixels are taken."
         )
-    if max(width, height) > _LONGEST_SIDE * min(width, height):
+    if max(width, height) > LONGEST_SIDE * min(width, height):
         image.close()
         raise HTTPException(413, f"The image has {width} x {height} pixels, which is too thin to be compared.")
     return image
