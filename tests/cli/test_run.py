@@ -15,6 +15,14 @@ from brcd_lightning.errors import ExitCode, InputError, RunEnded
     [
         (InputError("bits must be a positive integer, got 0."), 2, "error: bits must be a positive integer, got 0.\n"),
         (InputError("a\nb \x1b[2J \udcff é.png"), 2, "error: a\\nb \\x1b[2J \\udcff é.png\n"),
+        (
+            InputError(
+                "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  .\n"
+                "brcd_lightning.errors.InputError: image a.png cannot be decoded.\n"
+            ),
+            2,
+            "error: image a.png cannot be decoded.\n",
+        ),
         (RunEnded("a process was lost."), 1, "error: a process was lost.\n"),
         (RunEnded("pruned.", ExitCode.PRUNED), 0, "ended early: pruned.\n"),
         (RunEnded("asked to end.", ExitCode.PREEMPTED), 143, "error: asked to end.\n"),

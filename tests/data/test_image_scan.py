@@ -49,6 +49,30 @@ def test_the_reason_is_the_same_in_every_run(tmp_path, content, reason):
         image_scan.read_image(tmp_path / "bad.png")
 
 
+def test_a_file_that_has_changed_since_the_scan_is_refused(tree):
+    names = names_in(tree)
+    digests = image_scan.scan_files(tree, names, skip_corrupt=False).digests
+    image_scan.read_image(tree / names[0], digest=digests[0])
+    (tree / names[0]).write_bytes((tree / names[1]).read_bytes())
+    with pytest.raises(ValueError, match="it has changed since it was checked; start again"):
+        image_scan.read_image(tree / names[0], digest=digests[0])
+
+
+def test_a_scan_that_cannot_be_remembered_is_done_again(tree, monkeypatch):
+    def refuse(path, text):
+        raise IsADirectoryError(path)
+
+    monkeypatch.setattr(image_scan, "write_text", refuse)
+    assert None not in image_scan.scan_files(tree, names_in(tree), skip_corrupt=False).digests
+
+
+def test_bombs_are_unreadable_as_others_are(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    with pytest.raises(ValueError, match="more pixels than PIL decodes"):
+        image_scan.read_image(tmp_path / "a.png")
+
+
 def test_thin_images_are_refused_before_they_are_decoded(tmp_path):
     Image.new("L", (1, 101)).save(tmp_path / "thin.png")
     Image.new("L", (2, 200)).save(tmp_path / "narrow.png")

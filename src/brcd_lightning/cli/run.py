@@ -36,7 +36,10 @@ def report_error(error: BaseException) -> int:
         sys.stderr.write(f"{str(error) or 'interrupted'}\n")
         return ExitCode.INTERRUPTED
     if isinstance(error, InputError):
-        sys.stderr.write(f"error: {_printable(without_passwords(str(error)))}\n")  # an address may stand by mistake
+        message = str(error)
+        if "Original Traceback" in message:  # torch's form of an error in a loader worker, which ends with its message
+            message = message.rpartition(f"{InputError.__name__}: ")[2].strip()
+        sys.stderr.write(f"error: {_printable(without_passwords(message))}\n")  # an address may stand by mistake
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.CRASH

@@ -54,8 +54,7 @@ def image_list(
     require_bool("dataset.drop_unlabeled", drop_unlabeled)
     folder = require_folder(root, "images that the lists name")
     given = {"train": train, "query": query, "database": database}
-    if (images is None) == (None in given.values()):
-        raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")
+    _require_lists(images, given)
     paths = {"images": images} if images is not None else given
     read = {split: read_list(_find(folder, path), num_classes) for split, path in paths.items() if path is not None}
     lists = {split: LabelledNames(below(folder, each.names), each.labels) for split, each in read.items()}
@@ -122,6 +121,16 @@ def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> File
         empty = int((~listed.labels.any(dim=0)).nonzero()[0])
         raise InputError(f"no image of {folder} has label {empty} of 0 to {listed.labels.shape[1] - 1}; leave it out.")
     return readable_images(folder, listed.names, listed.labels, skip_corrupt)
+
+
+def _require_lists(images: object, roles: Mapping[str, object]) -> None:
+    """Raises `InputError` unless there is the one list, or one for each role."""
+    for name, path in {"images": images, **roles}.items():
+        if path is not None and not (isinstance(path, str) and path):
+            raise InputError(f"dataset.{name} must be the path of a list, got {path!r}.")
+    given = [path is not None for path in roles.values()]
+    if any(given) if images is not None else not all(given):
+        raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")
 
 
 def _find(folder: Path, path: str) -> Path:

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +41,13 @@ _TURNS = {
 """The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then
 writes the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
+_SHOWN = 240
+"""Characters of a path in a message."""
 LONGEST_SIDE = 100
 """Times the shorter one, at most: transforms that keep the shape would make a huge image of a thin one."""
 
 
-def read_image(path: Path, at_least: int | None = None) -> Tensor:
+def read_image(path: Path, at_least: int | None = None, digest: bytes | None = None) -> Tensor:
     """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
@@ -53,8 +56,22 @@ def read_image(path: Path, at_least: int | None = None) -> Tensor:
         path: of the file.
         at_least: decode a JPEG file at a half, a quarter or an eighth of its size, where both sides keep that many
             pixels: several times faster, with slightly other pixels after a resize. None decodes all pixels.
+        digest: of the file when it was scanned, see `FileScan`; any when None.
+
+    Raises:
+        ValueError: for what is no image, or another file than the one that was scanned.
+        OSError: if it cannot be read.
     """
-    return _decode(_content(path), at_least)[0]
+    content = _content(path)
+    pixels, redrawn = _decode(content, at_least)
+    if digest not in (None, _digest(content, redrawn)):
+        raise ValueError("it has changed since it was checked; start again")
+    return pixels
+
+
+def _digest(content: bytes, redrawn: bool) -> bytes:
+    """See `FileScan.digests`."""
+    return hashlib.sha256(content + _REDRAWN if redrawn else content).digest()
 
 
 def _content(path: Path) -> bytes:
@@ -72,6 +89,8 @@ def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
         opened = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:  # whose message names a place in memory
         raise ValueError("it has no image format that PIL knows") from error
+    except Image.DecompressionBombError as error:  # no ValueError, as all others are
+        raise ValueError("it has more pixels than PIL decodes") from error
     with opened as image:
         _require_shape(image)
         if at_least is not None and min(image.size) >= 2 * at_least:
@@ -181,7 +200,7 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan
     if len(unreadable) < len(unknown):
         _remember(memory, names, digests)
     if unreadable and not skip_corrupt:
-        shown = "; ".join(f"{root / name} ({reason})" for name, reason in list(unreadable.items())[:3])
+        shown = "; ".join(f"{_short(root / name)} ({_short(reason)})" for name, reason in list(unreadable.items())[:3])
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
         raise InputError(
             f"{len(unreadable)} unreadable image(s): {shown}{more}. Repair or remove them, or set "
@@ -190,10 +209,16 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan
     return FileScan(digests, unreadable)
 
 
+def _short(told: object) -> str:
+    text = str(told)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _remember(path: Path, names: Sequence[str], digests: Sequence[bytes | None]) -> None:
     """Writes the digests of the readable files."""
     known = {name: digest.hex() for name, digest in zip(names, digests, strict=True) if digest is not None}
-    write_text(path, json.dumps({"version": MEMORY_VERSION, "digests": known}))
+    with suppress(OSError):  # what cannot be remembered is decoded again
+        write_text(path, json.dumps({"version": MEMORY_VERSION, "digests": known}))
 
 
 def _remembered(path: Path) -> dict[str, bytes]:
@@ -229,10 +254,7 @@ def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
             _, redrawn = _decode(content)
         except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
             return "", " ".join(str(error).split()) or type(error).__name__
-        digest = hashlib.sha256(content)
-        if redrawn:
-            digest.update(_REDRAWN)
-        return digest.hexdigest(), ""
+        return _digest(content, redrawn).hex(), ""
 
     def checked(pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
         for first in range(0, len(names), _FILES_AT_ONCE):  # a pool keeps all that it is given in memory

@@ -188,6 +188,8 @@ def check_names(origin: Path, names: Sequence[str]) -> None:
     if len(set(plain)) < len(plain):
         name, count = Counter(plain).most_common(1)[0]
         raise InputError(f"list {origin} names {name} {count} times.")
+    if any("\0" in name for name in names):
+        raise InputError(f"list {origin} names a path with a zero byte; write it anew.")
     outside = next((name for name in names if ".." in name.split("/")), None)
     if outside is not None:
         raise InputError(f"list {origin} names {outside}, which may lie outside the data set's folder.")

@@ -91,7 +91,7 @@ class FileImages(ImageSource):
     def load(self, position: int) -> Tensor:
         """Pixels of one image."""
         try:
-            return read_image(self.root / self.ids[position])
+            return read_image(self.root / self.ids[position], digest=self.digests[position])
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"image {self.root / self.ids[position]} cannot be decoded: {error}.") from error
 
