@@ -50,6 +50,46 @@ def test_pixels_are_those_of_pil(monkeypatch, subsampling, progressive, quality)
         assert torch.equal(fast, slow)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_files_without_metadata_need_not_be_opened_by_pil(monkeypatch, progressive):
+    content = saved(noise(), progressive=progressive, comment=b"any", optimize=True)
+    expected, _ = image_scan._decode(content)
+    monkeypatch.setattr(Image, "open", None)
+    assert torch.equal(image_scan._decode(content)[0], expected)
+    assert jpeg.plain_jpeg_pixels(content, below=62) is not None
+    assert jpeg.plain_jpeg_pixels(content, below=61) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(noise(), exif=Image.Exif()),
+        saved(noise(), exif=stored_with(3, corners())[1]),
+        saved(noise(), icc_profile=b"x"),
+        saved(noise().convert("L")),
+        saved(noise().convert("CMYK")),
+        saved(noise(), keep_rgb=True),
+        saved(noise(), "PNG"),
+        saved(noise())[:100],
+        b"\xff\xd8\xff\xe0",
+        b"\xff\xd8\xff\xe0\x00\x10",
+        b"\xff\xd8\xff\xe0\x00\x02\xff\xc0",
+        b"\xff\xd8\xff\xe0" + bytes(100),
+        b"",
+    ],
+)
+def test_all_others_must(content):
+    assert jpeg.plain_jpeg_pixels(content) is None
+
+
+def test_very_large_ones_are_left_to_the_warning_of_pil(monkeypatch):
+    content = saved(noise())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 61 * 83 - 1)
+    assert jpeg.plain_jpeg_pixels(content) is None
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert jpeg.plain_jpeg_pixels(content) is not None
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "MPO"])
 def test_photographs_are_turned_alike(monkeypatch, orientation, kind):

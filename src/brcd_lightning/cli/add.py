@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
 from brcd_lightning.errors import ExitCode
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.deployment.image_index.bundle import read_manifest
     from brcd_lightning.deployment.image_index.changes import add_images
 
+    keep_freed_memory()
     folder = given.index.expanduser()
     read_manifest(folder)
     done = add_images(folder, image_names(given.images.expanduser(), given.column), options)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
 from brcd_lightning.errors import ExitCode, InputError
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.corpus import encode_corpus
 
+    keep_freed_memory()
     engine = _engine(given)
     images = image_names(given.images.expanduser(), given.column)
     encoder, runtime = load_encoder(given.model, given.role, given.device, given.onnx)

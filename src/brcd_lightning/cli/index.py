@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
     encode_options,
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.errors import require_choice
     from brcd_lightning.search.kinds import KINDS
 
+    keep_freed_memory()
     require_choice("--kind", given.kind, KINDS)
     images = image_names(given.images.expanduser(), given.column)
     student = HashEncoder.from_pretrained(given.model)

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 
-from brcd_lightning.data.jpeg import jpeg_pixels
+from brcd_lightning.data.jpeg import jpeg_pixels, plain_jpeg_pixels
 from brcd_lightning.errors import InputError, require_bool
 from brcd_lightning.storage.atomic import cache_folder, write_text
 
@@ -41,7 +41,7 @@ writes the metadata anew, which nobody reads here."""
 _FILES_AT_ONCE = 1 << 14
 
 
-def read_image(path: Path, at_least: int | None = None) -> Tensor:
+def read_image(path: Path | str, at_least: int | None = None) -> Tensor:
     """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
@@ -51,13 +51,16 @@ def read_image(path: Path, at_least: int | None = None) -> Tensor:
         at_least: decode a JPEG file at a half, a quarter or an eighth of its size, where both sides keep that many
             pixels: several times faster, with slightly other pixels after a resize. None decodes all pixels.
     """
-    return _decode(path.read_bytes(), at_least)[0]
+    with open(path, "rb") as file:  # a path object takes longer than to read a small file
+        return _decode(file.read(), at_least)[0]
 
 
 def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
     """Pixels (3, H, W) uint8 of a file, and whether they are others than it stores: turned, or laid on white."""
     if not content:
         raise ValueError("the file is empty")
+    if (plain := plain_jpeg_pixels(content, None if at_least is None else 2 * at_least)) is not None:
+        return torch.from_numpy(plain).permute(2, 0, 1), False
     try:
         opened = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:  # whose message names a place in memory
