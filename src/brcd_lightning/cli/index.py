@@ -44,8 +44,12 @@ def main(arguments: Sequence[str]) -> int:
         "--kind", default="auto", help="auto (default), flat, sharded, ivf, hnsw or multi_hash, see docs/search.md"
     )
     add_encoding_arguments(parser)
-    given = parser.parse_args(arguments)
+    return _index(parser.parse_args(arguments))
+
+
+def _index(given: argparse.Namespace) -> ExitCode:
     options, out = encode_options(given), given.out.expanduser()
+    keep_freed_memory()
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
     from brcd_lightning.deployment.image_index.changes import build_index
@@ -53,7 +57,6 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.errors import require_choice
     from brcd_lightning.search.kinds import KINDS
 
-    keep_freed_memory()
     require_choice("--kind", given.kind, KINDS)
     images = image_names(given.images.expanduser(), given.column)
     student = HashEncoder.from_pretrained(given.model)
