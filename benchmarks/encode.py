@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.codes import hamming_distance, unpack
 from brcd_lightning.data.image_names import ImageNames, image_names
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path, help="also measure by ONNX Runtime, with this file of brcd export")
     parser.add_argument("--codes", type=int, default=1_000_000, help="codes to search in")
     args = parser.parse_args()
+    keep_freed_memory()  # as brcd encode does; for all sides
     encoder, images = HashEncoder.from_pretrained(args.model), image_names(args.images)
     images = images._replace(names=images.names[: args.count])
     print(f"{PROCESSORS} processors, {len(images.names):,} images, {encoder.bits} bits")

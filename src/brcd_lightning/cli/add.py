@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.command_parser import CommandParser, any_path
 from brcd_lightning.cli.encoding_arguments import add_encoding_arguments, encode_options, told, told_unreadable
 from brcd_lightning.errors import ExitCode
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.deployment.image_index.bundle import read_manifest
     from brcd_lightning.deployment.image_index.changes import add_images
 
+    keep_freed_memory()
     folder = given.index
     read_manifest(folder)
     done = add_images(folder, image_names(given.images, given.column), options)

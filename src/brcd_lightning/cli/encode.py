@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.command_parser import CommandParser, any_path, integer, output_folder
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.corpus import encode_corpus
 
+    keep_freed_memory()
     engine = _engine(given)
     images = image_names(given.images, given.column)
     encoder = load_encoder(given.model, given.role, given.device, given.onnx)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from brcd_lightning.cli.allocator import keep_freed_memory
 from brcd_lightning.cli.command_parser import CommandParser, any_path, output_folder
 from brcd_lightning.cli.encoding_arguments import (
     add_encoding_arguments,
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong model, no images, or an index that is there already.
     """
+    keep_freed_memory()
     given = _parser().parse_args(arguments)
     options, out = encode_options(given), given.out
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need

@@ -47,7 +47,7 @@ LONGEST_SIDE = 100
 """Times the shorter one, at most: transforms that keep the shape would make a huge image of a thin one."""
 
 
-def read_image(path: Path, at_least: int | None = None, digest: bytes | None = None) -> Tensor:
+def read_image(path: Path | str, at_least: int | None = None, digest: bytes | None = None) -> Tensor:
     """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
     PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
@@ -74,11 +74,12 @@ def _digest(content: bytes, redrawn: bool) -> bytes:
     return hashlib.sha256(content + _REDRAWN if redrawn else content).digest()
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path | str) -> bytes:
     """Bytes of a file; reading from a pipe would wait for a writer."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("it is a folder, a pipe or a device, and no file")
-    return path.read_bytes()
+    with open(path, "rb") as file:  # a path object takes longer than to read a small file
+        return file.read()
 
 
 def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:

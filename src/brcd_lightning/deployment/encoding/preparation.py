@@ -8,10 +8,10 @@ Shapes: S x S pixels of network input.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from os import PathLike
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -42,7 +42,7 @@ def pixels_of(image: ImageLike, at_least: int | None = None) -> Tensor:
             raise InputError(f"an image tensor must be (3, H, W) uint8 RGB, got {tuple(image.shape)} {image.dtype}.")
         return image
     try:
-        return to_pixels(image) if isinstance(image, Image.Image) else read_image(Path(image), at_least)
+        return to_pixels(image) if isinstance(image, Image.Image) else read_image(os.fspath(image), at_least)
     except (OSError, ValueError, SyntaxError) as error:
         what = "the image" if isinstance(image, Image.Image) else f"image {image}"
         raise InputError(f"{what} cannot be decoded: {error}.") from error
