@@ -13,6 +13,20 @@ def test_fingerprint_follows_labels_and_pixels():
     assert len({draw().fingerprint, relabelled.fingerprint, repainted.fingerprint}) == 3
 
 
+def test_queries_that_the_database_holds_too_are_named():
+    def distinct():
+        made = draw()
+        for position, pixels in enumerate(made.source.pixels):
+            pixels.fill_(position)
+        return made
+
+    assert distinct().repeated_queries == []
+    splits = distinct()
+    query, twin = splits.query[1], splits.database[5]
+    splits.source.pixels[query] = splits.source.pixels[twin]
+    assert splits.repeated_queries == [splits.source.ids[query]]
+
+
 def test_overlapping_roles_are_refused():
     with pytest.raises(InputError, match="1 images are in both query and database"):
         Splits(source(), torch.tensor([3]), torch.tensor([1]), torch.tensor([1, 2, 3]), torch.tensor([2]))

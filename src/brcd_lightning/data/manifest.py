@@ -28,6 +28,7 @@ def manifest(splits: Splits) -> dict[str, Any]:
         "classes": classes,
         "labels_sha256": {role: _digest(splits, role) for role in SPLITS if splits.has_labels},
         "skipped": dict(splits.skipped),
+        "queries_in_database": splits.repeated_queries,
         # The validation database is the database without the validation queries.
         "names": {
             role: [names[p] for p in splits.positions(role).tolist()] for role in SPLITS if role != "val_database"

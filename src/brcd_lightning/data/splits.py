@@ -98,6 +98,17 @@ class Splits:
         return {role: len(self.positions(role)) for role in SPLITS}
 
     @cached_property
+    def repeated_queries(self) -> list[str]:
+        """Names of queries whose content is that of a database image too: searching for them is no search."""
+        database = {self._digests[position] for position in self.database.tolist()}
+        return [self.source.ids[place] for place in self.query.tolist() if self._digests[place] in database]
+
+    @cached_property
+    def _digests(self) -> dict[int, bytes]:
+        """Of the images of all roles, by position."""
+        return {position: self.source.digest(position) for position in self.used.tolist()}
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex SHA-256 over names, content and labels of every role, in order: equal for equal splits anywhere.
 
@@ -108,7 +119,7 @@ class Splits:
             positions = self.positions(role)
             content.update(role.encode())
             for position in positions.tolist():
-                content.update(self.source.ids[position].encode() + b"\n" + self.source.digest(position))
+                content.update(self.source.ids[position].encode() + b"\n" + self._digests[position])
             if self.has_labels:
                 content.update(self.source.labels[positions].numpy().astype("<i8").tobytes())
         return content.hexdigest()
