@@ -17,7 +17,9 @@ def worker(ready):
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the signals of this system do not name their sender")
 def test_a_worker_ends_only_when_its_main_process_says_so():
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # libraries of other tests start threads in forks, which take signals
     ready = context.Event()
     process = context.Process(target=worker, args=(ready,), daemon=True)
     process.start()
