@@ -19,7 +19,7 @@ def worker(ready):
 def test_a_worker_ends_only_when_its_main_process_says_so():
     context = multiprocessing.get_context(
         "spawn"
-    )  # libraries of other tests start threads in forks, which take signals
+    )  # libraries of other tests start threads in forks
     ready = context.Event()
     process = context.Process(target=worker, args=(ready,), daemon=True)
     process.start()
