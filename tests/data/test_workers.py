@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from brcd_lightning.data.workers import block_worker_signals
+from brcd_lightning.data.workers import block_worker_signals, require_workers
+from brcd_lightning.errors import InputError
 
 
 def worker(ready):
@@ -17,9 +18,7 @@ def worker(ready):
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the signals of this system do not name their sender")
 def test_a_worker_ends_only_when_its_main_process_says_so():
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # libraries of other tests start threads in forks
+    context = multiprocessing.get_context("spawn")  # in forks, threads of other tests' libraries would take signals
     ready = context.Event()
     process = context.Process(target=worker, args=(ready,), daemon=True)
     process.start()
@@ -31,3 +30,14 @@ def test_a_worker_ends_only_when_its_main_process_says_so():
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 0
+
+
+def test_more_workers_than_a_machine_can_start_are_refused(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    require_workers("data.num_workers", 128)
+    with pytest.raises(
+        InputError, match="data.num_workers must be at most 128 on this machine, 64 a processor, got 129"
+    ):
+        require_workers("data.num_workers", 129)
+    with pytest.raises(InputError, match="data.num_workers must be an integer of at least 0, got True"):
+        require_workers("data.num_workers", True)

@@ -14,9 +14,9 @@ from brcd_lightning.data.extra_views import Extras, class_positive, quarter_turn
 from brcd_lightning.data.samplers import EpochSampler, ShardSampler
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
-from brcd_lightning.data.workers import block_worker_signals
+from brcd_lightning.data.workers import block_worker_signals, require_workers
 from brcd_lightning.distributed.seeding import random_stream
-from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError, require_choice, require_positive_int
 
 ANCHOR_VIEWS = ("clean", "aug")
 
@@ -162,7 +162,7 @@ class HashingDataModule(L.LightningDataModule):
         super().__init__()
         require_positive_int("data.batch_size", batch_size)
         require_positive_int("data.eval_batch_size", eval_batch_size)
-        require_non_negative_int("data.num_workers", num_workers)
+        require_workers("data.num_workers", num_workers)
         require_choice("anchor_view", anchor_view, ANCHOR_VIEWS)
         if anchor_view == "aug" and not extras.views:
             raise ValueError("an augmented anchor is a view; extras must ask for views.")

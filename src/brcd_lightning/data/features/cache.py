@@ -23,6 +23,7 @@ from brcd_lightning.data.features.store import DTYPES, MANIFEST, FeatureStore
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.workers import require_workers
 from brcd_lightning.errors import (
     InputError,
     require_choice,
@@ -84,7 +85,7 @@ class ViewStore:
         require_non_negative_int("view_store.seed", seed)
         require_positive_int("view_store.eval_batch_size", eval_batch_size)
         if num_workers is not None:
-            require_non_negative_int("view_store.num_workers", num_workers)
+            require_workers("view_store.num_workers", num_workers)
         self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed
         self.eval_batch_size = eval_batch_size
         self.rotations, self.positives = min(rotations, views), positives
