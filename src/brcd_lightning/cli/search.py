@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
     use_threads(given.threads)
     with opened_images(given.index, given.table) as index:
-        encoder = by_onnx(index.query_encoder(given.model), given.onnx)
+        encoder = by_onnx(index.query_encoder(given.model), given.onnx).warm_up()
         found = {
             image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
             for image in given.images

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     root = indexes[0].root if given.root is None else given.root
     if not root.is_dir():
         raise InputError(f"the images of {given.index} lay in {root}, which is gone; say where they are by --root.")
-    searcher = Searcher(indexes, by_onnx(indexes[0].query_encoder(), given.onnx))
+    searcher = Searcher(indexes, by_onnx(indexes[0].query_encoder(), given.onnx).warm_up())
     files = ImageFiles(root, indexes[0].images, limits.max_bytes, limits.max_pixels)
     app = make_app(searcher, files, limits, _allowed_hosts(given.host))
     sys.stdout.write(

@@ -42,6 +42,13 @@ def test_paths_pictures_and_tensors_give_the_same_codes(encoder, paths, batch_si
     assert torch.allclose(encoder.values(paths[:2]), encoder.encode_soft(paths).values[:2], atol=1e-6)
 
 
+def test_after_a_warm_up_the_first_images_wait_for_nothing(encoder, monkeypatch):
+    expected = encoder.encode_pixels(torch.ones(1, 3, 16, 16, dtype=torch.uint8)).codes
+    other = HashEncoder(encoder.network, encoder.description).warm_up()
+    monkeypatch.setattr("brcd_lightning.deployment.encoding.encoder.folded", None)
+    assert torch.equal(other.encode_pixels(torch.ones(1, 3, 16, 16, dtype=torch.uint8)).codes, expected)
+
+
 def test_no_images_give_no_codes(encoder):
     assert encoder.encode([]).shape == (0, 2)
     assert encoder.values([]).shape == (0, 16)

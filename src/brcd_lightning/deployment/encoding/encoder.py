@@ -191,6 +191,12 @@ class HashEncoder:
         """
         return prepare_each(images, self._transforms.evaluation, 2 * round(self._size * 8 / 7) if reduced else None)
 
+    def warm_up(self) -> Self:
+        """Folds the network now, which the first images would wait for otherwise; returns the encoder."""
+        size = self._size
+        self.encode_pixels(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        return self
+
     def encode_pixels(self, pixels: Tensor) -> EncodedImages:
         """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""
         if self.runtime is not None:
