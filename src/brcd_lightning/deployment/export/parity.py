@@ -189,7 +189,7 @@ def _logits(encoder: HashEncoder, pixels: Tensor) -> Tensor:
     """Logits (M, b) of the network, as `encode_pixels` computes them."""
     with torch.inference_mode():
         images = pixels.float().div_(255).to(memory_format=torch.channels_last)
-        found: Tensor = encoder.network.hashing_model.head(encoder.network.backbone(images))
+        found: Tensor = encoder.folded_network.hashing_model.head(encoder.folded_network.backbone(images))
     return found
 
 
