@@ -58,6 +58,18 @@ def test_the_report_is_a_table_and_json(tmp_path):
     assert written["files"][0]["latency"][1]["batch"] == 64
 
 
+def test_images_that_cannot_be_read_are_left_out(tmp_path):
+    encoder = make_encoder()
+    write_images(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "001.png").write_bytes(b"")
+    images = parity.images_of(encoder, image_names(tmp_path / "photos"), 10)
+    assert [len(batch) for batch in images.batches()] == [2]
+    assert parity.compare(encoder, [Flips(encoder, False)], images).images == 2
+    (tmp_path / "photos" / "002.png").write_bytes(b"")
+    with pytest.raises(InputError, match="needs at least 2 images of .*photos that can be read"):
+        parity.images_of(encoder, image_names(tmp_path / "photos"), 10)
+
+
 def test_random_images_say_so_and_are_the_same_each_time():
     images = parity.random_images(make_encoder(), 3)
     assert "random" in images.source

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -95,18 +96,20 @@ class ImagesToCompare:
     Args:
         source: what they are, for people.
         count: how many.
-        load: network input (3, S, S) uint8 of a position.
+        load: network input (3, S, S) uint8 of a position; None for an image that cannot be read.
     """
 
     source: str
     count: int
-    load: Callable[[int], Tensor]
+    load: Callable[[int], Tensor | None]
 
     def batches(self, size: int = 64, most: int | None = None) -> Iterator[Tensor]:
-        """Batches (M, 3, S, S) uint8 of all images, or of `most` that are evenly spaced."""
+        """Batches (M, 3, S, S) uint8 of all images that can be read, or of `most` that are evenly spaced."""
         kept = evenly(range(self.count), most or self.count)
         for start in range(0, len(kept), size):
-            yield torch.stack([self.load(position) for position in kept[start : start + size]])
+            loaded = [self.load(position) for position in kept[start : start + size]]
+            if pixels := [each for each in loaded if each is not None]:
+                yield torch.stack(pixels)
 
 
 def evenly(items: Sequence[int], most: int) -> list[int]:
@@ -133,20 +136,19 @@ def images_of(encoder: HashEncoder, names: ImageNames, most: int) -> ImagesToCom
     Raises:
         InputError: if fewer than two can be read.
     """
-    kept = []
-    for position in evenly(range(len(names.names)), most):
-        path = names.root / names.names[position]
+    kept = evenly(range(len(names.names)), most)
+
+    def load(position: int) -> Tensor | None:
         try:
-            encoder.prepare(path)
+            return encoder.prepare(names.root / names.names[kept[position]])
         except Exception:  # PIL's plugins raise many kinds; each means the file is unusable
-            continue
-        kept.append(path)
-    if len(kept) < _LEAST:
-        raise InputError(
-            f"a comparison needs at least {_LEAST} images that can be read, got {len(kept)} in {names.root}."
-        )
+            return None
+
+    readable = (position for position in range(len(kept)) if load(position) is not None)
+    if len(list(islice(readable, _LEAST))) < _LEAST:  # found out before anything is written
+        raise InputError(f"a comparison needs at least {_LEAST} images of {names.root} that can be read.")
     source = f"{len(kept):,} of {len(names.names):,} images of {names.root.name}"
-    return ImagesToCompare(source, len(kept), lambda at: encoder.prepare(kept[at]))
+    return ImagesToCompare(source, len(kept), load)
 
 
 def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesToCompare, k: int = 10) -> ParityReport:
@@ -175,7 +177,7 @@ def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesTo
         times = latencies(encoder, files, next(images.batches()))
     return ParityReport(
         fingerprint=encoder.fingerprint,
-        images=images.count,
+        images=sum(map(len, own)),
         source=images.source,
         torch_latency=times[0],
         files=tuple(
