@@ -1,34 +1,16 @@
 """Float queries against slow loops."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from score_loops import few_values, ranked
 
 from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import nearest_by_values, nearest_codes, values as module
-from brcd_lightning.search.values import as_values, best_places, rescore_candidates
+from brcd_lightning.search.values import as_values, best_places
 from conftest import random_codes
-
-
-def score(values, code):
-    """The definition, summed exactly."""
-    return math.fsum(value * bit for value, bit in zip(values.tolist(), code.tolist(), strict=True))
-
-
-def ranked(values, codes, candidates, k):
-    """The k best of some candidates, in a loop; equal scores keep the order of the candidates."""
-    scores = [score(values, codes[row]) for row in candidates]
-    places = sorted(range(len(candidates)), key=lambda place: -scores[place])[:k]
-    return [scores[place] for place in places], places
-
-
-def few_values(queries, bits, generator):
-    """Values of which many sums are equal."""
-    return torch.randint(-2, 3, (queries, bits), generator=generator) / 4
 
 
 @settings(deadline=None, max_examples=60)
@@ -72,21 +54,6 @@ def test_rounding_is_far_below_single_precision(generator, scale):
     assert torch.equal(nearest_by_values(values, torch.ones(2, 16), 1)[1], torch.zeros(5, 1, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("bits", [1, 12, 16])
-def test_candidates_are_rescored_as_in_a_slow_loop(bits, generator):
-    codes, values = random_codes(80, bits, generator), few_values(6, bits, generator)
-    positions = torch.stack([torch.randperm(80, generator=generator)[:30] for _ in range(6)])
-    positions[2, 25:] = -1
-    scores, places = rescore_candidates(as_values(values), pack(codes).numpy(), positions.numpy(), 27)
-    for query in range(6):
-        found = positions[query][positions[query] >= 0].tolist()
-        expected, order = ranked(values[query], codes, found, 27)
-        assert places[query, : len(order)].tolist() == order
-        assert scores[query, : len(order)].tolist() == expected
-    assert (scores[2, 25:] == -np.inf).all()
-    assert places[2, 25:].tolist() == [25, 26]
-
-
 def test_the_best_of_equal_numbers_are_the_first():
     scores = np.array([[1.0, 3, 2, 3, 2, 2], [5, 5, 5, 5, 5, 5], [-np.inf, 1, -np.inf, 0, -np.inf, 2]])
     assert best_places(scores, 4).tolist() == [[1, 3, 2, 4], [0, 1, 2, 3], [5, 1, 3, 0]]
@@ -105,6 +72,20 @@ def test_the_best_are_those_of_a_full_sort(kind, k, generator):
         scores[:, ::16] += 100 if kind == "sampled_first" else -100
     expected = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :k]
     assert (best_places(scores.numpy(), k) == expected).all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1, 1e300])
+@pytest.mark.parametrize("k", [1, 30, 900])
+def test_what_single_precision_hides_is_summed_exactly(scale, k, generator):
+    codes = random_codes(1500, 40, generator)
+    codes[:, 20:] = codes[:, :20]  # nearly opposite values of the second half leave sums near its rounding errors
+    values = torch.rand(3, 20, generator=generator, dtype=torch.float64)
+    values = torch.cat([values, -values + 1e-7 * torch.randn(3, 20, generator=generator, dtype=torch.float64)], dim=1)
+    scores, positions = nearest_by_values(values * scale, codes, k)
+    exact = as_values(values * scale) @ codes.double().numpy().T
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    assert (positions.numpy() == expected).all()
+    assert (scores.numpy() == np.take_along_axis(exact, expected, axis=1)).all()
 
 
 def test_no_queries_and_no_codes():

@@ -6,6 +6,7 @@ results of the Hamming search.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,10 +25,13 @@ from brcd_lightning.metrics.lists import (
 )
 from brcd_lightning.metrics.per_query import MEMORY_BUDGET, ListFunction, one_value_each
 from brcd_lightning.search import nearest_by_values
-from brcd_lightning.search.exact import as_bytes, scan
-from brcd_lightning.search.values import CANDIDATES_PER_RESULT, as_values, rescore_candidates
+from brcd_lightning.search.exact import as_bytes
+from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, Ranking, rescored_positions
+from brcd_lightning.search.values import as_values
 
 _BYTES_PER_PLACE = 64  # of a list: position, score, relevance and their sums
+_DEPTH = 1.25
+"""Places ranked by score for each of K: nearly always K of them are candidates of the Hamming search."""
 
 
 class FloatQueries(NamedTuple):
@@ -87,11 +91,10 @@ def values_per_float_query(
     packed = torch.from_numpy(as_bytes(database_codes, queries.values.shape[1], "database_codes"))
     width = 1 if database_labels.ndim == 1 else database_labels.shape[1]
     per_place = _BYTES_PER_PLACE + width * (database_labels.element_size() + 2)  # gathered, as bool, and compared
-    kinds = ((functions.of_database, _by_value), (functions.of_rescored, _rescored))
-    values: dict[str, Tensor] = {}
-    for by_name, rank in kinds:
-        values |= {name: torch.empty(len(query_labels), dtype=torch.float64) for name in by_name}
-        for part, positions in rank(queries, packed, k, per_place) if by_name else ():
+    every = functions.of_database.keys() | functions.of_rescored.keys()
+    values = {name: torch.empty(len(query_labels), dtype=torch.float64) for name in every}
+    for part, rankings in _rankings(queries, packed, min(k, len(packed)), per_place, bool(functions.of_rescored)):
+        for by_name, positions in zip((functions.of_database, functions.of_rescored), rankings, strict=False):
             relevance = relevance_of(query_labels[part], database_labels, positions)
             lists = RankedLists(relevance, None if total is None else total[part], len(database_codes))
             for name, function in by_name.items():
@@ -99,19 +102,19 @@ def values_per_float_query(
     return values
 
 
-def _by_value(queries: FloatQueries, packed: Tensor, k: int, per_place: int) -> Iterator[tuple[slice, Tensor]]:
-    """Positions (rows, K) of the best items by score, for parts of the queries."""
-    for rows in chunks(len(queries.values), min(k, len(packed)) * per_place, MEMORY_BUDGET):
-        yield rows, nearest_by_values(queries.values[rows], packed, k)[1]
-
-
-def _rescored(queries: FloatQueries, packed: Tensor, k: int, per_place: int) -> Iterator[tuple[slice, Tensor]]:
-    """The same among the R best items of a Hamming search."""
-    database, candidates = packed.numpy(), min(CANDIDATES_PER_RESULT * k, len(packed))
-    values = as_values(queries.values)
+def _rankings(
+    queries: FloatQueries, packed: Tensor, k: int, per_place: int, rescored: bool
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Positions (rows, k) of the best items, of parts of the queries: by score, and rescored if asked."""
+    values, database = as_values(queries.values), packed.numpy()
     codes = as_bytes(queries.codes, values.shape[1], "query_codes")
-    k = min(k, len(packed))
-    for rows in chunks(len(values), candidates * _BYTES_PER_PLACE + k * per_place, MEMORY_BUDGET):
-        positions = scan(codes[rows], database, candidates)[1]
-        places = torch.from_numpy(rescore_candidates(values[rows], database, positions, k)[1])
-        yield rows, torch.from_numpy(positions).gather(1, places)
+    depth = min(math.ceil(k * _DEPTH), len(packed)) if rescored else k
+    candidates = min(CANDIDATES_PER_RESULT * k, len(packed))
+    for rows in chunks(len(values), depth * per_place, MEMORY_BUDGET):
+        scores, positions = nearest_by_values(queries.values[rows], packed, depth)
+        rankings = [positions[:, :k]]
+        if rescored:
+            ranking = Ranking(scores.numpy(), positions.numpy())
+            best = rescored_positions(values[rows], codes[rows], database, candidates, k, ranking)
+            rankings.append(torch.from_numpy(best))
+        yield rows, rankings

@@ -19,9 +19,10 @@ from brcd_lightning.search.exact import ScannedCodes, as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
 from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, BuildOptions, Engine, build_engine
+from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
 from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
-from brcd_lightning.search.values import CANDIDATES_PER_RESULT, as_values, rescore_candidates
+from brcd_lightning.search.values import as_values
 
 _DEFAULTS = BuildOptions()
 _CANDIDATE_BYTES = 1 << 27

@@ -17,10 +17,8 @@ from torch import Tensor
 from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.search.exact import as_bytes
 
-CANDIDATES_PER_RESULT = 10
-"""Results of the Hamming search that are rescored for each result asked for, unless a number is given."""
 _BLOCK = 1 << 26
-"""Bytes of unpacked codes, and of scores, at a time."""
+"""Bytes of unpacked codes, and of estimated scores, at a time."""
 _SAMPLED = 16
 """Every so many scores of a row are looked at first, to find out which can be among the best."""
 _DIGITS = 40
@@ -59,6 +57,8 @@ def as_values(values: Tensor, bits: int | None = None, name: str = "values") -> 
 def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best database codes of each query by score; equal scores come in database order. Computed on the CPU.
 
+    Single precision estimates all scores; those that its error could hide are summed exactly.
+
     Args:
         values: (Q, b) real values of the queries.
         codes: (N, b) database codes in {-1, +1}, or packed (N, B) uint8.
@@ -74,10 +74,11 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
     scores, positions = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     found = 0  # of k, in the blocks so far
     for start, signs in _unpacked(packed, queries.shape[1]):
-        kept = min(k, found + len(signs))
-        for rows, block in _products(queries, signs):
-            places = best_places(block, min(k, len(signs)))
-            best, origin = np.take_along_axis(block, places, axis=1), places + start
+        block = packed[start : start + len(signs)]
+        kept = min(k, found + len(block))
+        for rows, estimates in _estimates(queries, signs):
+            best, origin = _best_of_block(queries[rows], block, estimates, min(k, len(block)))
+            origin += start
             if found:
                 best = np.concatenate([scores[rows, :found], best], axis=1)
                 origin = np.concatenate([positions[rows, :found], origin], axis=1)
@@ -88,54 +89,66 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
     return torch.from_numpy(scores), torch.from_numpy(positions)
 
 
-def _unpacked(packed: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of the database as signs (rows, b) float64, each with its first position."""
-    step = max(1, _BLOCK // (8 * bits))
-    for start in range(0, len(packed), step):
-        ones = np.unpackbits(packed[start : start + step], axis=1, count=bits, bitorder="little")
-        yield start, ones * 2.0 - 1
-
-
-def _products(queries: np.ndarray, signs: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Scores of some queries with all rows of a block, valid until the next ones are asked for."""
-    step = max(1, _BLOCK // (8 * len(signs)))
-    memory = torch.empty(min(step, len(queries)), len(signs), dtype=torch.float64)  # new memory takes longer than sums
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        part = torch.from_numpy(queries[rows])
-        yield rows, torch.matmul(part, torch.from_numpy(signs).T, out=memory[: len(part)]).numpy()
-
-
-def rescore_candidates(
-    values: np.ndarray, codes: np.ndarray, positions: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Re-orders the candidates of each query by score; equal scores keep the order of the candidates.
-
-    A query reads the scores of its candidates from a table of each byte's 256 values: codes are not unpacked, and only
-    those of one query are copied at a time.
+def exact_scores(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Scores of one query with packed codes, from a table of each byte's 256 values: codes are not unpacked.
 
     Args:
-        values: (Q, b) float64, of `as_values`.
-        codes: (N, B) uint8 packed codes; may be memory-mapped.
-        positions: (Q, R) int64 rows of `codes`, best first; -1 in an empty slot.
-        k: results per query, at most R.
+        values: (b,) float64, a row of `as_values`.
+        codes: (R, B) uint8.
 
     Returns:
-        scores (Q, k) float64, descending, minus infinity in an empty slot, and places (Q, k) int64 in 0..R - 1.
+        (R,) float64.
     """
-    scores = np.full(positions.shape, -np.inf)
-    padded = np.zeros((len(values), 8 * codes.shape[1]))
-    padded[:, : values.shape[1]] = values  # bits beyond the code count 0
-    for query, candidates in enumerate(positions):
-        tables = padded[query].reshape(-1, 8) @ _BYTE_SIGNS  # (B, 256)
-        found = np.flatnonzero(candidates >= 0)
-        columns = np.ascontiguousarray(codes.take(candidates[found], axis=0).T)
-        total = np.zeros(len(found))
-        for table, column in zip(tables, columns, strict=True):
-            total += table.take(column)
-        scores[query, found] = total
-    places = best_places(scores, k)
-    return np.take_along_axis(scores, places, axis=1), places
+    padded = np.zeros(8 * codes.shape[1])
+    padded[: len(values)] = values  # bits beyond the code count 0
+    tables = padded.reshape(-1, 8) @ _BYTE_SIGNS  # (B, 256)
+    total = np.zeros(len(codes))
+    for table, column in zip(tables, np.ascontiguousarray(codes.T), strict=True):
+        total += table.take(column)
+    return total
+
+
+def _unpacked(packed: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of the database as signs (rows, b) float32, each with its first position."""
+    step = max(1, _BLOCK // (4 * bits))
+    for start in range(0, len(packed), step):
+        ones = np.unpackbits(packed[start : start + step], axis=1, count=bits, bitorder="little")
+        yield start, ones.astype(np.float32) * 2 - 1
+
+
+def _estimates(queries: np.ndarray, signs: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Scores of some queries, in units of `_unit`, with all rows of a block; valid until the next are asked for."""
+    step = max(1, _BLOCK // (4 * len(signs)))
+    memory = np.empty((min(step, len(queries)), len(signs)), dtype=np.float32)  # new memory takes longer than sums
+    scaled = (queries / _unit(queries)).astype(np.float32)
+    for start in range(0, len(queries), step):
+        part = scaled[start : start + step]
+        # not by torch, whose setting of matmul precision can make this coarser than single precision
+        yield slice(start, start + step), np.matmul(part, signs.T, out=memory[: len(part)])
+
+
+def _unit(queries: np.ndarray) -> np.ndarray:
+    """A power of two (Q, 1) near the largest value of each query: what single precision can hold is counted in it."""
+    unit: np.ndarray = np.ldexp(1.0, np.frexp(np.abs(queries).max(axis=1, keepdims=True, initial=0.0))[1] - 1)
+    return unit
+
+
+def _best_of_block(
+    queries: np.ndarray, block: np.ndarray, estimates: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact scores (Q, k), descending, and rows (Q, k) of the best codes of a block, by their estimates (Q, rows)."""
+    scores, rows = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
+    # b roundings of the sum, one of each value and one of the bound, each at most half a unit in the last place
+    error = (queries.shape[1] + 2) * np.finfo(np.float32).eps * np.abs(queries / _unit(queries)).sum(axis=1)
+    for number, (row, bound) in enumerate(zip(estimates, _lower_bounds(estimates, k).tolist(), strict=True)):
+        # k codes reach the bound less one error, and what reaches that is estimated at two errors less at worst
+        places = np.flatnonzero(row >= bound - 2 * float(error[number]))
+        if np.count_nonzero(row.take(places) >= bound) < k:  # the sample had too many of the largest
+            places = np.arange(len(row))
+        exact = exact_scores(queries[number], block.take(places, axis=0))
+        best = np.argsort(-exact, kind="stable")[:k]
+        scores[number], rows[number] = exact.take(best), places.take(best)
+    return scores, rows
 
 
 def best_places(scores: np.ndarray, k: int) -> np.ndarray:

@@ -20,7 +20,8 @@ from brcd_lightning.deployment.image_index.searched import Hit, Ranked, Searched
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import SearchResult
 from brcd_lightning.search.exact import as_bytes
-from brcd_lightning.search.values import CANDIDATES_PER_RESULT, as_values, rescore_candidates
+from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
+from brcd_lightning.search.values import as_values
 
 
 class DatabaseImages(SearchedImages):

@@ -1,0 +1,118 @@
+"""Rescoring: the results of a Hamming search, ordered anew by score.
+
+Shapes: Q queries, N database codes, R candidates of a query, L places of a ranking, b bits, B bytes a code.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+import numpy as np
+
+from brcd_lightning.search.exact import scan
+from brcd_lightning.search.values import best_places, exact_scores
+
+CANDIDATES_PER_RESULT = 10
+"""Results of the Hamming search that are rescored for each result asked for, unless a number is given."""
+
+
+class Ranking(NamedTuple):
+    """Best database codes of each query by score; equal scores in database order."""
+
+    scores: np.ndarray
+    """(Q, L) float64, descending."""
+    positions: np.ndarray
+    """(Q, L) int64."""
+
+
+def rescore_candidates(
+    values: np.ndarray, codes: np.ndarray, positions: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Re-orders the candidates of each query by score; equal scores keep the order of the candidates.
+
+    Only the candidates of one query are copied at a time.
+
+    Args:
+        values: (Q, b) float64, of `values.as_values`.
+        codes: (N, B) uint8 packed codes; may be memory-mapped.
+        positions: (Q, R) int64 rows of `codes`, best first; -1 in an empty slot.
+        k: results per query, at most R.
+
+    Returns:
+        scores (Q, k) float64, descending, minus infinity in an empty slot, and places (Q, k) int64 in 0..R - 1.
+    """
+    scores = np.full(positions.shape, -np.inf)
+    for query, candidates in enumerate(positions):
+        found = np.flatnonzero(candidates >= 0)
+        scores[query, found] = exact_scores(values[query], codes.take(candidates[found], axis=0))
+    places = best_places(scores, k)
+    return np.take_along_axis(scores, places, axis=1), places
+
+
+def rescored_positions(
+    values: np.ndarray, queries: np.ndarray, codes: np.ndarray, candidates: int, k: int, ranking: Ranking
+) -> np.ndarray:
+    """Positions of the k best codes by score among the `candidates` nearest ones by Hamming distance.
+
+    Equal scores come in the order of the Hamming search: by distance, then by position. A ranking of the whole database
+    by score answers nearly every query, as most of its first places are candidates; only the others are scanned.
+
+    Args:
+        values: (Q, b) float64, of `values.as_values`.
+        queries: (Q, B) uint8 packed codes of the same queries.
+        codes: (N, B) uint8 packed database codes.
+        candidates: of the Hamming search, in k..N.
+        k: results per query.
+        ranking: by the same values; a little deeper than k.
+
+    Returns:
+        (Q, k) int64.
+    """
+    positions = np.full((len(values), k), -1, dtype=np.int64)
+    database = _words(codes)
+    for query, words in enumerate(_words(queries).T):
+        distances = _distances(words, database)
+        found = _candidates_in_order(distances, candidates, ranking.scores[query], ranking.positions[query])
+        if found is not None and len(found) >= k:
+            positions[query] = found[:k]
+    left = np.flatnonzero(positions[:, -1] < 0)
+    if len(left):
+        nearest = scan(queries[left], codes, candidates)[1]
+        places = rescore_candidates(values[left], codes, nearest, k)[1]
+        positions[left] = np.take_along_axis(nearest, places, axis=1)
+    return positions
+
+
+def _candidates_in_order(
+    distances: np.ndarray, candidates: int, scores: np.ndarray, positions: np.ndarray
+) -> np.ndarray | None:
+    """Positions of a query's ranking that are among its nearest codes; None where distances order equal scores."""
+    radii = range(int(distances.max()) + 1)
+    radius = bisect_left(radii, candidates, key=lambda each: int(np.count_nonzero(distances <= each)))
+    at_radius = candidates - np.count_nonzero(distances < radius)
+    last = np.flatnonzero(distances == radius)[at_radius - 1]  # candidates at the radius come in database order
+    its_distances = distances.take(positions)
+    equal = scores[1:] == scores[:-1]
+    if (equal & (its_distances[1:] < its_distances[:-1])).any():
+        return None
+    complete = len(positions) == len(distances)
+    known = positions if complete else positions[: np.searchsorted(-scores, -scores[-1])]  # equals may follow the last
+    its_distances = its_distances[: len(known)]
+    found: np.ndarray = known[(its_distances < radius) | ((its_distances == radius) & (known <= last))]
+    return found
+
+
+def _words(codes: np.ndarray) -> np.ndarray:
+    """Packed codes (n, B) as (W, n) uint64, filled up with zeros."""
+    padded = np.zeros((len(codes), -(-codes.shape[1] // 8) * 8), dtype=np.uint8)
+    padded[:, : codes.shape[1]] = codes
+    return np.ascontiguousarray(padded.view(np.uint64).T)
+
+
+def _distances(query: np.ndarray, database: np.ndarray) -> np.ndarray:
+    """Hamming distances (N,) of one query (W,) from a database (W, N)."""
+    total: np.ndarray = np.bitwise_count(database[0] ^ query[0])
+    for word, column in zip(query[1:], database[1:], strict=True):
+        total = np.add(total, np.bitwise_count(column ^ word), dtype=np.uint16)
+    return total
