@@ -3,8 +3,8 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from brcd_lightning.backbones import small_backbone
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.fake import fake
 from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.experiment.sweeps.warm_process import WarmProcess
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
 from postgres_server import postgres, postgres_address  # noqa: F401  # fixtures
@@ -98,14 +99,13 @@ def make_datamodule(splits, **options):
 
 
 def run_command(*arguments, cwd, module="brcd_lightning.train", env=None, timeout=300):
-    """Runs the command as a user would; returns the finished process."""
+    """Runs the command in a process of its own, with imports already done; returns the finished process."""
     environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120", **(env or {})}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    with TemporaryDirectory() as folder:
+        written = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = WarmProcess(module, arguments, Path(cwd), environment, *written)
+        code = process.wait(timeout)
+        process.end()
+        stdout, stderr = (path.read_text() for path in written)
+    assert code is not None, f"{arguments} took longer than {timeout} s:\n{stdout}\n{stderr}"
+    return subprocess.CompletedProcess(arguments, code, stdout, stderr)

@@ -1,7 +1,7 @@
 """The jobs of a multirun as processes of their own, on this machine.
 
 Jobs in one process share what a process has one of: torch.distributed's group, wandb's run, the seeds of generators.
-Here each starts afresh, may use several devices, and may fail or hang alone.
+Here each has a process of its own, may use several devices, and may fail or hang alone; only imports are shared.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -26,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from brcd_lightning.errors import ExitCode, InputError, require_positive, require_positive_int
+from brcd_lightning.experiment.sweeps.warm_process import WarmProcess
 from brcd_lightning.results.run_files import SWEEP_STATUS
 
 LOG = "console.log"
@@ -72,7 +71,7 @@ class ProcessLauncher(Launcher):
         self._slots: SimpleQueue[list[int] | None] = SimpleQueue()
         for number in range(self.jobs):
             self._slots.put(shared[number * gpus_per_job : (number + 1) * gpus_per_job] if slots else None)
-        self._processes: set[subprocess.Popen] = set()
+        self._processes: set[WarmProcess] = set()
         self._status: dict[int, dict[str, Any]] = {}
         self._noting = Lock()
 
@@ -98,7 +97,7 @@ class ProcessLauncher(Launcher):
             except BaseException:  # jobs have sessions of their own: no signal to this process reaches them
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self._processes):
-                    _stop(process)
+                    process.stop(_GRACE_S)
                 raise
             finally:
                 signal.signal(signal.SIGTERM, before)
@@ -138,26 +137,16 @@ class ProcessLauncher(Launcher):
 
     def _run_process(self, overrides: Sequence[str], folder: Path, gpus: Sequence[int] | None) -> int:
         """Runs a job to its end in a process of its own; returns its exit code."""
-        command = [sys.executable, "-m", "brcd_lightning.train", *overrides]
-        command += [f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
-        with (folder / LOG).open("w") as log:
-            process = subprocess.Popen(
-                command,
-                env=self._environment(gpus),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # its own processes end with it
-            )
-            self._processes.add(process)
-            try:
-                code = process.wait(self.timeout_s)
-            except subprocess.TimeoutExpired:
-                _stop(process)
-                code = ExitCode.TIMED_OUT
-            _end(process)
-            self._processes.discard(process)
-        return code
+        arguments = [*overrides, f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
+        log = folder / LOG
+        process = WarmProcess("brcd_lightning.train", arguments, Path.cwd(), self._environment(gpus), log, log)
+        self._processes.add(process)
+        code = process.wait(self.timeout_s)
+        if code is None:
+            process.stop(_GRACE_S)
+        process.end()  # its own processes end with it
+        self._processes.discard(process)
+        return ExitCode.TIMED_OUT if code is None else code
 
     def _environment(self, gpus: Sequence[int] | None) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items() if key not in _OF_A_RUN}
@@ -177,19 +166,3 @@ class ProcessLauncher(Launcher):
     def _say(self, text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Asks a job to end, so that it writes a checkpoint, and ends it when it does not."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_S)
-    _end(process)
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Ends what is left of a job: the processes of its session."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
