@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the ground up; a part imports from its own floor and lower ones. The longest name that fits a file is its part.
 FLOORS = [
     {"errors"},
+    {"options"},
     {"codes", "storage", "distributed"},
     {"search", "metrics"},
     {"data", "backbones"},
@@ -47,11 +48,13 @@ HEAVY = {
         "omegaconf",
         "optuna",
         "psycopg",
+        "pydantic",
         "ray",
     ),
     *("sklearn", "wandb"),
 }
 ALLOWED = {
+    "options": {"pydantic"},
     "codes/clusters": {"faiss", "sklearn"},
     "storage/checkpoints": {"lightning"},
     "distributed/processes": {"lightning"},
@@ -62,6 +65,7 @@ ALLOWED = {
     "deployment/encoding/daft_engine": {"daft"},
     "deployment/encoding/pretrained": {"jinja2"},
     "deployment/image_index/result_page": {"jinja2"},
+    "deployment/serving": {"pydantic"},
     "data/datamodule": {"lightning"},
     "results/gallery": {"matplotlib"},
     "report": {"matplotlib", "jinja2"},
@@ -214,7 +218,7 @@ def takes_options(path, function):
 def test_the_house_stays_small():
     rooms = [path for path in SOURCE.iterdir() if path.suffix in (".py", ".pyi") or (path / "__init__.py").exists()]
     rooms = [path for path in rooms if name_of(path) not in FORMER]
-    assert len(rooms) <= 18, sorted(path.name for path in rooms)
+    assert len(rooms) <= 19, sorted(path.name for path in rooms)
     assert statistics.median(len(path.read_text().splitlines()) for path in FILES) <= 130
 
 

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
@@ -14,15 +14,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from brcd_lightning.errors import (
-    InputError,
-    did_you_mean,
-    require_bool,
-    require_choice,
-    require_non_negative,
-    require_non_negative_int,
-    require_positive,
-    require_positive_int,
+from brcd_lightning.errors import InputError, did_you_mean, require_choice
+from brcd_lightning.options import (
+    AnchorView,
+    Head,
+    NonNegative,
+    NonNegativeInt,
+    OptionError,
+    Positive,
+    PositiveInt,
+    Seed,
+    require_option,
 )
 from brcd_lightning.storage.renamed_options import current_name
 
@@ -31,16 +33,41 @@ _SOURCE = Path(__file__).parents[2] / "conf"  # in a checkout
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
 CONFIG_NAME = "train"
 
-RESUME = ("never", "auto")
-STAGES = ("all", "teacher", "student", "test")
-ANCHOR_VIEWS = ("clean", "aug")
-HEADS = ("linear", "mlp")
-TRAIN_ON = ("train", "database")
 RANDOM = "random"
-MONITORS = ("val/map_sshp", "val/map_ashp")
 NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
+_OPTIONS: dict[str, Any] = {
+    "stage": Literal["all", "teacher", "student", "test"],
+    "resume": Literal["never", "auto"],
+    "bits": PositiveInt,
+    "map_k": PositiveInt,
+    "seed": Seed,
+    "trial": NonNegativeInt | None,
+    "anchor_view": AnchorView,
+    "checkpoint_every_s": NonNegative,
+    "dry_run": bool,
+    "compile": bool,
+    "gather_distributed": bool,
+    "float_queries": bool,
+    "feature_baselines": bool,
+    "paradigm.monitor": Literal["val/map_sshp", "val/map_ashp"],
+    "student.train_on": Literal["train", "database"],
+    "student.init_scale": Positive,
+    "student.hashing_weight": NonNegative,
+} | {
+    f"{role}.{key}": hint
+    for role in NETWORKS
+    for key, hint in {
+        "seed": Seed,
+        "max_epochs": PositiveInt,
+        "check_val_every": PositiveInt,
+        "patience": PositiveInt,
+        "learning_rate": Positive,
+        "head": Head,
+    }.items()
+}
+"""Options that no constructor sees early."""
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
 
 
@@ -49,7 +76,7 @@ def build(node: DictConfig, **arguments: object) -> Any:
 
     Raises:
         InputError: for a target outside the allow-list, an unknown or missing option, or whatever the constructor
-            refuses.
+            refuses; of an option by its full key.
     """
     key = node._get_full_key(None) or "config"
     for target in _targets(OmegaConf.to_container(node, resolve=True)):
@@ -72,7 +99,10 @@ def build(node: DictConfig, **arguments: object) -> Any:
     except TypeError as error:
         options = ", ".join(signature.parameters)
         raise InputError(f"{key}: {error} for {target.func.__name__}; its options are {options}.") from error
-    return target(**arguments)
+    try:
+        return target(**arguments)
+    except OptionError as error:
+        raise error.at(key) from None
 
 
 def _targets(value: object) -> Iterator[str]:
@@ -109,35 +139,11 @@ def check(cfg: DictConfig) -> None:
         InputError: naming the first wrong key.
     """
     _check_keys(cfg)
-    require_choice("stage", cfg.stage, STAGES)
-    require_choice("resume", cfg.resume, RESUME)
-    require_non_negative("checkpoint_every_s", cfg.checkpoint_every_s)
-    require_choice("paradigm.monitor", cfg.paradigm.get("monitor"), MONITORS)
-    require_bool("dry_run", cfg.dry_run)
-    require_bool("compile", cfg.compile)
-    require_bool("gather_distributed", cfg.gather_distributed)
-    require_bool("float_queries", cfg.float_queries)
-    require_bool("feature_baselines", cfg.feature_baselines)
-    counts = [f"{role}.{key}" for role in NETWORKS for key in ("max_epochs", "check_val_every", "patience")]
-    for key in ("bits", "map_k", *counts):
-        require_positive_int(key, OmegaConf.select(cfg, key))
-    for role in NETWORKS:
-        require_positive(f"{role}.learning_rate", cfg[role].learning_rate)
-        require_choice(f"{role}.head", cfg[role].head, HEADS)
-    require_choice("student.train_on", cfg.student.train_on, TRAIN_ON)
+    for key, hint in _OPTIONS.items():
+        require_option(key, OmegaConf.select(cfg, key), hint)
     require_choice("student.init", cfg.student.init, (RANDOM, *component_options("kd_method")))
-    require_positive("student.init_scale", cfg.student.init_scale)
     if not isinstance(cfg.student.init_options, DictConfig):
         raise InputError(f"student.init_options must be options by name, got {cfg.student.init_options!r}.")
-    require_non_negative("student.hashing_weight", cfg.student.hashing_weight)
-    for key in ("seed", "teacher.seed", "student.seed"):
-        seed = OmegaConf.select(cfg, key)
-        require_non_negative_int(key, seed)
-        if seed >= 2**32:
-            raise InputError(f"{key} must be below 2^32, got {seed}.")
-    require_choice("anchor_view", cfg.anchor_view, ANCHOR_VIEWS)
-    if cfg.trial is not None:
-        require_non_negative_int("trial", cfg.trial)
 
 
 def _check_keys(cfg: DictConfig) -> None:

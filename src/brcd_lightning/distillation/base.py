@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from annotated_types import Interval
 from torch import Tensor, nn
 
-from brcd_lightning.errors import require_non_negative, require_non_negative_int
+from brcd_lightning.options import NonNegative, checked
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ class KDMethod(nn.Module, ABC):
     solves: bool = False
     """True if the method solves for the student's head instead of training it, see `ClosedFormMethod`."""
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:  # options of every method are held against their annotations
+            checked("kd_method")(cls)
+
+    @checked("kd_method")
+    def __init__(self, weight: NonNegative = 1.0) -> None:
         super().__init__()
-        require_non_negative("kd_method.weight", weight)
         self.weight = weight
 
     @property
@@ -134,9 +140,8 @@ class ClosedFormMethod(KDMethod):
     needs = frozenset({"teacher"})
     solves = True
 
-    def __init__(self, views: int = 0) -> None:
+    def __init__(self, views: Annotated[int, Interval(ge=0, le=1000)] = 0) -> None:
         super().__init__()
-        require_non_negative_int("kd_method.views", views)
         self.views = views
         if views:
             self.needs |= {"views"}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.errors import require_positive
+from brcd_lightning.options import NonNegative, Temperature
 
 
 def kl_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -40,9 +40,8 @@ class KL(KDMethod):
 
     needs = frozenset({"teacher"})
 
-    def __init__(self, temperature: float = 4.0, weight: float = 1.0) -> None:
+    def __init__(self, temperature: Temperature = 4.0, weight: NonNegative = 1.0) -> None:
         super().__init__(weight)
-        require_positive("kd_method.temperature", temperature)
         self.temperature = temperature
 
     def forward(self, batch: KDInput) -> KDOutput:

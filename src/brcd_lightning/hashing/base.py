@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from brcd_lightning.backbones import Backbone, Images, Rows
 from brcd_lightning.codes import sign
 from brcd_lightning.distributed.gather import gather
-from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import Head, PositiveInt, checked
 
-HEADS = ("linear", "mlp")
 _SHOWN = 3
 """Images that an error names."""
 
@@ -51,11 +51,16 @@ class HashingModel(nn.Module, ABC):
     trains: bool = True
     """True if the model trains on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
 
-    def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:  # options of every model are held against their annotations
+            checked("hashing_model")(cls)
+
+    @checked("hashing_model")
+    def __init__(
+        self, in_features: int, bits: PositiveInt, head: Head = "linear", hidden_features: PositiveInt = 1000
+    ) -> None:
         super().__init__()
-        require_positive_int("bits", bits)
-        require_choice("head", head, HEADS)
-        require_positive_int("hidden_features", hidden_features)
         self.bits = bits
         self.head: nn.Module = nn.Linear(in_features, bits)
         if head == "mlp":

@@ -20,7 +20,7 @@ from typing import cast
 _FORKS = sys.platform == "linux"
 """Elsewhere, system libraries do not survive a fork; a process then starts afresh and imports by itself."""
 _LOADED = ["brcd_lightning.cli.train", "brcd_lightning.cli.libraries", "brcd_lightning.experiment.run"]
-"""What a process finds imported."""
+"""Imported by the server, and so by its processes."""
 _ENVIRONMENT_OF_SERVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """No import may start CUDA, which a fork cannot use."""
 _changing = Lock()
@@ -109,7 +109,7 @@ def _start_server(environment: Mapping[str, str]) -> None:
 def _run(
     module: str, arguments: list[str], folder: Path, environment: dict[str, str], stdout: Path, stderr: Path
 ) -> None:
-    """What the process does; `SystemExit` sets its exit code."""
+    """The process itself; `SystemExit` sets its exit code."""
     gc.freeze()  # what is loaded never becomes garbage, see `cli.loading`
     os.setsid()
     os.chdir(folder)

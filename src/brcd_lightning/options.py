@@ -1,0 +1,198 @@
+"""Types and ranges of options, and the check of a function's arguments against its annotations.
+
+A constructor says in its annotations what each option must be. `checked` holds arguments against them, from Python and
+from a configuration alike, before anything else is done.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
+
+from brcd_lightning.errors import InputError, did_you_mean
+
+_LARGE = 2**31 - 1
+
+PositiveInt = Annotated[int, Interval(ge=1, le=_LARGE)]
+NonNegativeInt = Annotated[int, Interval(ge=0, le=_LARGE)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+Positive = Annotated[float, Interval(gt=0, le=1e12)]
+NonNegative = Annotated[float, Interval(ge=0, le=1e12)]
+UnitInterval = Annotated[float, Interval(ge=0, le=1)]
+Temperature = Annotated[float, Interval(ge=1e-6, le=1e6)]
+"""Beyond it, scores divided by it are all equal, or overflow in single precision."""
+Text = Annotated[str, MinLen(1)]
+Head = Literal["linear", "mlp"]
+"""Of a hashing model: one linear map, or one hidden layer."""
+AnchorView = Literal["clean", "aug"]
+"""The image that a distillation loss is about: as it is under the evaluation transform, or augmented."""
+
+_SCALARS = (bool, int, float, str, Path, types.NoneType)
+_SHOWN = 200
+"""Letters of a wrong value in a message."""
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+
+class OptionError(InputError):
+    """A wrong option.
+
+    Args:
+        group: of the configuration; empty for none.
+        option: name inside the group, with the place in a list such as ``widths[1]``.
+        problem: what it must be and what it was.
+    """
+
+    def __init__(self, group: str, option: str, problem: str) -> None:
+        super().__init__(f"{group}.{option} {problem}" if group else f"{option} {problem}")
+        self.group, self.option, self.problem = group, option, problem
+
+    def at(self, key: str) -> OptionError:
+        """The same error where the group stands at another key, such as ``teacher.hashing_model``."""
+        moved = self.group and key.endswith(f".{self.group}")
+        return OptionError(key, self.option, self.problem) if moved else self
+
+
+def checked(group: str = "") -> Callable[[Target], Target]:
+    """Decorator: arguments of a function, or of a class's constructor, are held against their annotations.
+
+    Only options are checked: parameters annotated with numbers, texts, choices, paths, and lists and tables of them.
+
+    Args:
+        group: of the configuration that the options belong to, for messages; empty for none.
+    """
+
+    def decorate(target: Target) -> Target:
+        if isinstance(target, type):
+            target.__init__ = _checking(target.__init__, group)  # type: ignore[misc]  # of the class that is decorated
+            return target
+        return _checking(target, group)
+
+    return decorate
+
+
+def require_option(key: str, value: object, hint: Any) -> None:
+    """Raises `OptionError` unless a value is what an annotation says.
+
+    Args:
+        key: full name of the option.
+        value: its value.
+        hint: the annotation, such as `PositiveInt` or ``Literal["a", "b"]``.
+    """
+    _require("", key, value, hint)
+
+
+def _checking(function: Target, group: str) -> Target:
+    signature = inspect.signature(function)
+    hints: dict[str, Any] = {}
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not hints:  # names of annotations are known by the first call
+            found = get_type_hints(function, include_extras=True)
+            hints.update({"return": None} | {name: hint for name, hint in found.items() if _is_option(hint)})
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # the call itself says it best
+            given = {}
+        for name, value in given.items():
+            if name in hints:
+                _require(group, name, value, hints[name])
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]  # of the same signature
+
+
+def _is_option(hint: Any) -> bool:
+    """True for what a configuration can hold."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _is_option(get_args(hint)[0])
+    if origin is Literal or hint in _SCALARS:
+        return True
+    if origin in (Union, types.UnionType, Sequence, Mapping, list, dict, tuple):
+        return all(_is_option(part) for part in get_args(hint) if part is not ...)
+    return False
+
+
+@cache
+def _adapter(hint: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415  # a tenth of a second, for the first option
+
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _require(group: str, option: str, value: object, hint: Any) -> None:
+    from pydantic import ValidationError  # noqa: PLC0415  # see `_adapter`
+
+    try:
+        _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        hinted = did_you_mean(str(value), _choices(hint)) if isinstance(value, str) else ""
+        problem = f"must be {_description(hint, ranges=_is_beyond(value, error))}, got {shown}.{hinted}"
+        raise OptionError(group, option, problem) from None
+
+
+def _is_beyond(value: object, error: Any) -> bool:
+    """True for a number that is of the right kind and sign."""
+    kinds = {one["type"] for one in error.errors()}
+    positive = isinstance(value, int | float) and value > 0
+    return positive and bool(kinds & {"less_than", "less_than_equal", "greater_than_equal"})
+
+
+def _choices(hint: Any) -> list[str]:
+    if get_origin(hint) is Literal:
+        return [str(choice) for choice in get_args(hint)]
+    if get_origin(hint) in (Union, types.UnionType, Annotated):
+        return [choice for part in get_args(hint) for choice in _choices(part)]
+    return []
+
+
+def _description(hint: Any, ranges: bool) -> str:
+    """Words for the values of an annotation.
+
+    Args:
+        hint: an annotation.
+        ranges: name both ends of a range, also where they are only there to keep out what makes no sense.
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _bounded(parts[0], parts[1:], ranges)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_description(part, ranges) for part in parts))
+    if origin in (Sequence, list, tuple):
+        return f"a list, each item {_description(parts[0], ranges)}"
+    if origin in (Mapping, dict):
+        return f"options by name, each {_description(parts[1], ranges)}"
+    names = {bool: "true or false", int: "an integer", float: "a finite number", types.NoneType: "null", Path: "a path"}
+    return names.get(hint, "text")
+
+
+def _bounded(kind: Any, metadata: Iterable[Any], ranges: bool) -> str:
+    bounds = [each for one in metadata for each in (one if isinstance(one, GroupedMetadata) else [one])]
+    if kind is str:
+        return "text that is not empty"
+    ends: dict[type, Any] = {type(one): getattr(one, type(one).__name__.lower()) for one in bounds}
+    low, high = ends.get(Gt, ends.get(Ge)), ends.get(Lt, ends.get(Le))
+    noun = "an integer" if kind is int else "a number"
+    if ends.get(Ge) == 0 and ends.get(Le) == 1:
+        return "in [0, 1]"
+    if ranges and high is not None:
+        least, most = "above" if Gt in ends else "of at least", "below" if Lt in ends else "at most"
+        return f"{noun} {least} {_number(low)} and {most} {_number(high)}"
+    if Gt in ends or low not in (None, 0):
+        return "a positive integer" if kind is int else "a positive number"
+    return f"{noun} of at least {_number(low)}"
+
+
+def _number(value: Any) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
