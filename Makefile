@@ -9,15 +9,17 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos report-demo test test-fast drills drill-kill lint format clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast test-lowest drills drill-kill lint lock format clean \
+	clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,tensorboard]'
+	$(BIN)/python -m pip install --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --no-deps --editable .
 	@touch $@
 
 install: $(STAMP)  ## Create .venv with the project and its tools
@@ -46,11 +48,21 @@ report-demo: $(STAMP)  ## Run a small grid and see its report: every table and f
 	$(BIN)/brcd latency output_dir=outputs/small_grid
 	$(BIN)/brcd report outputs/small_grid --out outputs/small_grid_report
 
-test: lint  ## Lint and run all tests
-	$(BIN)/python -m pytest
+# One worker for each of two processors, with one thread each: more threads wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: lint  ## Lint, check the environment and run all tests
+	$(BIN)/python -m pip check
+	$(PYTEST) --durations 10
 
 test-fast: $(STAMP)  ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow" --durations 10
+
+LOWEST = .venv-lowest
+test-lowest: $(STAMP)  ## Run the fast tests with the lowest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --allow-existing --python $(PYTHON) $(LOWEST)
+	$(BIN)/uv pip install --python $(LOWEST) --resolution lowest-direct --editable '.[dev,tensorboard]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their ends with undisturbed ones
 	$(BIN)/python -m pytest $(DRILLS)
@@ -63,12 +75,17 @@ lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+lock: $(STAMP)  ## Write requirements.lock anew, with the versions of constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--constraint constraints.txt --extra dev --extra tensorboard pyproject.toml --output-file requirements.lock
+
 format: $(STAMP)  ## Mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
 clean-cache:  ## Remove the stored features of frozen backbones
 	rm -rf outputs/features
