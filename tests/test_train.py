@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from brcd_lightning.report.records import Records
 from brcd_lightning.storage.atomic import sha256_of, source_commit
@@ -105,6 +107,31 @@ def test_a_checkpoint_of_another_network_is_refused(finished, arguments, message
     done = run_command(*TINY, f"teacher.checkpoint={teacher}", *arguments, cwd=folder)
     assert_one_line(done)
     assert re.search(message, done.stderr)
+
+
+def test_a_damaged_teacher_of_the_store_is_refused_until_it_is_removed(finished, tmp_path):
+    folder, _, _ = finished
+    shutil.copytree(folder / "outputs" / "teachers", tmp_path / "teachers")
+    (teacher,) = (tmp_path / "teachers").glob("*/teacher.safetensors")
+    content = bytearray(teacher.read_bytes())
+    content[-3] ^= 0x40
+    teacher.write_bytes(content)
+    done = run_command(*TINY, "stage=teacher", f"output_dir={tmp_path}", cwd=folder)
+    assert_one_line(done)
+    assert f"{teacher} is damaged" in done.stderr
+    assert f"Remove {teacher.parent} to train the teacher again." in done.stderr
+
+
+def test_a_teacher_with_a_path_for_a_fingerprint_is_refused(finished, tmp_path):
+    folder, _, _ = finished
+    (teacher,) = (folder / "outputs" / "teachers").glob("*/teacher.safetensors")
+    with safe_open(teacher, framework="pt") as file:
+        told = json.loads(file.metadata()["brcd_lightning"])
+    told["about"]["fingerprint"] = "../../elsewhere"
+    save_file(load_file(teacher), tmp_path / "given.safetensors", {"brcd_lightning": json.dumps(told)})
+    done = run_command(*TINY, f"teacher.checkpoint={tmp_path / 'given.safetensors'}", cwd=folder)
+    assert_one_line(done)
+    assert "given.safetensors has '../../elsewhere' in place of a fingerprint" in done.stderr
 
 
 def test_a_student_is_tested_as_what_it_is_or_not_at_all(finished, tmp_path):
