@@ -200,6 +200,8 @@ def assert_one_line(done):
         (["map_k=0"], "map_k must be a positive integer, got 0"),
         (["kd_method=null"], "kd_method"),
         (["output_dir=/proc/nowhere"], "/proc/nowhere"),
+        (["--experimental-rerun", "config.pickle"], "--experimental-rerun runs whatever code a pickle holds"),
+        (["-m", "seed=0,1", "hydra.launcher._target_=os.system"], "choose hydra/launcher and hydra/sweeper by name"),
     ],
 )
 def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, arguments, message):
@@ -210,6 +212,15 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
     assert message in done.stderr
     assert elapsed < 3
     assert not (tmp_path / "outputs" / "teachers").exists()
+
+
+@pytest.mark.parametrize("text", ["a: [\n b: {", "a: !!python/object/apply:os.system [exit]\n"])
+def test_an_experiment_file_that_is_no_yaml_is_one_line(tmp_path, text):
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "theirs.yaml").write_text(text)
+    done = run_command("--config-dir=conf", "+experiment=theirs", cwd=tmp_path)
+    assert_one_line(done)
+    assert "theirs.yaml" in done.stderr
 
 
 @pytest.mark.parametrize(
