@@ -196,6 +196,14 @@ def test_a_training_does_not_continue_without_its_state(tmp_path):
         AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
 
 
+def test_a_training_does_not_continue_with_weights_that_are_no_numbers(tmp_path):
+    content = dict.fromkeys(("callbacks", "epoch", "global_step", "loops", "optimizer_states"), 0)
+    content["state_dict"] = {"network.weight": torch.tensor([1.0, float("nan")])}
+    AtomicCheckpointIO().save_checkpoint(content, str(tmp_path / "resume.ckpt"))
+    with pytest.raises(InputError, match=r"resume\.ckpt holds values .* in network\.weight; remove it"):
+        AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
+
+
 def test_an_unwritable_folder_is_an_error_not_a_silence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

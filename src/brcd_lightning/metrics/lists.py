@@ -151,6 +151,9 @@ def check_one_label_each(name: str, rows: Tensor, labels: Tensor) -> None:
 
 def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
     """Raises `InputError` unless both labels are of one of the three kinds."""
+    for name, labels in (("query_labels", query_labels), ("database_labels", database_labels)):
+        if not isinstance(labels, Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(labels).__name__}; use torch.as_tensor.")
     if are_lists(query_labels, database_labels):
         _check_lists(query_labels)
         return

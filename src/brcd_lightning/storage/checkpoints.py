@@ -50,6 +50,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         content = _load_pickle_free(Path(path))
         if absent := sorted(_OF_A_TRAINING - content.keys()):
             raise InputError(f"{path} lacks {', '.join(absent)}; it is no checkpoint of a training. {REMEDY}")
+        _require_numbers(path, content["state_dict"], f"{REMEDY[0].lower()}{REMEDY[1:]}")
         return content
 
 
@@ -77,10 +78,14 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
         named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
         if not named or not all(isinstance(value, Tensor) for value in content.values()):
             raise InputError(f"{path} must hold a dict of tensors by name (a state dict).")
-    for name, tensor in content.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise InputError(f"{path} holds values that are no finite numbers in {name}; use another file.")
+    _require_numbers(path, content, "use another file.")
     return content
+
+
+def _require_numbers(path: Path | str, tensors: Mapping[str, Tensor], remedy: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(f"{path} holds values that are no finite numbers in {name}; {remedy}")
 
 
 def _description(path: Path) -> object:
