@@ -98,6 +98,16 @@ def test_a_block_whose_content_was_lost_is_written_again(tmp_path):
     assert PartWriter(store, part).todo() == [part.blocks[0]]
 
 
+def test_a_link_in_place_of_a_part_in_the_making_is_not_followed(tmp_path):
+    store = make_store(tmp_path / "stores")
+    store.folder.mkdir(parents=True)
+    (tmp_path / "precious").write_text("precious")
+    (store.folder / "evaluation.building").symlink_to(tmp_path / "precious")
+    build(store, 0)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert store.missing({"views": 0}) == []
+
+
 def test_a_kill_between_renaming_and_the_manifest_loses_nothing(tmp_path):
     store = make_store(tmp_path)
     part = store.missing({"views": 0})[0]

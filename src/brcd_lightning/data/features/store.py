@@ -133,6 +133,8 @@ class PartWriter:
         self._target = store.folder / f"{part.name}.building"
         self._journal = store.folder / f"{part.name}.journal.json"
         shape = (part.items, part.rows, store.num_features)
+        if self._target.is_symlink():  # whose file somewhere else would be overwritten
+            self._target.unlink()
         whole = store.folder / part.name
         if whole.exists() and self._journal.exists():
             os.replace(whole, self._target)  # killed between its renaming and its entry in the manifest
