@@ -14,6 +14,7 @@ from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.results.identity import lasting_options
 from brcd_lightning.results.run_files import CHECKPOINTS, CONFIG, DONE, PRUNED, RESULTS, RESUME, SKIPPED
 from brcd_lightning.storage.atomic import remove_temporaries, write_text
+from brcd_lightning.storage.csv_cells import plain_cell
 
 
 def take_run_folder(context: RunContext) -> None:
@@ -32,7 +33,8 @@ def take_run_folder(context: RunContext) -> None:
     if not context.splits.skipped:
         return
     text = io.StringIO()
-    csv.writer(text).writerows([("image", "reason"), *context.splits.skipped.items()])
+    skipped = ((plain_cell(name), plain_cell(reason)) for name, reason in context.splits.skipped.items())
+    csv.writer(text).writerows([("image", "reason"), *skipped])
     write_text(context.run_dir / SKIPPED, text.getvalue())
 
 

@@ -16,6 +16,7 @@ from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results.run_files import SUMMARY, TRIALS
 from brcd_lightning.results.summary_table import results_tables
 from brcd_lightning.storage.atomic import write_text
+from brcd_lightning.storage.csv_cells import plain_cell
 
 
 def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
@@ -81,7 +82,7 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: plain_cell(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 
