@@ -102,8 +102,8 @@ class HammingIndex:
         require_tensor("codes", codes)
         if not isinstance(fingerprint, str):
             raise InputError(f"fingerprint must be text, got {type(fingerprint).__name__}.")
-        if len(codes) == 0:
-            raise InputError("an index needs at least one code to be built.")
+        if codes.ndim == 0 or len(codes) == 0:
+            raise InputError(f"an index needs at least one code to be built, got shape {tuple(codes.shape)}.")
         if bits is None:
             bits = codes.shape[-1] * (8 if codes.dtype == torch.uint8 else 1)
         require_positive_int("bits", bits)
