@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from brcd_lightning.experiment.build import build_context
 from brcd_lightning.experiment.context import RunContext, plain
 from brcd_lightning.experiment.outcome import write_outcome
 from brcd_lightning.experiment.plan import plan
-from brcd_lightning.experiment.run_folder import claim_run_folder, take_run_folder
+from brcd_lightning.experiment.run_folder import claim_run_folder, own_run_folder, take_run_folder
 from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage, training_options
 from brcd_lightning.experiment.trainers import Trainers
@@ -48,6 +48,12 @@ def run(cfg: DictConfig) -> float | None:
     print_rank_zero(plan(context, trainers.idle))
     if cfg.dry_run:
         return None
+    with own_run_folder(context.run_dir) if is_rank_zero() else nullcontext():
+        return _execute(context, trainers)
+
+
+def _execute(context: RunContext, trainers: Trainers) -> float | None:
+    """Runs the stages and ends everything that they started, also after an error."""
     exit_code = 1
     try:
         metric = _run_stages(context, trainers)
