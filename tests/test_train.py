@@ -109,6 +109,17 @@ def test_a_checkpoint_of_another_network_is_refused(finished, arguments, message
     assert re.search(message, done.stderr)
 
 
+def test_a_student_that_was_removed_is_made_again(finished, tmp_path):
+    folder, first, _ = finished
+    shutil.copytree(first, tmp_path / "run")
+    (tmp_path / "run" / "student.safetensors").unlink()
+    done = run_command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "resume=auto", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert sha256_of(tmp_path / "run" / "student.safetensors") == sha256_of(first / "student.safetensors")
+    done = run_command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "resume=auto", cwd=folder)
+    assert "Finished already" in done.stdout
+
+
 def test_a_damaged_teacher_of_the_store_is_refused_until_it_is_removed(finished, tmp_path):
     folder, _, _ = finished
     shutil.copytree(folder / "outputs" / "teachers", tmp_path / "teachers")

@@ -25,7 +25,7 @@ from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage, training_options
 from brcd_lightning.experiment.trainers import Trainers
 from brcd_lightning.results.record import recorded_metric, tested_metric
-from brcd_lightning.results.run_files import DONE
+from brcd_lightning.results.run_files import DONE, STUDENT
 from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.checkpoints import load_network
 from brcd_lightning.training.distillation_module import DistillationModule
@@ -95,6 +95,8 @@ def _has_finished(cfg: DictConfig) -> bool:
     """True if the run is to be continued and nothing is left to do."""
     run_dir = _run_dir()
     if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
+        return False
+    if cfg.stage in ("all", "student") and not (run_dir / STUDENT).exists():  # somebody removed it: it is made again
         return False
     claim_run_folder(run_dir, plain(cfg))
     print_rank_zero(f"Finished already: {run_dir}")
