@@ -284,3 +284,11 @@ def test_an_emptied_index_survives_saving(tmp_path, codes):
 def test_a_place_that_cannot_be_written_is_named(tmp_path, codes):
     with pytest.raises(InputError, match="cannot be written: Is a directory"):
         HammingIndex.build(codes, kind="flat").save(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for_and_a_name_may_be_impossible(tmp_path):
+    os.mkfifo(tmp_path / "pipe.index")
+    with pytest.raises(InputError, match=r"pipe\.index cannot be read: it is a pipe or a device"):
+        HammingIndex.load(tmp_path / "pipe.index")
+    with pytest.raises(InputError, match="cannot be read: embedded null byte"):
+        HammingIndex.load("a\0b")

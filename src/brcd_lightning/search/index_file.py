@@ -122,6 +122,8 @@ def read_header(path: Path) -> StoredIndex:
     """
     try:
         size = path.stat().st_size
+        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+            raise InputError(f"index {path} cannot be read: it is a pipe or a device, and no file.")
         with path.open("rb") as file:
             start = file.read(_LENGTH)
             if start == old_index_file.MAGIC:
@@ -130,8 +132,11 @@ def read_header(path: Path) -> StoredIndex:
             if len(start) < _LENGTH or length > _LONGEST_HEADER:
                 raise InputError(_foreign(path))
             header = file.read(length)
-    except OSError as error:
-        raise InputError(f"index {path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"index {str(path)!r} cannot be read: {reason}.") from error
     content_start = _LENGTH + length
     if size < content_start:
         raise InputError(f"index {path} is truncated: it has {size} bytes, its header alone takes {content_start}.")
