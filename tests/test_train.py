@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from brcd_lightning.report.records import Records
 from brcd_lightning.storage.atomic import sha256_of, source_commit
@@ -107,6 +109,42 @@ def test_a_checkpoint_of_another_network_is_refused(finished, arguments, message
     assert re.search(message, done.stderr)
 
 
+def test_a_student_that_was_removed_is_made_again(finished, tmp_path):
+    folder, first, _ = finished
+    shutil.copytree(first, tmp_path / "run")
+    (tmp_path / "run" / "student.safetensors").unlink()
+    done = run_command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "resume=auto", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert sha256_of(tmp_path / "run" / "student.safetensors") == sha256_of(first / "student.safetensors")
+    done = run_command(*TINY, f"hydra.run.dir={tmp_path / 'run'}", "resume=auto", cwd=folder)
+    assert "Finished already" in done.stdout
+
+
+def test_a_damaged_teacher_of_the_store_is_refused_until_it_is_removed(finished, tmp_path):
+    folder, _, _ = finished
+    shutil.copytree(folder / "outputs" / "teachers", tmp_path / "teachers")
+    (teacher,) = (tmp_path / "teachers").glob("*/teacher.safetensors")
+    content = bytearray(teacher.read_bytes())
+    content[-3] ^= 0x40
+    teacher.write_bytes(content)
+    done = run_command(*TINY, "stage=teacher", f"output_dir={tmp_path}", cwd=folder)
+    assert_one_line(done)
+    assert f"{teacher} is damaged" in done.stderr
+    assert f"Remove {teacher.parent} to train the teacher again." in done.stderr
+
+
+def test_a_teacher_with_a_path_for_a_fingerprint_is_refused(finished, tmp_path):
+    folder, _, _ = finished
+    (teacher,) = (folder / "outputs" / "teachers").glob("*/teacher.safetensors")
+    with safe_open(teacher, framework="pt") as file:
+        told = json.loads(file.metadata()["brcd_lightning"])
+    told["about"]["fingerprint"] = "../../elsewhere"
+    save_file(load_file(teacher), tmp_path / "given.safetensors", {"brcd_lightning": json.dumps(told)})
+    done = run_command(*TINY, f"teacher.checkpoint={tmp_path / 'given.safetensors'}", cwd=folder)
+    assert_one_line(done)
+    assert "given.safetensors has '../../elsewhere' in place of a fingerprint" in done.stderr
+
+
 def test_a_student_is_tested_as_what_it_is_or_not_at_all(finished, tmp_path):
     folder, first, _ = finished
     given = ["stage=test", f"student.checkpoint={first}/student.safetensors", f"output_dir={tmp_path}"]
@@ -173,6 +211,8 @@ def assert_one_line(done):
         (["map_k=0"], "map_k must be a positive integer, got 0"),
         (["kd_method=null"], "kd_method"),
         (["output_dir=/proc/nowhere"], "/proc/nowhere"),
+        (["--experimental-rerun", "config.pickle"], "--experimental-rerun runs whatever code a pickle holds"),
+        (["-m", "seed=0,1", "hydra.launcher._target_=os.system"], "choose hydra/launcher and hydra/sweeper by name"),
     ],
 )
 def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, arguments, message):
@@ -183,6 +223,15 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
     assert message in done.stderr
     assert elapsed < 3
     assert not (tmp_path / "outputs" / "teachers").exists()
+
+
+@pytest.mark.parametrize("text", ["a: [\n b: {", "a: !!python/object/apply:os.system [exit]\n"])
+def test_an_experiment_file_that_is_no_yaml_is_one_line(tmp_path, text):
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "theirs.yaml").write_text(text)
+    done = run_command("--config-dir=conf", "+experiment=theirs", cwd=tmp_path)
+    assert_one_line(done)
+    assert "theirs.yaml" in done.stderr
 
 
 @pytest.mark.parametrize(

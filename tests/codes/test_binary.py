@@ -58,3 +58,22 @@ def test_signs_of_packed_codes_have_the_bits_that_are_given(bits, generator):
             as_signs(form, bits + 8)
     with pytest.raises(InputError, match="bits must be a positive integer, got 0"):
         as_signs(codes, 0)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        torch.ones(5, 8).to_sparse(),
+        torch.ones(5, 8, device="meta"),
+        torch.ones(5, 8).to(torch.float8_e4m3fn),
+    ],
+    ids=["sparse", "meta", "float8"],
+)
+def test_tensors_that_nothing_computes_with_are_refused(codes):
+    with pytest.raises(InputError, match="codes must be a dense tensor of a common type"):
+        pack(codes)
+
+
+def test_packed_codes_are_a_tensor():
+    with pytest.raises(InputError, match="packed codes must be a tensor, got list"):
+        unpack([[1]], 8)

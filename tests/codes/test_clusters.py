@@ -3,6 +3,7 @@ from fractions import Fraction
 import pytest
 import torch
 
+from brcd_lightning.codes import pack
 from brcd_lightning.codes.clusters import _lloyd, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.errors import InputError
 from conftest import random_codes
@@ -166,3 +167,28 @@ def test_min_bits_keeps_the_strongest_bits_and_warns():
 def test_delta_outside_the_unit_interval_is_refused(delta):
     with pytest.raises(InputError, match="delta must be in \\[0, 1\\]"):
         bit_masks(torch.ones(2, 4), torch.zeros(2, dtype=torch.long), 1, delta)
+
+
+@pytest.mark.parametrize("method", ["sklearn", "faiss"])
+def test_only_codes_are_clustered(generator, method):
+    codes = random_codes(50, 8, generator)
+    for wrong in (codes.float() * float("nan"), codes[None], codes.tolist(), pack(codes), codes * 0.5):
+        with pytest.raises(InputError, match="codes must"):
+            kmeans_codes(wrong, 1, method=method)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40, "x", None, 1.5])
+def test_the_draws_have_a_seed(generator, seed):
+    with pytest.raises(InputError, match="seed must be"):
+        kmeans_codes(random_codes(50, 8, generator), 3, seed=seed, n_init=1)
+
+
+@pytest.mark.parametrize("cluster", [7, -1])
+def test_assignments_are_clusters(generator, cluster):
+    with pytest.raises(InputError, match=r"assignments must be clusters in \[0, 3\)"):
+        bit_masks(random_codes(5, 8, generator), torch.full((5,), cluster), 3, 0.5)
+
+
+def test_there_is_a_centroid(generator):
+    with pytest.raises(InputError, match="at least one centroid"):
+        nearest_centroid(random_codes(5, 8, generator), torch.zeros(0, 8))

@@ -98,6 +98,19 @@ def test_prefixes_of_another_machine_are_cut(tmp_path):
     assert below(tmp_path, ["elsewhere/1.jpg"]) == ["elsewhere/1.jpg"]  # the scan will say that it is missing
 
 
+@pytest.mark.parametrize("prefix", ["/home/someone/data/", "data/", ""])
+def test_what_is_left_of_a_path_is_as_long_as_the_folder_is_deep(tmp_path, prefix):
+    names = ["train/cat/1.jpg", "test/cat/1.jpg", "2.jpg"]
+    write_image(tmp_path / names[0])
+    assert below(tmp_path, [f"{prefix}{name}" for name in names]) == names
+    assert below(tmp_path, [f"{tmp_path}/{name}" for name in names]) == names
+
+
+def test_paths_of_which_too_little_would_be_left_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"/data/train/1/1\.jpg of a list does not lie below .*set dataset\.root"):
+        below(tmp_path, ["/data/train/1/1.jpg", "/data/test/1/1.jpg"])
+
+
 def test_many_rows_are_read_as_they_were_written(tmp_path, generator):
     rows = (torch.rand(2000, 80, generator=generator) < 0.04).long()
     lines = [f"i/{number}.jpg {' '.join(map(str, row))}\n" for number, row in enumerate(rows.tolist())]

@@ -125,6 +125,12 @@ def test_its_checkpoint_names_the_model_of_each_role():
     assert [architecture(config, role)["hashing_model"] for role in ("teacher", "student")] == ["itq", "cibhash"]
 
 
+def test_an_option_that_was_deleted_is_one_that_is_off():
+    assert first_release_fingerprint(config_of("~collapse_monitor.stop"), "s") == first_release_fingerprint(
+        config_of(), "s"
+    )
+
+
 def test_a_teacher_of_its_own_is_found_where_the_first_release_stored_it():
     config = config_of("hashing_model@teacher.hashing_model=greedyhash", "hashing_model=bihalf")
     assert first_release_fingerprint(config, "s") == first_release_fingerprint(

@@ -82,3 +82,9 @@ def test_logits_and_missing_labels_are_refused(vector):
         individual_sample_distance(student * 0.3, teacher)
     with pytest.raises(InputError, match="got 4 images and 3 labels"):
         neighbor_relevance_accuracy(student, teacher, vector["labels"][:3], 2)
+
+
+@pytest.mark.parametrize("codes", [[[1, -1]], torch.ones(0, 8)])
+def test_codes_of_no_images_are_refused(codes):
+    with pytest.raises(InputError, match="codes must"):
+        individual_sample_distance(codes, codes)

@@ -88,3 +88,17 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
     assert holm([0.4, 0.3]) == pytest.approx([0.6, 0.6])
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([1.0, 2.0], {}, "values must be a tensor, got list"),
+        (torch.tensor([1.0, float("nan")]), {}, "values must be numbers, got NaN"),
+        (torch.rand(9), {"confidence": "x"}, r"confidence must be in \(0, 1\), got 'x'"),
+        (torch.rand(9), {"resamples": 10**12}, "resamples must be at most 10,000,000"),
+    ],
+)
+def test_what_cannot_be_drawn_from_is_refused(values, options, message):
+    with pytest.raises(InputError, match=message):
+        bootstrap_interval(values, **options)

@@ -239,3 +239,32 @@ def test_a_negative_id_is_never_relevant():
 def test_wrong_lists_are_refused(lists, message):
     with pytest.raises(InputError, match=message):
         relevance_matrix(lists, torch.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("queries", "database", "message"),
+    [
+        ([0, 1], torch.tensor([0, 1, 1]), "query_labels must be a tensor, got list"),
+        (torch.tensor([0.5, 1]), torch.tensor([0, 1, 1]), "query_labels must be whole numbers of at least 0"),
+        (torch.tensor([0, 1]), torch.tensor([0, -1, 1]), "database_labels must be whole numbers of at least 0"),
+        (torch.tensor([[0, 1], [1, 2]]), torch.ones(3, 2), "query_labels of shape .* must hold only 0 and 1"),
+        (torch.ones(2, 2), torch.full((3, 2), float("nan")), "database_labels of shape .* must hold only 0 and 1"),
+        (torch.tensor([[0], [1]]), torch.tensor([[0], [1], [2]]), "database_labels .* must hold only 0 and 1"),
+    ],
+)
+def test_values_that_are_no_labels_are_refused(queries, database, message):
+    with pytest.raises(InputError, match=message):
+        ranked_lists(torch.tensor([[0, 1], [2, 0]]), queries, database)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (torch.tensor([[0, 0, 1]]), "positions must be distinct"),
+        (torch.tensor([[0.0, 1.0]]), r"positions must be \(queries, K\) integers"),
+        (torch.tensor([0, 1]), r"positions must be \(queries, K\) integers"),
+    ],
+)
+def test_positions_are_distinct_integers(positions, message):
+    with pytest.raises(InputError, match=message):
+        ranked_lists(positions, torch.tensor([1]), torch.tensor([1, 0]))

@@ -196,3 +196,24 @@ def test_a_gpu_gives_the_same(ties, bits, generator):
         options = {"ties": ties, "normalizer": normalizer}
         expected = mean_average_precision(*arguments, 300, **options).item()
         assert mean_average_precision(*there, 300, **options).item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("ties", ["stable", "expected"])
+def test_average_precision_is_of_numbers_and_zeros_and_ones(ties):
+    distances, relevance = torch.rand(2, 6), torch.ones(2, 6)
+    for wrong, message in (
+        ((distances.tolist(), relevance), "distances must be a tensor, got list"),
+        ((distances / 0 * 0, relevance), "distances must be numbers"),
+        ((distances[:, :0], relevance[:, :0]), "at least one database item"),
+        ((distances, 2 * relevance), "relevance must hold only 0 and 1"),
+        ((distances, relevance * float("nan")), "relevance must hold only 0 and 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            average_precision(*wrong, 3, ties=ties)
+    assert average_precision(distances[:0], relevance[:0], 3, ties=ties).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", 2**70])
+def test_a_permutation_has_a_seed(seed):
+    with pytest.raises(InputError, match="seed must be"):
+        permuted_database(torch.ones(3, 8), torch.arange(3), seed)

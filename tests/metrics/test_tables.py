@@ -93,3 +93,12 @@ def test_an_unknown_side_is_refused():
 def test_rows_without_an_index_are_refused():
     with pytest.raises(InputError, match="got 3 indices for 4, 4 rows"):
         CodeTable().update(torch.arange(3), torch.ones(4, 8), torch.zeros(4))
+
+
+def test_a_table_without_rows_is_refused(generator):
+    with pytest.raises(InputError, match="there are no rows of the rows to compute from; call update first"):
+        CodeTable().compute()
+    metric = RetrievalMetric(mean_average_precision, k=3)
+    metric.update("query", torch.arange(2), random_codes(2, 16, generator), torch.arange(2))
+    with pytest.raises(InputError, match="there are no rows of the database to compute from"):
+        metric.compute()

@@ -1,9 +1,12 @@
 import csv
 
+import pytest
+
 from brcd_lightning.cli import main
 from brcd_lightning.results.record import write_results
 from brcd_lightning.results.run_files import DONE, PRUNED
 from experiment.sweeps.test_study import finish, study_in
+from recorded import write_run
 from results.test_record import results
 
 
@@ -28,6 +31,27 @@ def test_a_sweep_that_is_not_complete_is_compared_as_far_as_it_is(tmp_path, caps
         ("0", "0.6", "0.5"),
         ("1", "0.9", "0.6"),
     ]
+
+
+def test_names_are_shown_as_they_are(tmp_path, capsys):
+    for job in range(2):
+        write_run(tmp_path / str(job), seed=job, config={"note": f"[/b]{job}"}, dataset="[red]x")
+    assert main.run(["collect", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "[red]x" in text
+    assert "[/b]0" in text
+
+
+@pytest.mark.parametrize(
+    "table",
+    [b"\xff", b"trial,state\n0,complete\n", b"trial,state,validation,overrides\n0,complete,abc,x\n"],
+    ids=range(3),
+)
+def test_a_damaged_table_of_trials_is_named(tmp_path, table, capsys):
+    write_run(tmp_path / "0")
+    (tmp_path / "study.csv").write_bytes(table)
+    assert main.run(["collect", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'study.csv'} is no table of trials" in capsys.readouterr().err
 
 
 def test_a_search_ends_in_its_best_trial_by_validation(tmp_path, capsys):

@@ -22,6 +22,12 @@ def test_markdown():
     assert lines[-1] == "Note 5 %"
 
 
+def test_names_from_elsewhere_are_text():
+    hostile = Table("t", "A", ["method"], [["[x](javascript:alert)"], ["=1+1"]])
+    assert "| \\[x\\](javascript:alert) |" in markdown(hostile)
+    assert csv_text(hostile).splitlines()[2] == "'=1+1"
+
+
 def test_csv_keeps_the_numbers():
     rows = list(csv.reader(io.StringIO(csv_text(TABLE))))
     assert rows[0] == ["method", "x_1 % <i>", "x_1 % <i> sd", "x_1 % <i> runs"]

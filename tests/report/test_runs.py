@@ -48,6 +48,15 @@ def test_values_of_a_wrong_kind_are_named(tmp_path, part, key, value):
     assert re.search(r"results.json has .* it is not the record of a run", records.problems[0])
 
 
+@pytest.mark.parametrize("key", ["uses_labels", "validation", "epochs"])
+def test_a_record_that_lacks_a_part_is_named(tmp_path, key):
+    run = write_run(tmp_path / "a", codes=False)
+    results = json.loads((run / "results.json").read_text())
+    del results[key]
+    (run / "results.json").write_text(json.dumps(results))
+    assert f"results.json has no {key}; it is not the record of a run" in Records([tmp_path]).problems[0]
+
+
 def test_a_run_of_a_stage_alone_is_no_damage(tmp_path):
     run = write_run(tmp_path / "a", codes=False)
     (run / "results.json").unlink()

@@ -35,6 +35,34 @@ def test_labels_belong_to_their_codes(tmp_path, labels):
     assert len(TensorFile(path).side("student", "database").labels) == 80
 
 
+def _one_hot(labels):
+    return torch.nn.functional.one_hot(labels)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"query_labels": _one_hot(torch.arange(24) % 4)}, "lists of relevant ids must name each id once"),
+        ({"database_labels": torch.full((80,), 10**6)}, "class indices up to 1000000, of fewer images"),
+        ({"database_labels": torch.full((80,), 2**62)}, f"class indices up to {2**62}, of fewer images"),
+        ({"student_query_packed": torch.zeros(24, 1, dtype=torch.uint8)}, "no packed codes of one length"),
+        ({"student_database_packed": torch.zeros(80, 2)}, "no packed codes of one length"),
+    ],
+)
+def test_both_sides_belong_together(tmp_path, tensors, message):
+    path = change(write_run(tmp_path / "a") / "codes.safetensors", **tensors)
+    with pytest.raises(InputError, match=rf"codes\.safetensors.* {message}"):
+        TensorFile(path).side("student", "database")
+
+
+@pytest.mark.parametrize("name", ["codes", "expectations", "masks", "view_codes"])
+def test_teacher_codes_are_numbers(tmp_path, name):
+    path = write_run(tmp_path / "a") / "teacher_codes.safetensors"
+    change(path, **{name: load_file(path)[name].float() / 0})
+    with pytest.raises(InputError, match=rf"teacher_codes\.safetensors has {name} that are no finite numbers"):
+        read_teacher_codes(path)
+
+
 def test_a_file_of_teacher_codes_may_be_absent(tmp_path):
     assert read_teacher_codes(tmp_path / "absent.safetensors") == {}
 

@@ -58,6 +58,16 @@ def test_one_damaged_run_costs_its_figures_and_not_the_report(tmp_path):
     assert "codes.safetensors has no query_labels" in page
 
 
+def test_a_damaged_gallery_and_a_damaged_list_of_files_do_not_end_a_report(tmp_path):
+    run = write_run(tmp_path / "runs" / "0")
+    (run / "gallery.png").write_bytes(b"<script>")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "files.txt").write_bytes(b"\xff\xfe\n")
+    page = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
+    assert f"{run / 'gallery.png'} is no PNG file, or a damaged one." in page
+    assert not list((tmp_path / "report" / "figures").glob("gallery*"))
+
+
 def test_a_bug_in_a_figure_is_not_taken_for_missing_data(tmp_path, monkeypatch):
     @figure("broken", section=SCORES, order=1, caption="A bug")
     def broken(records):

@@ -13,6 +13,7 @@ from brcd_lightning.results.record import (
     make_results,
     notes,
     read_results,
+    recorded_metric,
     save_codes,
     write_results,
 )
@@ -58,6 +59,13 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(InputError, match=r"results\.json"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize("part", [{}, {"metrics": {}}, {"metrics": [1]}, {"metrics": {"test/map_sshp": "x"}}])
+def test_a_finished_run_without_its_score_is_named(tmp_path, part):
+    (tmp_path / "results.json").write_text(json.dumps({"schema_version": 3} | part))
+    with pytest.raises(InputError, match=r"results\.json has no test/map_sshp; remove DONE beside it"):
+        recorded_metric(tmp_path, "val/map_sshp")
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -14,10 +14,13 @@ from safetensors.numpy import save_file
 
 from brcd_lightning.codes import pack
 from brcd_lightning.errors import InputError
-from brcd_lightning.search import HammingIndex
+from brcd_lightning.search import HammingIndex, index_file
+from brcd_lightning.search.approximate import OPTIONS
 from brcd_lightning.search.index_file import PAGE
 from brcd_lightning.search.kinds import KINDS
 from conftest import clustered_codes
+
+APPROXIMATE = tuple(OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,89 @@ def test_a_fingerprint_may_look_like_the_header(tmp_path, codes):
     assert HammingIndex.load(path, fingerprint=fingerprint).fingerprint == fingerprint
 
 
+def forge(path, change):
+    """Changes tensors and description of a file as `change` does, and gives it a header whose digest is right."""
+    content = path.read_bytes()
+    tensors = json.loads(content[8:PAGE])
+    values = json.loads(tensors.pop("__metadata__")["hamming_index"])
+    change(tensors, values)
+    header = index_file._header(values, tensors)
+    path.write_bytes((PAGE - 8).to_bytes(8, "little") + header + content[PAGE:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, values: values.pop("kind"),
+        lambda tensors, values: values.pop("count"),
+        lambda tensors, values: values.pop("checksum"),
+        lambda tensors, values: values.update(count=5),
+        lambda tensors, values: values.update(count="x"),
+        lambda tensors, values: values.update(bits=8),
+        lambda tensors, values: values.update(kind="ivf"),
+        lambda tensors, values: values.update(kind=5),
+        lambda tensors, values: values.update(checksum=5),
+        lambda tensors, values: tensors.clear(),
+        lambda tensors, values: tensors.update(codes=[1]),
+        lambda tensors, values: tensors["codes"].update(dtype="F32"),
+        lambda tensors, values: tensors["codes"].update(dtype=[1]),
+        lambda tensors, values: tensors["codes"].update(shape="x"),
+        lambda tensors, values: tensors["codes"].update(shape=[2000]),
+        lambda tensors, values: tensors["codes"].update(shape=[-400, -5]),
+        lambda tensors, values: tensors["codes"].update(data_offsets="x"),
+        lambda tensors, values: tensors["codes"].update(data_offsets=[3200, -1]),
+        lambda tensors, values: tensors["codes"].update(data_offsets=[-5, 1995]),
+        lambda tensors, values: tensors["ids"].update(shape=[399], data_offsets=[0, 3192]),
+        lambda tensors, values: tensors["ids"].update(dtype="U8", shape=[400], data_offsets=[0, 400]),
+    ],
+    ids=range(21),
+)
+def test_a_header_that_lies_is_refused(saved, codes, change):
+    forge(saved, change)
+    with pytest.raises(InputError, match=r"index .*codes\.index is (damaged|truncated)"):
+        HammingIndex.load(saved).search(codes[:3], 5)
+
+
+@pytest.mark.parametrize("kind", APPROXIMATE)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, values: values.update(kind="flat"),
+        lambda tensors, values: values.update(count=5),
+        lambda tensors, values: values.update(bits=64),
+    ],
+    ids=["kind", "count", "bits"],
+)
+def test_an_approximate_index_passes_for_no_other(tmp_path, codes, kind, change):
+    path = tmp_path / "x.index"
+    HammingIndex.build(codes, kind=kind).save(path)
+    forge(path, change)
+    with pytest.raises(InputError, match=r"index .*x\.index is damaged"):
+        HammingIndex.load(path)
+
+
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_content_that_faiss_cannot_read_is_one_line(tmp_path, codes, kind):
+    path = tmp_path / "x.index"
+    HammingIndex.build(codes, kind=kind).save(path)
+    path.write_bytes(path.read_bytes()[:PAGE] + b"junk" + path.read_bytes()[PAGE + 4 :])
+    with pytest.raises(InputError, match="faiss cannot read it; build it again"):
+        HammingIndex.load(path, verify=False)
+
+
+def test_ids_of_other_codes_are_refused(tmp_path, codes):
+    path = tmp_path / "x.index"
+    index = HammingIndex.build(codes, kind="ivf", ids=torch.arange(400) + 5)
+    index.remove(torch.tensor([7]))
+    index.save(path)
+    assert len(HammingIndex.load(path)) == 399
+    content = bytearray(path.read_bytes())
+    content[PAGE + 8 * 2 : PAGE + 8 * 3] = (9).to_bytes(8, "little")  # the place of the removed one
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its ids do not belong to its codes"):
+        HammingIndex.load(path, verify=False)
+
+
 def test_an_index_that_does_not_fit_is_refused(saved, codes):
     with pytest.raises(InputError, match="has bits 40, not 64"):
         HammingIndex.load(saved, bits=64)
@@ -198,3 +284,11 @@ def test_an_emptied_index_survives_saving(tmp_path, codes):
 def test_a_place_that_cannot_be_written_is_named(tmp_path, codes):
     with pytest.raises(InputError, match="cannot be written: Is a directory"):
         HammingIndex.build(codes, kind="flat").save(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for_and_a_name_may_be_impossible(tmp_path):
+    os.mkfifo(tmp_path / "pipe.index")
+    with pytest.raises(InputError, match=r"pipe\.index cannot be read: it is a pipe or a device"):
+        HammingIndex.load(tmp_path / "pipe.index")
+    with pytest.raises(InputError, match="cannot be read: embedded null byte"):
+        HammingIndex.load("a\0b")

@@ -1,5 +1,8 @@
 """Files of format version 1, written by the release that had it."""
 
+import hashlib
+import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,37 @@ def test_an_index_that_does_not_fit_is_refused():
         HammingIndex.load(FLAT, bits=64)
     with pytest.raises(InputError, match="has fingerprint 'model-a', not 'model-b'"):
         HammingIndex.load(FLAT, fingerprint="model-b")
+
+
+def forge(path, **change):
+    """Another header text with the right digest; a value of None leaves its entry out."""
+    content = bytearray(FLAT.read_bytes())
+    magic, version, length, _ = struct.unpack_from("<8sII32s", content)
+    values = json.loads(content[48 : 48 + length]) | change
+    text = json.dumps({key: value for key, value in values.items() if value is not None}).encode()
+    head = struct.pack("<8sII32s", magic, version, len(text), hashlib.sha256(text).digest()) + text
+    path.write_bytes(head.ljust(PAGE, b"\0") + content[PAGE:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": None},
+        {"count": None},
+        {"count": 5},
+        {"count": "x"},
+        {"bits": 8},
+        {"bits": 0},
+        {"sections": {}},
+        {"sections": [1]},
+        {"sections": {"codes": "x"}},
+        {"sections": {"codes": [10**9, 2000]}},
+        {"sections": {"codes": [-100, 2000]}},
+        {"sections": {"codes": [PAGE, -1]}},
+    ],
+    ids=range(12),
+)
+def test_a_header_that_lies_is_refused(tmp_path, change):
+    forge(tmp_path / "x.index", **change)
+    with pytest.raises(InputError, match=r"index .*x\.index is (damaged|truncated)"):
+        HammingIndex.load(tmp_path / "x.index")

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,34 @@ def stored(tmp_path):
     path.write_bytes(b"header" + content)
     arrays = {"ids": StoredArray("<i8", (2,), 6), "codes": StoredArray("|u1", (3, 2), 22)}
     arrays["nothing"] = StoredArray("|u1", (0, 2), 28)
-    return StoredIndex(path, DESCRIPTION, arrays, 6, hashlib.sha256(content).hexdigest())
+    return StoredIndex(path, DESCRIPTION, arrays, 6, hashlib.sha256(content).hexdigest(), 3)
+
+
+def test_a_header_that_agrees_with_itself_is_taken(stored):
+    arrays = stored.arrays | {"ids": StoredArray("<i8", (3,), 6)}
+    replace(stored, arrays=arrays).check_header()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bits": 0}, "0 bits"),
+        ({"bits": True}, "True bits"),
+        ({"kind": "auto"}, "kind 'auto'"),
+        ({"fingerprint": None}, "no fingerprint or options"),
+        ({"options": [1]}, "no fingerprint or options"),
+        ({"recall": "high"}, "recall 'high'"),
+        ({"bits": 40}, r"codes of shape \(3, 2\) for 3 of 5 bytes"),
+    ],
+)
+def test_a_description_of_no_index_is_named(stored, change, said):
+    with pytest.raises(InputError, match=f"index .*x.index is damaged: its header says {said}; build it again"):
+        replace(stored, description=replace(DESCRIPTION, **change)).check_header()
+
+
+def test_ids_that_do_not_belong_to_the_codes_are_named(stored):
+    with pytest.raises(InputError, match="ids that do not belong to its codes"):
+        stored.check_header()
 
 
 def test_a_description_takes_its_own_fields():

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import pickle
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import remove_temporaries, sha256_of
@@ -79,6 +82,88 @@ def test_weights_without_a_description_are_refused(tmp_path):
         read_architecture(tmp_path / "bare.ckpt")
 
 
+def _rewritten(path, change_tensors=dict, change_description=str):
+    """A safetensors file with other tensors or another description (text)."""
+    with safe_open(path, framework="pt") as file:
+        text = file.metadata()["brcd_lightning"]
+    changed = path.with_name("changed.safetensors")
+    save_file(change_tensors(read_tensors(path)), changed, {"brcd_lightning": change_description(text)})
+    return changed
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "saved.safetensors"
+    save_network(path, make_network(seed=1), ARCHITECTURE | {"about": {"seed": 1}})
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: -tensor,
+        lambda tensor: tensor.double(),
+        lambda tensor: tensor.to(torch.int32),
+        lambda tensor: tensor.flatten(),
+    ],
+)
+def test_weights_that_are_not_those_that_were_written_are_refused(saved, change):
+    changed = _rewritten(saved, lambda tensors: {name: change(tensor) for name, tensor in tensors.items()})
+    with pytest.raises(InputError, match=r"changed\.safetensors is damaged: its weights do not match their checksum"):
+        load_network(changed, make_network(), ARCHITECTURE, "student")
+
+
+def _without_digest(text):
+    return json.dumps({key: value for key, value in json.loads(text).items() if key != "weights_sha256"})
+
+
+def test_a_file_of_the_release_before_has_no_checksum(saved):
+    old = _rewritten(saved, change_description=_without_digest)
+    assert "weights_sha256" not in read_architecture(saved)
+    assert load_network(old, make_network(), ARCHITECTURE, "student") == read_architecture(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: tensor / 0, "holds values that are no finite numbers in "),
+        (lambda tensor: tensor.to(torch.complex64), "holds torch.complex64 as "),
+        (lambda tensor: tensor > 0, "holds torch.bool as "),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(saved, change, message):
+    def changed(tensors):
+        return {name: change(value) if value.is_floating_point() else value for name, value in tensors.items()}
+
+    with pytest.raises(InputError, match=rf"changed\.safetensors {message}"):
+        load_network(_rewritten(saved, changed, _without_digest), make_network(), ARCHITECTURE, "student")
+
+
+@pytest.mark.parametrize("text", ["{nope", "[" * 100_000, '{"hashing_model": {"_target_": 5}}'])
+def test_a_damaged_description_is_named(saved, text):
+    with pytest.raises(InputError, match=r"changed\.safetensors holds a damaged description"):
+        read_architecture(_rewritten(saved, change_description=lambda _: text))
+
+
+@pytest.mark.parametrize("about", [None, [1], "x"])
+def test_facts_about_a_network_have_names(saved, about):
+    changed = _rewritten(saved, change_description=lambda text: json.dumps(json.loads(text) | {"about": about}))
+    with pytest.raises(InputError, match="does not say what network it holds"):
+        read_architecture(changed)
+
+
+@pytest.mark.parametrize("parameters", [None, [1], {"architecture": [1]}])
+def test_a_checkpoint_of_another_program_is_named(tmp_path, parameters):
+    torch.save({"state_dict": [1], "hyper_parameters": parameters}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="does not say what network it holds"):
+        read_architecture(tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=r"other\.ckpt must hold a dict of tensors by name"):
+        read_tensors(tmp_path / "other.ckpt")
+    torch.save({1: torch.ones(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=r"other\.ckpt must hold a dict of tensors by name"):
+        read_tensors(tmp_path / "other.ckpt")
+
+
 def test_a_pickle_is_never_run(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -96,6 +181,27 @@ def test_equal_weights_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         save_network(tmp_path / f"{name}.safetensors", make_network(seed=3), ARCHITECTURE)
     assert sha256_of(tmp_path / "a.safetensors") == sha256_of(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, pickle.dumps({"epoch": 1})])
+def test_a_training_does_not_continue_from_a_damaged_file(tmp_path, content):
+    (tmp_path / "resume.ckpt").write_bytes(content)
+    with pytest.raises(InputError, match=r"resume\.ckpt is not a checkpoint that loads with weights_only=True"):
+        AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
+
+
+def test_a_training_does_not_continue_without_its_state(tmp_path):
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, str(tmp_path / "resume.ckpt"))
+    with pytest.raises(InputError, match=r"resume\.ckpt lacks callbacks, global_step, .*Remove it to start the stage"):
+        AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
+
+
+def test_a_training_does_not_continue_with_weights_that_are_no_numbers(tmp_path):
+    content = dict.fromkeys(("callbacks", "epoch", "global_step", "loops", "optimizer_states"), 0)
+    content["state_dict"] = {"network.weight": torch.tensor([1.0, float("nan")])}
+    AtomicCheckpointIO().save_checkpoint(content, str(tmp_path / "resume.ckpt"))
+    with pytest.raises(InputError, match=r"resume\.ckpt holds values .* in network\.weight; remove it"):
+        AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
 
 
 def test_an_unwritable_folder_is_an_error_not_a_silence(tmp_path):
@@ -125,7 +231,7 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
         process.kill()
         process.join()
         kills += any(tmp_path.glob(".*.tmp*"))
-        weights = AtomicCheckpointIO().load_checkpoint(str(target))["w"]
+        weights = torch.load(target, weights_only=True)["w"]
         assert (weights == weights[0]).all()
         remove_temporaries(tmp_path)  # as every run does at its start
         assert list(tmp_path.iterdir()) == [target]

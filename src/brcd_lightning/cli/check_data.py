@@ -45,7 +45,7 @@ def check_data(cfg: DictConfig) -> None:
     from brcd_lightning.data.manifest import manifest, write_manifest  # these load torch, which --help does not need
     from brcd_lightning.data.splits import SPLITS
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)  # brackets stand in names of files
     root = cfg.dataset.get("root")
     if root is not None:
         console.print(f"{Path(root).expanduser().resolve()}: {_content(Path(root).expanduser())}")
@@ -59,6 +59,8 @@ def check_data(cfg: DictConfig) -> None:
     console.print(table)
     judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant are {splits.relevance}"
     console.print(f"{judged}; {found['train_in_database']:,} training images are in the database.")
+    if repetition := splits.repetition:
+        console.print(f"Repeated: {repetition}.")
     if found["skipped"]:
         console.print(f"Left out as unreadable: {', '.join(list(found['skipped'])[:_SHOWN])}")
     console.print(f"Manifest: {write_manifest(Path(cfg.output_dir) / 'splits', splits)}")

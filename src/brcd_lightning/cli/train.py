@@ -10,6 +10,7 @@ import hydra
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # omegaconf brings it, without its stubs
 
 from brcd_lightning.cli.loading import load_libraries
 from brcd_lightning.cli.run import report_error
@@ -73,12 +74,18 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     task = TrainTask(sys.argv)
     arguments = current_overrides(arguments)
+    if any(argument.startswith("--experimental-rerun") for argument in arguments):
+        raise InputError("--experimental-rerun runs whatever code a pickle holds; repeat the command instead.")
     sys.argv = [sys.argv[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(task)()
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the run has no DONE file") from None
-    except (CompactHydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except RuntimeError as error:
+        if not str(error).startswith("Invalid plugin"):  # what Hydra raises for a launcher that is none
+            raise
+        task.exit_codes.append(report_error(InputError(f"{error}; choose hydra/launcher and hydra/sweeper by name.")))
+    except (CompactHydraException, OmegaConfBaseException, OSError, ValueError, YAMLError) as error:
         # Whatever escapes the task comes from Hydra: a configuration that does not compose, a folder it cannot make.
         task.exit_codes.append(report_error(InputError(explain(error, arguments))))
     return max(task.exit_codes, default=ExitCode.OK)

@@ -42,9 +42,11 @@ def sign_ste(x: Tensor) -> Tensor:
 
 
 def require_tensor(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is a tensor of numbers (not bool, not complex)."""
+    """Raises `InputError` unless `value` is a dense tensor of numbers (not bool, not complex, no eight-bit float)."""
     if not isinstance(value, Tensor):
         raise InputError(f"{name} must be a tensor, got {type(value).__name__}; use torch.as_tensor.")
+    if value.layout != torch.strided or value.is_meta or (value.is_floating_point() and value.dtype.itemsize == 1):
+        raise InputError(f"{name} must be a dense tensor of a common type, got {value.dtype} on {value.device}.")
     if value.dtype == torch.bool or value.is_complex():
         raise InputError(f"{name} must hold -1 and +1, or be packed (uint8), got {value.dtype}.")
 
@@ -90,6 +92,7 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
         InputError: if the width does not belong to `bits`, or `packed` is not uint8.
     """
     require_positive_int("bits", bits)
+    require_tensor("packed codes", packed)
     width = (bits + 7) // 8
     if packed.dtype != torch.uint8 or packed.ndim != 2 or packed.shape[1] != width:
         raise InputError(

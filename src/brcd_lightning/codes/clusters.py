@@ -15,7 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_choice, require_positive_int, require_unit_interval
+from brcd_lightning.codes.binary import check_codes
+from brcd_lightning.errors import (
+    InputError,
+    require_choice,
+    require_non_negative_int,
+    require_positive_int,
+    require_unit_interval,
+)
 
 KMEANS = ("sklearn", "faiss")
 _MAX_STEPS = 1000
@@ -46,6 +53,10 @@ def kmeans_codes(
     require_positive_int("num_clusters", num_clusters)
     require_positive_int("n_init", n_init)
     require_choice("method", method, KMEANS)
+    require_non_negative_int("seed", seed)
+    if seed >= 2**32:
+        raise InputError(f"seed must be below 2^32, got {seed}.")
+    check_codes(codes)
     if num_clusters > len(codes):
         raise InputError(
             f"num_clusters must be at most the number of training images, got {num_clusters} clusters "
@@ -128,6 +139,8 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
     """
     if codes.shape[1] != centroids.shape[1]:
         raise InputError(f"codes have {codes.shape[1]} bits but centroids have {centroids.shape[1]}.")
+    if len(centroids) == 0:
+        raise InputError("there must be at least one centroid.")
     centroids, bits = centroids.double(), codes.shape[1]
     # |c - mu|^2 = |c|^2 - 2 c.mu + |mu|^2; |c|^2 is the same for every cluster. With the largest |mu_r| = m and this
     # scale no partial sum exceeds b (m^2 + 2 m) scale < 2^52, below which float64 holds every integer.
@@ -150,6 +163,8 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
     Returns:
         (k, b) float64 in [0, 1]; the row of an empty cluster is 0.
     """
+    if assignments.numel() and not 0 <= int(assignments.min()) <= int(assignments.max()) < num_clusters:
+        raise InputError(f"assignments must be clusters in [0, {num_clusters}).")
     return _cluster_means(codes.double(), assignments, num_clusters).abs()
 
 

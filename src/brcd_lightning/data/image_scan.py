@@ -234,13 +234,17 @@ def _remembered(path: Path) -> dict[str, bytes]:
 
 
 def _digest_file(root: Path, names: Sequence[str]) -> Path:
-    """Path of the remembered digests of these files as they are now, by path, size and modification time."""
+    """Path of the remembered digests of these files as they are now, by path, size and times.
+
+    The time of the last change of a file's entry counts too: tools that restore a file set its modification time, and
+    none can set this one.
+    """
     key = hashlib.sha256(str(root.resolve()).encode())
     base = str(root)
     for name in names:  # plain strings: a path object for each of many thousand files takes seconds
         try:
             found = os.stat(f"{base}/{name}")
-            key.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n".encode())
+            key.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ctime_ns}\n".encode())
         except OSError:
             key.update(f"{name}\nunreadable\n".encode())
     return cache_folder() / "scans" / f"{key.hexdigest()}.json"

@@ -6,7 +6,7 @@ import csv
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -196,16 +196,33 @@ def check_names(origin: Path, names: Sequence[str]) -> None:
 
 
 def below(root: Path, names: Sequence[str]) -> list[str]:
-    """The names relative to `root`; where a list has a prefix of another machine, by their last two parts.
+    """The names relative to `root`, where a list has a prefix of its own or of another machine.
+
+    The shortest prefix of all names counts whose rest lies below the root; without one, the last two parts of each.
 
     Args:
         root: folder of the images.
         names: paths of a list, either all absolute or all relative.
+
+    Raises:
+        InputError: for paths that are neither, or of which so little is left that they are no longer distinct.
     """
     if len({name.startswith("/") for name in names}) > 1:
         raise InputError(f"paths of a list for {root} must be all relative or all absolute.")
-    first = PurePosixPath(names[0])
-    if not first.is_absolute() and (root / first).is_file():
+    first = names[0]
+    if not first.startswith("/") and (root / first).is_file():
         return list(names)
+    parts = first.split("/")
+    for place in range(1, len(parts)):
+        prefix = "/".join(parts[:place]) + "/"
+        if (root / first.removeprefix(prefix)).is_file() and all(name.startswith(prefix) for name in names):
+            return [name.removeprefix(prefix) for name in names]
     short = ["/".join(name.split("/")[-2:]) for name in names]
-    return short if (root / short[0]).is_file() or first.is_absolute() else list(names)
+    if not (root / short[0]).is_file() and not first.startswith("/"):
+        return list(names)  # the scan will say that it is missing
+    if len(set(short)) < len(set(names)):
+        raise InputError(
+            f"{first} of a list does not lie below {root}, and the last two parts of its paths are not distinct; "
+            "set dataset.root to the folder that they begin with."
+        )
+    return short

@@ -103,6 +103,16 @@ class Splits:
         database = {self._digests[position] for position in self.database.tolist()}
         return [self.source.ids[place] for place in self.query.tolist() if self._digests[place] in database]
 
+    @property
+    def repetition(self) -> str:
+        """A sentence on `repeated_queries` and what they do to the results; empty without any."""
+        if not self.repeated_queries:
+            return ""
+        return (
+            f"{len(self.repeated_queries)} queries have the content of a database image, such as "
+            f"{self.repeated_queries[0]}; results are better than those of new images"
+        )
+
     @cached_property
     def _digests(self) -> dict[int, bytes]:
         """Of the images of all roles, by position."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,8 @@ def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any]
     given = cfg.teacher.checkpoint
     if given is not None:
         found = read_architecture(given).get("about", {}).get("fingerprint") or sha256_of(given)[:16]
+        if not isinstance(found, str) or not re.fullmatch("[0-9a-f]+", found):  # results and loggers take it for a name
+            raise InputError(f"teacher.checkpoint {given} has {found!r} in place of a fingerprint; train it again.")
         return found, None if found in (current, earlier) else found
     known = earlier is not None and stored_teacher(cfg, earlier).is_file()
     return (earlier, None) if known and earlier else (current, None)

@@ -92,7 +92,7 @@ def first_release_fingerprint(
     Returns:
         None for options that it did not look at: a teacher under its name may be another one.
     """
-    if config["compile"] or not config["gather_distributed"] or config["collapse_monitor"]["stop"]:
+    if config["compile"] or not config["gather_distributed"] or config["collapse_monitor"].get("stop"):
         return None
     teacher = {key: value for key, value in config["teacher"].items() if key not in ("checkpoint", "hashing_model")}
     teacher["backbone"] = _as_in_first_release(teacher["backbone"])

@@ -67,5 +67,5 @@ def write_outcome(
     save_gallery(context.run_dir / GALLERY, context.splits, codes, both, title=title)
     log_outcome(trainer.loggers, results, context.run_dir)
     write_results(context.run_dir, results)
-    Console(soft_wrap=True).print(*results_tables([results]), sep="\n")
+    Console(soft_wrap=True, markup=False).print(*results_tables([results]), sep="\n")
     Console(soft_wrap=True, highlight=False, markup=False).print(f"Gallery: {context.run_dir / GALLERY}")

@@ -34,12 +34,8 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
     ]
     if not context.splits.has_labels:
         lines.insert(1, f"Relevance: {context.splits.relevance}; no labels")
-    if repeated := context.splits.repeated_queries:
-        lines.insert(
-            1,
-            f"Repeated: {len(repeated)} queries have the content of a database image, such as {repeated[0]}; results "
-            "are better than those of new images",
-        )
+    if repetition := context.splits.repetition:
+        lines.insert(1, f"Repeated: {repetition}")
     if context.splits.skipped:
         lines.insert(1, f"Skipping {len(context.splits.skipped)} unreadable images, listed in skipped_images.csv")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from brcd_lightning.experiment.build import build_context
 from brcd_lightning.experiment.context import RunContext, plain
 from brcd_lightning.experiment.outcome import write_outcome
 from brcd_lightning.experiment.plan import plan
-from brcd_lightning.experiment.run_folder import claim_run_folder, take_run_folder
+from brcd_lightning.experiment.run_folder import claim_run_folder, own_run_folder, take_run_folder
 from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.experiment.stages import stage_data, student_stage, teacher_stage, training_options
 from brcd_lightning.experiment.trainers import Trainers
 from brcd_lightning.results.record import recorded_metric, tested_metric
-from brcd_lightning.results.run_files import DONE
+from brcd_lightning.results.run_files import DONE, STUDENT
 from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.checkpoints import load_network
 from brcd_lightning.training.distillation_module import DistillationModule
@@ -48,6 +48,12 @@ def run(cfg: DictConfig) -> float | None:
     print_rank_zero(plan(context, trainers.idle))
     if cfg.dry_run:
         return None
+    with own_run_folder(context.run_dir) if is_rank_zero() else nullcontext():
+        return _execute(context, trainers)
+
+
+def _execute(context: RunContext, trainers: Trainers) -> float | None:
+    """Runs the stages and ends everything that they started, also after an error."""
     exit_code = 1
     try:
         metric = _run_stages(context, trainers)
@@ -89,6 +95,8 @@ def _has_finished(cfg: DictConfig) -> bool:
     """True if the run is to be continued and nothing is left to do."""
     run_dir = _run_dir()
     if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
+        return False
+    if cfg.stage in ("all", "student") and not (run_dir / STUDENT).exists():  # somebody removed it: it is made again
         return False
     claim_run_folder(run_dir, plain(cfg))
     print_rank_zero(f"Finished already: {run_dir}")

@@ -5,15 +5,43 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.results.identity import lasting_options
 from brcd_lightning.results.run_files import CHECKPOINTS, CONFIG, DONE, PRUNED, RESULTS, RESUME, SKIPPED
 from brcd_lightning.storage.atomic import remove_temporaries, write_text
+from brcd_lightning.storage.csv_cells import plain_cell
+
+PATIENCE_S = 30.0
+"""Seconds in which the workers of a run that was killed end, too."""
+
+
+@contextmanager
+def own_run_folder(run_dir: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder of a run, whose files and checkpoints they would replace.
+
+    Raises:
+        InputError: if another process runs there.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout as error:
+        raise InputError(
+            f"another process runs in {run_dir}; wait for its end, or give another hydra.run.dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def take_run_folder(context: RunContext) -> None:
@@ -32,7 +60,8 @@ def take_run_folder(context: RunContext) -> None:
     if not context.splits.skipped:
         return
     text = io.StringIO()
-    csv.writer(text).writerows([("image", "reason"), *context.splits.skipped.items()])
+    skipped = ((plain_cell(name), plain_cell(reason)) for name, reason in context.splits.skipped.items())
+    csv.writer(text).writerows([("image", "reason"), *skipped])
     write_text(context.run_dir / SKIPPED, text.getvalue())
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from filelock import FileLock
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -33,7 +32,8 @@ from brcd_lightning.experiment.sweeps.pruning import TrialReport
 from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
 from brcd_lightning.storage.atomic import remove_temporaries
-from brcd_lightning.storage.checkpoints import load_network, save_network
+from brcd_lightning.storage.checkpoints import REMEDY, load_network, save_network
+from brcd_lightning.storage.locks import locked
 from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.feature_baselines import FeatureBaselines
@@ -46,18 +46,26 @@ from brcd_lightning.training.wandb_media import LoggedFile, log_files
 
 def teacher_stage(context: RunContext, trainers: Trainers) -> None:
     """Loads the given teacher, or the stored one of the same fingerprint, or trains and stores it."""
-    path, architecture = context.teacher_path, context.architecture("teacher")
+    path = context.teacher_path
     if context.cfg.teacher.checkpoint is not None:
-        load_network(path, context.teacher, architecture, "teacher")
+        load_network(path, context.teacher, context.architecture("teacher"), "teacher")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Concurrent jobs wait here for the one that trains; the first process does for all of its run.
-    with FileLock(path.parent / "teacher.lock") if is_rank_zero() else nullcontext():
+    with locked(path.parent / "teacher.lock", "trains the same teacher") if is_rank_zero() else nullcontext():
         if _agreed(trainers.idle, path.is_file()):
-            load_network(path, context.teacher, architecture, "teacher")
+            _load_stored_teacher(context)
         else:
             remove_temporaries(path.parent)
             _train_teacher(context, trainers)
+
+
+def _load_stored_teacher(context: RunContext) -> None:
+    path = context.teacher_path
+    try:
+        load_network(path, context.teacher, context.architecture("teacher"), "teacher")
+    except InputError as error:
+        raise InputError(f"{error} Remove {path.parent} to train the teacher again.") from error
 
 
 def _agreed(trainer: L.Trainer, decision: bool) -> bool:
@@ -217,6 +225,10 @@ def _fit(
     resumes = context.cfg.resume == "auto" and point.exists()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(point) if resumes else None)
+    except RuntimeError as error:
+        if resumes and "loading state_dict" in str(error):
+            raise InputError(f"{point} belongs to another network or method. {REMEDY}") from error
+        raise
     except SIGTERMException as error:
         if not is_rank_zero():
             sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails

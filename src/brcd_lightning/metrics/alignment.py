@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from brcd_lightning.codes import as_signs, hamming_distance, sign
+from brcd_lightning.codes import as_signs, hamming_distance, require_tensor, sign
 from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 from brcd_lightning.metrics.lists import relevance_matrix
@@ -128,7 +128,10 @@ def offset_positives(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, di
 
 
 def _check_pairs(one: Tensor, other: Tensor) -> None:
-    if one.shape != other.shape or one.ndim != 2:
+    for codes in (one, other):
+        require_tensor("codes", codes)
+    if one.shape != other.shape or one.ndim != 2 or len(one) == 0:
         raise InputError(
-            f"both codes must have the same shape (images, bits), got {tuple(one.shape)} and {tuple(other.shape)}."
+            "both codes must have the same shape (images, bits) with at least one image, got "
+            f"{tuple(one.shape)} and {tuple(other.shape)}."
         )

@@ -18,6 +18,7 @@ from brcd_lightning.errors import require_positive_int
 from brcd_lightning.metrics.lists import (
     RankedLists,
     check_label_kinds,
+    check_label_values,
     check_one_label_each,
     chunks,
     relevance_of,
@@ -82,6 +83,7 @@ def values_per_float_query(
     require_positive_int("k", k)
     query_labels, database_labels = query_labels.cpu(), database_labels.cpu()
     check_label_kinds(query_labels, database_labels)
+    check_label_values(query_labels, database_labels)
     for name, rows, labels in (
         ("query", queries.values, query_labels),
         ("database", database_codes, database_labels),

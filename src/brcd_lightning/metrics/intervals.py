@@ -11,6 +11,7 @@ from torch import Tensor
 from brcd_lightning.errors import InputError, require_positive_int
 
 _BLOCK = 1 << 24  # drawn values held at a time
+_MOST_RESAMPLES = 10_000_000
 
 
 def bootstrap_interval(
@@ -27,6 +28,10 @@ def bootstrap_interval(
     Returns:
         Lower and upper end.
     """
+    if not isinstance(values, Tensor):
+        raise InputError(f"values must be a tensor, got {type(values).__name__}; use torch.as_tensor.")
+    if bool(values.isnan().any()):
+        raise InputError("values must be numbers, got NaN.")
     if values.ndim != 1:
         raise InputError(f"values must have shape (queries,), got {tuple(values.shape)}.")
     low, high = bootstrap_intervals(values[None], confidence=confidence, resamples=resamples, seed=seed)[0].tolist()
@@ -45,13 +50,11 @@ def bootstrap_intervals(values: Tensor, *, confidence: float = 0.95, resamples: 
     Returns:
         (m, 2) float64, lower and upper ends.
     """
-    require_positive_int("resamples", resamples)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(
             f"values must have shape (metrics, queries) with at least one query, got {tuple(values.shape)}."
         )
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")
+    _require_options(confidence, resamples)
     values = values.double().cpu()
     queries = values.shape[1]
     generator = torch.Generator().manual_seed(seed)
@@ -89,13 +92,11 @@ def bootstrap_over_seeds(
     Returns:
         For each mean, the ends of its interval and the p value of a mean of 0.
     """
-    require_positive_int("resamples", resamples)
     if values.ndim != 3 or 0 in values.shape:
         raise InputError(
             f"values must have shape (means, seeds, queries), one of each at least, got {tuple(values.shape)}."
         )
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")
+    _require_options(confidence, resamples)
     values = values.double().cpu()
     count, seeds, queries = values.shape
     generator = torch.Generator().manual_seed(seed)
@@ -127,3 +128,11 @@ def _times_drawn(rows: int, size: int, generator: torch.Generator) -> Tensor:
     drawn = torch.randint(size, (rows, size), generator=generator)
     drawn += size * torch.arange(rows)[:, None]
     return drawn.flatten().bincount(minlength=rows * size).view(rows, size).double()
+
+
+def _require_options(confidence: float, resamples: int) -> None:
+    require_positive_int("resamples", resamples)
+    if resamples > _MOST_RESAMPLES:
+        raise InputError(f"resamples must be at most {_MOST_RESAMPLES:,}, got {resamples}.")
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
+        raise InputError(f"confidence must be in (0, 1), got {confidence!r}.")

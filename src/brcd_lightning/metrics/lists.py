@@ -64,6 +64,10 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
         InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
             rankings of different lengths.
     """
+    check_label_kinds(query_labels, database_labels)
+    check_label_values(query_labels, database_labels)
+    if positions.is_floating_point() or positions.ndim != 2:
+        raise InputError(f"positions must be (queries, K) integers, got {positions.dtype} of {tuple(positions.shape)}.")
     if len(positions) != len(query_labels):
         raise InputError(f"each query needs one label, got {len(positions)} queries and {len(query_labels)} labels.")
     if positions.numel() and int(positions.max()) >= len(database_labels):
@@ -77,6 +81,9 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
             f"{short} of {len(positions)} queries have empty slots among their {positions.shape[1]} results, so no "
             "ranking metric of them is true; use an exact index, or one that reads more (probes, flips)."
         )
+    ordered = positions.sort(dim=1).values
+    if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
+        raise InputError("positions must be distinct in the results of each query.")
     relevance = relevance_of(query_labels, database_labels, positions)
     return RankedLists(relevance, relevant_totals(query_labels, database_labels), len(database_labels))
 
@@ -151,6 +158,9 @@ def check_one_label_each(name: str, rows: Tensor, labels: Tensor) -> None:
 
 def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
     """Raises `InputError` unless both labels are of one of the three kinds."""
+    for name, labels in (("query_labels", query_labels), ("database_labels", database_labels)):
+        if not isinstance(labels, Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(labels).__name__}; use torch.as_tensor.")
     if are_lists(query_labels, database_labels):
         _check_lists(query_labels)
         return
@@ -164,6 +174,17 @@ def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
             "multi-hot labels must be (rows, classes) with the same classes, got shapes "
             f"{tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
         )
+
+
+def check_label_values(query_labels: Tensor, database_labels: Tensor) -> None:
+    """Raises `InputError` for values that are no labels of their kind, see `check_label_kinds`."""
+    lists = are_lists(query_labels, database_labels)
+    for name, labels in (("query_labels", query_labels), ("database_labels", database_labels)):
+        if labels.ndim == 1:
+            if labels.is_complex() or not bool(((labels >= 0) & (labels == labels.round())).all()):
+                raise InputError(f"{name} must be whole numbers of at least 0, such as class indices.")
+        elif not lists and not bool(((labels == 0) | (labels == 1)).all()):
+            raise InputError(f"{name} of shape {tuple(labels.shape)} are multi-hot and must hold only 0 and 1.")
 
 
 def _check_lists(lists: Tensor) -> None:

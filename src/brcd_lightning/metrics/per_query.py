@@ -17,6 +17,7 @@ from brcd_lightning.errors import require_positive_int
 from brcd_lightning.metrics.lists import (
     RankedLists,
     check_label_kinds,
+    check_label_values,
     check_one_label_each,
     chunks,
     relevance_of,
@@ -93,6 +94,7 @@ def values_per_query(
     query = _checked_side("query", query_codes, query_labels)
     database = _checked_side("database", database_codes, database_labels)
     check_label_kinds(query_labels, database_labels)
+    check_label_values(query_labels, database_labels)
     require_same_bits(query_codes, database_codes)
     if not query_codes.is_cuda:  # once, not for every part of the queries
         query, database = query.packed(), database.packed()

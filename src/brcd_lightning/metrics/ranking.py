@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
 from brcd_lightning.metrics.lists import RankedLists, check_one_label_each, list_average_precision
 from brcd_lightning.metrics.per_query import RankingFunctions, TieCounts, values_per_query
 from brcd_lightning.metrics.ties import NORMALIZERS, expected_average_precision
@@ -35,12 +35,21 @@ def average_precision(
         (Q,) float64 in [0, 1]; 0 for a query that retrieves nothing relevant.
     """
     _check_options(k, ties, normalizer)
+    for name, values in (("distances", distances), ("relevance", relevance)):
+        if not isinstance(values, Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(values).__name__}; use torch.as_tensor.")
     if distances.shape != relevance.shape or distances.ndim != 2:
         raise InputError(
             f"distances and relevance must have the same shape (queries, database), got {tuple(distances.shape)} "
             f"and {tuple(relevance.shape)}."
         )
+    if distances.shape[1] == 0 or bool(distances.isnan().any()):
+        raise InputError("distances must be numbers, to at least one database item.")
+    if not bool(((relevance == 0) | (relevance == 1)).all()):
+        raise InputError("relevance must hold only 0 and 1.")
     relevance = relevance.bool()
+    if len(distances) == 0:
+        return distances.new_empty(0, dtype=torch.float64)
     if ties == "stable":
         order = distances.argsort(dim=1, stable=True)[:, :k]
         return list_average_precision(relevance.gather(1, order), k, normalizer, relevance.sum(dim=1))
@@ -146,6 +155,9 @@ def permuted_database(codes: Tensor, labels: Tensor, seed: int) -> tuple[Tensor,
         Codes and labels in the same new order.
     """
     check_one_label_each("database", codes, labels)
+    require_non_negative_int("seed", seed)
+    if seed >= 2**63:
+        raise InputError(f"seed must be below 2^63, got {seed}.")
     order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
     return codes[order.to(codes.device)], labels[order.to(labels.device)]
 

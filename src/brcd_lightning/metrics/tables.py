@@ -44,6 +44,8 @@ class _Tables(Metric):
 
     def _rows(self, table: str) -> list[Tensor]:
         """All columns but the index, on the CPU, sorted by index."""
+        if isinstance(state := getattr(self, f"{table}_index"), list) and not state:
+            raise InputError(f"there are no rows of the {table} to compute from; call update first.")
         index = dim_zero_cat(getattr(self, f"{table}_index")).cpu()
         order = torch.argsort(index, stable=True)
         index = index[order]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from brcd_lightning.report.runs import Run, read_run, run_folders
 from brcd_lightning.results.run_files import SUMMARY, TRIALS
 from brcd_lightning.results.summary_table import results_tables
 from brcd_lightning.storage.atomic import write_text
+from brcd_lightning.storage.csv_cells import plain_cell
 
 
 def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
@@ -31,22 +32,32 @@ def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
 
 def summarise(sweep_dir: Path) -> None:
     """Prints the table of a sweep and the best trial of a search, and writes the table to ``summary.csv``."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # brackets stand in names
     runs, missing = collect(sweep_dir)
     if runs:
         console.print(*results_tables([run.results for run in runs]), sep="\n")
         _write_csv(sweep_dir / SUMMARY, runs)
     for reason in missing:
-        console.print(f"No results: {reason}", markup=False)
+        console.print(f"No results: {reason}")
     console.print(f"{len(runs)} of {len(runs) + len(missing)} jobs have results; sweep folder: {sweep_dir}")
     if (sweep_dir / TRIALS).exists():
-        console.print(_best_trial(sweep_dir / TRIALS), markup=False, highlight=False)
+        console.print(_best_trial(sweep_dir / TRIALS), highlight=False)
 
 
 def _best_trial(path: Path) -> str:
-    """Describes the best trial of a search so far, with the command that repeats it."""
-    with path.open(encoding="utf-8", newline="") as file:
-        trials = list(csv.DictReader(file))
+    """Describes the best trial of a search so far, with the command that repeats it.
+
+    Raises:
+        InputError: for a damaged table of trials.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return _best_of(list(csv.DictReader(file)), path)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is no table of trials, or a damaged one; continue the search to write it.") from error
+
+
+def _best_of(trials: Sequence[Mapping[str, str]], path: Path) -> str:
     states = Counter(trial["state"] for trial in trials)
     ended = ", ".join(f"{count} {state}" for state, count in states.items())
     complete = [trial for trial in trials if trial["state"] == "complete"]
@@ -71,7 +82,7 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: plain_cell(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.table import Number, Table, Value
+from brcd_lightning.storage.json_files import read_json
 
 SCHEMA_VERSION, KIND = 1, "latency"
 _ENTRY: Mapping[str, Mapping[str, Any]] = {
@@ -36,12 +36,9 @@ def read_latency(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is damaged or of another program.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    known = isinstance(record, dict) and record.get("kind") == KIND and record.get("schema_version") == SCHEMA_VERSION
-    if not known or not _is_sound(record):
+    record = read_json(path)
+    head = (record.get("kind"), record.get("schema_version")) if isinstance(record, dict) else ()
+    if not isinstance(record, dict) or head != (KIND, SCHEMA_VERSION) or not _is_sound(record):
         raise InputError(f"{path} is not a latency file of schema {SCHEMA_VERSION}.")
     return record
 

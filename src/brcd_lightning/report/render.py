@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 
 from brcd_lightning.report.table import BEST, SECOND, Number, Table, Value, cell_text
+from brcd_lightning.storage.csv_cells import plain_cell
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LATEX = {
@@ -41,7 +42,7 @@ _LATEX = {
 
 def escape_markdown(text: str) -> str:
     """Escapes text for a cell of a Markdown table, which is one line."""
-    return " ".join(re.sub(r"([|*<\\])", r"\\\1", text).split())
+    return " ".join(re.sub(r"([|*<\[\]\\])", r"\\\1", text).split())
 
 
 def escape_latex(text: str) -> str:
@@ -86,7 +87,7 @@ def csv_text(table: Table) -> str:
     heads: list[str] = []
     for name, is_numeric in zip(table.columns, numeric, strict=True):
         heads += [name, f"{name} sd", f"{name} runs"] if is_numeric else [name]
-    writer.writerow(heads)
+    writer.writerow(map(plain_cell, heads))
     for row in table.rows:
         cells: list[object] = []
         for value, is_numeric in zip(row, numeric, strict=True):
@@ -94,7 +95,7 @@ def csv_text(table: Table) -> str:
                 cells += [value.mean, "" if value.deviation is None else value.deviation, value.runs]
             else:
                 cells += [value or "", "", ""] if is_numeric else [value or ""]
-        writer.writerow(cells)
+        writer.writerow(map(plain_cell, cells))
     return text.getvalue()
 
 

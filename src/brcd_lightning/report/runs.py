@@ -195,7 +195,10 @@ def _problem(results: Mapping[str, Any]) -> str:
     for key, value in numbers.items():
         if value is not None and not (_is_number(value) and math.isfinite(value)):
             return f"has {value!r} as its {key}"
-    return "" if isinstance(results["fingerprints"].get("teacher"), str) else "has no fingerprint of its teacher"
+    absent = [key for key in ("uses_labels", "validation", "epochs") if key not in results]
+    if absent or not isinstance(results["fingerprints"].get("teacher"), str):
+        return f"has no {', '.join(absent) or 'fingerprint of its teacher'}"
+    return ""
 
 
 def job_order(job: Path) -> tuple[Any, ...]:

@@ -11,6 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.metrics.lists import check_label_kinds
+
+_MOST_CLASSES = 10_000
+"""More are drawn only where there are as many images: one column is made for each."""
 
 
 class Side(NamedTuple):
@@ -40,11 +44,13 @@ class TensorFile(dict[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path} cannot be read: it is missing, or no file.")
         try:
             with safe_open(path, framework="pt") as file:
                 super().__init__({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read: {error}.") from error
+            raise InputError(f"{path} cannot be read: it is damaged, or no safetensors file.") from error
 
     def __missing__(self, name: str) -> Tensor:
         raise InputError(f"{self.path} has no {name}.")
@@ -63,7 +69,23 @@ class TensorFile(dict[str, Tensor]):
         shaped = packed.ndim == 2 and labels.ndim in (1, 2) and len(packed) == len(labels)
         if not shaped or not labels.numel() or not _is_integer(labels) or int(labels.min()) < 0:
             raise InputError(f"{self.path} has no codes and labels that belong together.")
+        if packed.dtype != torch.uint8 or packed.shape[1:] != self[f"{encoder}_query_packed"].shape[1:]:
+            raise InputError(f"{self.path} has no packed codes of one length.")
+        self._require_one_kind_of_labels()
         return Side(packed, labels)
+
+    def _require_one_kind_of_labels(self) -> None:
+        """Raises `InputError` for labels that cannot be compared, or of more classes than anything can draw."""
+        query, database = self["query_labels"], self["database_labels"]
+        if not all(labels.ndim in (1, 2) and labels.numel() for labels in (query, database)):
+            return  # refused where that side is asked for
+        try:
+            check_label_kinds(query, database)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+        most = max(_MOST_CLASSES, len(query) + len(database))
+        if query.ndim == database.ndim == 1 and (largest := max(int(query.max()), int(database.max()))) >= most:
+            raise InputError(f"{self.path} has class indices up to {largest}, of fewer images; they cannot be drawn.")
 
 
 def read_teacher_codes(path: Path) -> Mapping[str, Tensor]:
@@ -97,6 +119,8 @@ def _problem(kept: Mapping[str, Tensor]) -> str:
     for name in ("expectations", "masks", "view_codes"):
         if name in kept and (kept[name].ndim != 2 or kept[name].shape[1] != bits):
             return f"{name} of other bits than its codes"
+    if strange := [name for name, tensor in kept.items() if not bool(tensor.isfinite().all())]:
+        return f"{', '.join(strange)} that are no finite numbers"
     tables = [kept[name] for name in ("expectations", "masks") if name in kept]
     if len({len(table) for table in tables}) > 1:
         return "expectations and masks of different numbers of clusters"

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence, Set
 from pathlib import Path
 
+from PIL import Image
 from rich.progress import track
 
 from brcd_lightning.errors import InputError
@@ -50,7 +51,8 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
         raise InputError(f"{target} is a file; the report needs a folder.")
     tables = _tables(records)
     figures, unfilled = _draw(records, find_figures(), target / "figures")
-    figures[FOUND] = [*figures.get(FOUND, []), *_galleries(records, target / "figures")]
+    galleries, damaged = _galleries(records, target / "figures")
+    figures[FOUND] = [*figures.get(FOUND, []), *galleries]
     written = [path for each in figures.values() for _, png in each for path in (png, png.with_suffix(".svg"))]
     for table in [table for each in tables.values() for table in each]:
         for suffix, rendered in RENDERINGS.items():
@@ -61,7 +63,7 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
         for name in SECTIONS
         if tables.get(name) or figures.get(name)
     ]
-    remarks = [*records.problems, *unfilled] or ["Everything is shown."]
+    remarks = [*records.problems, *damaged, *unfilled] or ["Everything is shown."]
     sections.append(Section("Not shown", remarks=remarks))
     write_text(target / PAGE, page("Report", _summary(records, folders), sections))
     _forget_earlier(target, {path.relative_to(target).as_posix() for path in written})
@@ -84,7 +86,8 @@ def _tables(records: Records) -> dict[str, list[Table]]:
 
 def _forget_earlier(target: Path, written: Set[str]) -> None:
     """Removes the files of an earlier report that this one did not write. The folder may hold other files too."""
-    earlier = (target / FILES).read_text(encoding="utf-8").splitlines() if (target / FILES).is_file() else []
+    listed = (target / FILES).read_bytes() if (target / FILES).is_file() else b""
+    earlier = listed.decode("utf-8", "replace").splitlines()  # a damaged list names what cannot be told from others
     for name in earlier:
         if name not in written and re.fullmatch(r"(figures|tables)/\w+\.(png|svg|md|csv|tex)", name):
             (target / name).unlink(missing_ok=True)
@@ -115,21 +118,38 @@ def _draw(
     return figures, unfilled
 
 
-def _galleries(records: Records, folder: Path) -> list[tuple[str, Path]]:
-    """Copies the galleries of the best and of the weakest student by validation."""
+def _galleries(records: Records, folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """Copies the galleries of the best and of the weakest student by validation.
+
+    Returns:
+        Caption and file of each, and a remark for each that is damaged.
+    """
     if not records.runs:
-        return []
+        return [], []
     cells = sorted(records.reference().items(), key=lambda item: item[1].validation)
     shown: list[tuple[str, Path]] = []
+    damaged: list[str] = []
     taken: list[Path] = []
     for name, (label, cell) in {"gallery_best": cells[-1], "gallery_weakest": cells[0]}.items():
         source = cell.first.folder / GALLERY
         if source.is_file() and source not in taken:
             taken.append(source)
+            if not _is_picture(source):
+                damaged.append(f"{source} is no PNG file, or a damaged one.")
+                continue
             with atomic_path(folder / f"{name}.png") as temporary:
                 shutil.copyfile(source, temporary)
             shown.append((f"Queries of {label}, the {name.removeprefix('gallery_')} student", folder / f"{name}.png"))
-    return shown
+    return shown, damaged
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # PIL's errors of damaged PNG files
+        return False
+    return True
 
 
 def _summary(records: Records, folders: Sequence[Path]) -> list[str]:

@@ -18,9 +18,10 @@ from torch import Tensor
 from brcd_lightning.codes import pack
 from brcd_lightning.data.splits import BY_LABELS
 from brcd_lightning.errors import InputError
-from brcd_lightning.results.run_files import RESULTS
+from brcd_lightning.results.run_files import DONE, RESULTS
 from brcd_lightning.storage.atomic import atomic_path, write_text
 from brcd_lightning.storage.component_names import TYPE, named
+from brcd_lightning.storage.json_files import read_json
 
 SCHEMA_VERSION = 3
 _READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
@@ -133,10 +134,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
         InputError: if it is missing, damaged or of another schema.
     """
     path = run_dir / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    results = read_json(path)
     if not isinstance(results, dict) or results.get("schema_version") not in _READ:
         raise InputError(f"{path} is not a results file of schema {' or '.join(map(str, _READ))}.")
     return _current(results)
@@ -214,7 +212,12 @@ def tested_metric(monitor: str) -> str:
 
 def recorded_metric(run_dir: Path, monitor: str) -> float | None:
     """Test metric of a finished run that belongs to `monitor`; None if it tested nothing (a stage alone)."""
-    return read_results(run_dir)["metrics"][tested_metric(monitor)] if (run_dir / RESULTS).exists() else None
+    if not (run_dir / RESULTS).exists():
+        return None
+    metrics, name = read_results(run_dir).get("metrics"), tested_metric(monitor)
+    if not isinstance(metrics, dict) or not isinstance(metrics.get(name), int | float):
+        raise InputError(f"{run_dir / RESULTS} has no {name}; remove {DONE} beside it to test the run again.")
+    return float(metrics[name])
 
 
 def save_codes(path: Path, codes: Mapping[str, tuple[Tensor, Tensor]]) -> None:

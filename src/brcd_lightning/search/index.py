@@ -14,11 +14,10 @@ from torch import Tensor
 
 from brcd_lightning.codes import require_tensor
 from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
-from brcd_lightning.search.approximate import FaissCodes
-from brcd_lightning.search.exact import ScannedCodes, as_bytes
+from brcd_lightning.search.exact import as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
-from brcd_lightning.search.kinds import EXACT_KINDS, KINDS, BuildOptions, Engine, build_engine
+from brcd_lightning.search.kinds import KINDS, BuildOptions, Engine, build_engine, open_engine
 from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
 from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
@@ -103,8 +102,8 @@ class HammingIndex:
         require_tensor("codes", codes)
         if not isinstance(fingerprint, str):
             raise InputError(f"fingerprint must be text, got {type(fingerprint).__name__}.")
-        if len(codes) == 0:
-            raise InputError("an index needs at least one code to be built.")
+        if codes.ndim == 0 or len(codes) == 0:
+            raise InputError(f"an index needs at least one code to be built, got shape {tuple(codes.shape)}.")
         if bits is None:
             bits = codes.shape[-1] * (8 if codes.dtype == torch.uint8 else 1)
         require_positive_int("bits", bits)
@@ -269,13 +268,10 @@ class HammingIndex:
                 raise InputError(f"index {path} has {name} {found!r}, not {wanted!r}; use the index that fits.")
         if verify:
             stored.check_content()
-        codes, kind = stored.array("codes", mmap=mmap), stored.description.kind
-        engine: Engine
-        if kind in EXACT_KINDS:
-            engine = ScannedCodes(codes, in_parts=kind == "sharded")
-        else:
-            engine = FaissCodes.read(codes, kind, in_place=mmap)
+        engine = open_engine(stored, mmap=mmap)
         ids = stored.array("ids", mmap=mmap) if "ids" in stored.arrays else None
+        if ids is not None and int((ids >= 0).sum()) != len(engine):
+            raise InputError(f"index {path} is damaged: its ids do not belong to its codes; build it again.")
         return cls(engine, stored.description, ids, read_only=mmap)
 
     def _check_writable(self) -> None:

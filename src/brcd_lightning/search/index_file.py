@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -122,6 +122,8 @@ def read_header(path: Path) -> StoredIndex:
     """
     try:
         size = path.stat().st_size
+        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+            raise InputError(f"index {path} cannot be read: it is a pipe or a device, and no file.")
         with path.open("rb") as file:
             start = file.read(_LENGTH)
             if start == old_index_file.MAGIC:
@@ -130,20 +132,39 @@ def read_header(path: Path) -> StoredIndex:
             if len(start) < _LENGTH or length > _LONGEST_HEADER:
                 raise InputError(_foreign(path))
             header = file.read(length)
-    except OSError as error:
-        raise InputError(f"index {path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"index {str(path)!r} cannot be read: {reason}.") from error
     content_start = _LENGTH + length
     if size < content_start:
         raise InputError(f"index {path} is truncated: it has {size} bytes, its header alone takes {content_start}.")
     tensors, values = _checked(path, header)
-    arrays = {
-        name: StoredArray(_DTYPES[tensor["dtype"]], tuple(tensor["shape"]), content_start + tensor["data_offsets"][0])
-        for name, tensor in tensors.items()
-    }
+    try:
+        arrays = {name: _array(tensor, content_start) for name, tensor in tensors.items()}
+        described = IndexDescription.from_stored(values)
+        stored = StoredIndex(path, described, arrays, content_start, values["checksum"], values["count"])
+        stored.check_header()
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
     expected = max(array.end for array in arrays.values())
     if size != expected:
         raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
-    return StoredIndex(path, IndexDescription.from_stored(values), arrays, content_start, values["checksum"])
+    return stored
+
+
+def _array(tensor: Mapping[str, Any], content_start: int) -> StoredArray:
+    """The place of a tensor of safetensors.
+
+    Raises:
+        ValueError: if it ends elsewhere than its shape says.
+    """
+    start, end = tensor["data_offsets"]
+    array = StoredArray(_DTYPES[tensor["dtype"]], tuple(tensor["shape"]), content_start + start)
+    if array.end != content_start + end:
+        raise ValueError("shape and offsets differ")
+    return array
 
 
 def _checked(path: Path, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

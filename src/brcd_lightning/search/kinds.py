@@ -21,9 +21,9 @@ from brcd_lightning.search.approximate import (
     tune_probes,
 )
 from brcd_lightning.search.exact import ScannedCodes, as_bytes
+from brcd_lightning.search.stored import EXACT_KINDS, StoredIndex
 
 Engine = ScannedCodes | FaissCodes
-EXACT_KINDS = ("flat", "sharded")
 KINDS = (*EXACT_KINDS, *OPTIONS, "auto")
 AUTO_SIZE = 2_000_000
 """Up to here `auto` scans: a query takes a millisecond or two."""
@@ -106,3 +106,29 @@ def build_engine(
     if kind == "ivf" and resolved["probes"] is None:
         resolved["probes"] = tune_probes(engine, recall)
     return BuiltEngine(engine, kind, resolved, recall(engine).mean)
+
+
+def open_engine(stored: StoredIndex, *, mmap: bool) -> Engine:
+    """The engine of an index file.
+
+    Args:
+        stored: the file, whose header has been checked.
+        mmap: leave the codes on disk.
+
+    Raises:
+        InputError: for content that faiss cannot read, or that is not what the header says.
+    """
+    codes, kind, path = stored.array("codes", mmap=mmap), stored.description.kind, stored.path
+    if stored.exact:
+        return ScannedCodes(codes, in_parts=kind == "sharded")
+    try:
+        engine = FaissCodes.read(codes, kind, in_place=mmap)
+    except (RuntimeError, MemoryError) as error:
+        raise InputError(f"index {path} is damaged: faiss cannot read it; build it again.") from error
+    width = 8 * stored.description.code_bytes
+    if len(engine) != stored.count or engine.index.d != width:
+        raise InputError(
+            f"index {path} is damaged: its header says {stored.count} codes of {width} bits with their padding, its "
+            f"content {len(engine)} of {engine.index.d}; build it again."
+        )
+    return engine

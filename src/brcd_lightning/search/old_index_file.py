@@ -10,16 +10,17 @@ import hashlib
 import json
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.search.stored import IndexDescription, StoredArray, StoredIndex
+from brcd_lightning.search.stored import EXACT_KINDS, IndexDescription, StoredArray, StoredIndex
 
 MAGIC = b"BRCDHIDX"
 VERSION = 1
 PAGE = 4096
 _FIXED = struct.Struct("<8sII32s")
-_EXACT_KINDS = ("flat", "sharded")
 
 
 def read_header(path: Path) -> StoredIndex:
@@ -39,21 +40,31 @@ def read_header(path: Path) -> StoredIndex:
     text = page[_FIXED.size : _FIXED.size + length]
     if hashlib.sha256(text).digest() != digest:
         raise InputError(f"index {path} is damaged: its header does not match its checksum; build it again.")
-    header = json.loads(text)
-    if header["size"] != size:
-        raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {header['size']}.")
+    try:
+        header = json.loads(text)
+        stored = _stored(path, header)
+        expected = header["size"]
+        stored.check_header()
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
+    if size != expected or max(array.end for array in stored.arrays.values()) > size:
+        raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
     warnings.warn(
         f"index {path} has the format of an earlier release, which the next one will not read; save the loaded "
         "index again.",
         FutureWarning,
         stacklevel=4,
     )
+    return stored
+
+
+def _stored(path: Path, header: Mapping[str, Any]) -> StoredIndex:
     description = IndexDescription.from_stored(header)
     start, length = header["sections"]["codes"]
-    exact = description.kind in _EXACT_KINDS
-    shape = (header["count"], description.code_bytes) if exact else (length,)
+    exact = description.kind in EXACT_KINDS
+    shape = (length // description.code_bytes, description.code_bytes) if exact else (length,)
     arrays = {"codes": StoredArray("|u1", shape, start)}
     if "ids" in header["sections"]:
         start, length = header["sections"]["ids"]
         arrays["ids"] = StoredArray("<i8", (length // 8,), start)
-    return StoredIndex(path, description, arrays, PAGE, header["checksum"])
+    return StoredIndex(path, description, arrays, PAGE, header["checksum"], header["count"])

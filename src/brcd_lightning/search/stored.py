@@ -16,6 +16,8 @@ import numpy as np
 from brcd_lightning.errors import InputError
 
 _BLOCK = 1 << 24
+EXACT_KINDS = ("flat", "sharded")
+FAISS_KINDS = ("ivf", "hnsw", "multi_hash")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,22 @@ class IndexDescription:
     def from_stored(cls, values: Mapping[str, Any]) -> IndexDescription:
         """Takes its own fields from a file's description and leaves the others."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    def problem(self) -> str:
+        """The first value that no index has; empty if all may be."""
+        if not is_count(self.bits) or self.bits == 0:
+            return f"{self.bits!r} bits"
+        if self.kind not in (*EXACT_KINDS, *FAISS_KINDS):
+            return f"kind {self.kind!r}"
+        if not isinstance(self.fingerprint, str) or not isinstance(self.options, dict):
+            return "no fingerprint or options"
+        known = isinstance(self.recall, int | float) and 0 <= self.recall <= 1
+        return "" if known else f"recall {self.recall!r}"
+
+
+def is_count(value: object) -> bool:
+    """True for an integer of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class StoredArray(NamedTuple):
@@ -72,6 +90,38 @@ class StoredIndex:
     """First byte behind the header."""
     checksum: str
     """Hex SHA-256 of everything behind the header."""
+    count: int
+    """N."""
+
+    @property
+    def exact(self) -> bool:
+        """True if `arrays` hold the codes themselves."""
+        return self.description.kind in EXACT_KINDS
+
+    def check_header(self) -> None:
+        """Compares what the header says of the codes and of the arrays.
+
+        Raises:
+            InputError: for a header that contradicts itself, whoever wrote it.
+        """
+        if problem := self.description.problem() or self._problem_of_arrays():
+            raise InputError(f"index {self.path} is damaged: its header says {problem}; build it again.")
+
+    def _problem_of_arrays(self) -> str:
+        if not isinstance(self.checksum, str) or not is_count(self.count):
+            return f"{self.count!r} codes, or no checksum"
+        codes, ids = self.arrays.get("codes"), self.arrays.get("ids")
+        if codes is None:
+            return "that it has no codes"
+        for array in filter(None, (codes, ids)):
+            if not all(map(is_count, (*array.shape, array.start - self.content_start))):
+                return f"{array.shape} values at byte {array.start}"
+        shape = (self.count, self.description.code_bytes) if self.exact else codes.shape[:1]
+        if codes.dtype != "|u1" or codes.shape != shape:
+            return f"codes of shape {codes.shape} for {self.count} of {self.description.code_bytes} bytes"
+        # Approximate kinds keep a place for each removed code.
+        fits = ids is None or (len(ids.shape) == 1 and (ids.shape[0] == self.count or not self.exact))
+        return "" if fits and (ids is None or ids.dtype == "<i8") else "ids that do not belong to its codes"
 
     def check_content(self) -> None:
         """Reads everything behind the header once.

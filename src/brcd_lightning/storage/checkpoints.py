@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from brcd_lightning.storage.atomic import atomic_path
 from brcd_lightning.storage.component_names import named_architecture
 
 NETWORK_PREFIX = "network."
+REMEDY = "Remove it to start the stage anew."
+"""For a checkpoint that a training cannot continue from."""
+_OF_A_TRAINING = frozenset({"callbacks", "epoch", "global_step", "loops", "optimizer_states", "state_dict"})
+_DESCRIPTION = "brcd_lightning"
+_DIGEST = "weights_sha256"
+"""In the description: a digest of the weights. Files of earlier releases have none."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,28 +42,76 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint with ``weights_only=True``, whatever is asked."""
-        return super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        """Reads a checkpoint with ``weights_only=True``, whatever is asked.
+
+        Raises:
+            InputError: for a damaged or foreign file.
+        """
+        content = _load_pickle_free(Path(path))
+        if absent := sorted(_OF_A_TRAINING - content.keys()):
+            raise InputError(f"{path} lacks {', '.join(absent)}; it is no checkpoint of a training. {REMEDY}")
+        _require_numbers(path, content["state_dict"], f"{REMEDY[0].lower()}{REMEDY[1:]}")
+        return content
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Reads a flat dict of tensors from a safetensors file or a weights-only PyTorch file.
 
     Raises:
-        InputError: for a missing, damaged or foreign file.
+        InputError: for a missing, damaged or foreign file, and for values that are no finite numbers.
     """
     path = Path(path)
+    content: dict[str, Any]
     if path.suffix == ".safetensors":
-        _require_file(path)
+        described = _description(path)
         try:
-            return load_file(path)
+            content = load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
-    content = _load_pickle_free(path)
-    content = content.get("state_dict", content)
-    if not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} must hold a dict of tensors (a state dict).")
+        # Of a file without a digest, nobody knows whether the weights are those that were written.
+        known = described.get(_DIGEST) if isinstance(described, dict) else None
+        if known is not None and known != _digest(content):
+            raise InputError(f"{path} is damaged: its weights do not match their checksum; use another file.")
+    else:
+        content = _load_pickle_free(path)
+        content = content.get("state_dict", content)
+        named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+        if not named or not all(isinstance(value, Tensor) for value in content.values()):
+            raise InputError(f"{path} must hold a dict of tensors by name (a state dict).")
+    _require_numbers(path, content, "use another file.")
     return content
+
+
+def _require_numbers(path: Path | str, tensors: Mapping[str, Tensor], remedy: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(f"{path} holds values that are no finite numbers in {name}; {remedy}")
+
+
+def _description(path: Path) -> object:
+    """The description in a safetensors file; None if it holds none.
+
+    Raises:
+        InputError: for a missing, damaged or foreign file.
+    """
+    _require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_DESCRIPTION)
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} holds a damaged description of its network; use another file.") from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _require_file(path: Path) -> None:
@@ -86,8 +141,9 @@ def save_network(path: Path | str, network: nn.Module, architecture: Mapping[str
         architecture: JSON-able description that `load_network` compares, plus any provenance under ``"about"``.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    description = {**architecture, _DIGEST: _digest(tensors)}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"brcd_lightning": json.dumps(architecture, sort_keys=True)})
+        save_file(tensors, temporary, metadata={_DESCRIPTION: json.dumps(description, sort_keys=True)})
 
 
 def read_architecture(path: Path | str) -> dict[str, Any]:
@@ -99,19 +155,17 @@ def read_architecture(path: Path | str) -> dict[str, Any]:
         InputError: if the file holds none.
     """
     path = Path(path)
-    _require_file(path)
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                text = (file.metadata() or {}).get("brcd_lightning")
-        except SafetensorError as error:
-            raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
-        found = json.loads(text) if text else None
+        found = _description(path)
     else:
-        found = _load_pickle_free(path).get("hyper_parameters", {}).get("architecture")
-    if not isinstance(found, dict):
+        parameters = _load_pickle_free(path).get("hyper_parameters")
+        found = parameters.get("architecture") if isinstance(parameters, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("about", {}), dict):
         raise InputError(f"{path} does not say what network it holds; it was not written by brcd_lightning.")
-    return named_architecture(found)
+    try:
+        return named_architecture({key: value for key, value in found.items() if key != _DIGEST})
+    except (AttributeError, TypeError, KeyError) as error:  # such as a component whose name is no text
+        raise InputError(f"{path} holds a damaged description of its network; use another file.") from error
 
 
 def load_network(path: Path | str, network: nn.Module, architecture: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -141,9 +195,18 @@ def load_network(path: Path | str, network: nn.Module, architecture: Mapping[str
         state = {
             key.removeprefix(NETWORK_PREFIX): value for key, value in state.items() if key.startswith(NETWORK_PREFIX)
         }
+    _require_kinds(f"{role} checkpoint {path}", state, network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:300]
         raise InputError(f"{role} checkpoint {path} does not fit the network: {detail}") from error
     return found
+
+
+def _require_kinds(what: str, state: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Refuses whole numbers for real ones and the like, which torch converts without a word."""
+    for name, own in network.state_dict().items():
+        given = state.get(name, own)
+        if given.is_floating_point() != own.is_floating_point():
+            raise InputError(f"{what} holds {given.dtype} as {name}, which is {own.dtype} in the network.")

@@ -98,6 +98,16 @@ def test_a_block_whose_content_was_lost_is_written_again(tmp_path):
     assert PartWriter(store, part).todo() == [part.blocks[0]]
 
 
+def test_a_link_in_place_of_a_part_in_the_making_is_not_followed(tmp_path):
+    store = make_store(tmp_path / "stores")
+    store.folder.mkdir(parents=True)
+    (tmp_path / "precious").write_text("precious")
+    (store.folder / "evaluation.building").symlink_to(tmp_path / "precious")
+    build(store, 0)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert store.missing({"views": 0}) == []
+
+
 def test_a_kill_between_renaming_and_the_manifest_loses_nothing(tmp_path):
     store = make_store(tmp_path)
     part = store.missing({"views": 0})[0]
@@ -135,13 +145,45 @@ def test_a_missing_or_short_part_is_named(tmp_path):
         store.open({"views": 0})
 
 
-@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"about": {}, "parts": {}})])
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, json.dumps({"about": {}, "parts": {}})])
 def test_a_damaged_manifest_is_named(tmp_path, content):
     store = make_store(tmp_path)
     build(store, 0)
     (store.folder / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest.json is damaged .*; remove"):
         store.missing({"views": 0})
+
+
+@pytest.mark.parametrize("parts", [None, ["evaluation"], "evaluation", {"evaluation": None}, {"evaluation": [1, 2, 3]}])
+def test_a_manifest_without_checksums_is_named(tmp_path, parts):
+    store = make_store(tmp_path)
+    build(store, 0)
+    path = store.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"parts": parts}))
+    with pytest.raises(InputError, match=r"manifest.json is damaged .*; remove"):
+        store.missing({"views": 0})
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_another_number_of_checksums_is_named(tmp_path, times):
+    store = make_store(tmp_path)
+    build(store, 0)
+    path = store.folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["parts"]["evaluation"] *= times
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"is damaged: it holds {3 * times} checksums of evaluation, not 3"):
+        store.open({"views": 0})
+
+
+@pytest.mark.parametrize("journal", ["garbage", "[1]", "5", "[" * 100_000, '{"0": "00"}'])
+def test_a_damaged_journal_is_forgotten(tmp_path, journal):
+    store = make_store(tmp_path)
+    part = store.missing({"views": 0})[0]
+    writer = PartWriter(store, part)
+    writer.write(part.blocks[0], features_of(part, part.blocks[0]))
+    (store.folder / "evaluation.journal.json").write_text(journal)
+    assert PartWriter(store, part).todo() == part.blocks
 
 
 @pytest.mark.parametrize("value", [1e5, float("nan")])

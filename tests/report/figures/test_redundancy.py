@@ -47,6 +47,7 @@ def test_a_cluster_without_images_has_size_zero(tmp_path):
 
 def test_images_without_labels_are_said(tmp_path):
     path = write_run(tmp_path / "a") / "codes.safetensors"
-    save_file(load_file(path) | {"database_labels": torch.zeros(80, 4).long()}, path)
+    multi_hot = {"query_labels": torch.zeros(24, 4).long(), "database_labels": torch.zeros(80, 4).long()}
+    save_file(load_file(path) | multi_hot, path)
     with pytest.raises(UnfilledError, match="needs database images with labels"):
         bit_frequencies(Records([tmp_path]))

@@ -14,18 +14,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from brcd_lightning.data.features.layout import Part, parts_of
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import write_text
+from brcd_lightning.storage.locks import locked
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"
@@ -61,10 +62,10 @@ class FeatureStore:
         self.images, self.train, self.num_features = images, train, num_features
         self.dtype = DTYPES[dtype]
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[None]:
         """Held by the one job that builds."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "build.lock")
+        return locked(self.folder / "build.lock", "computes the same features")
 
     def bytes_of(self, parts: Sequence[Part]) -> int:
         """Size of parts on disk."""
@@ -93,10 +94,10 @@ class FeatureStore:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["about"] != self.about:
                 raise ValueError("it describes other features")
-            return content["parts"]
+            return {name: _checksums(listed) for name, listed in content["parts"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"feature store {path} is damaged ({error}); remove its folder to build it again."
             ) from error
@@ -109,6 +110,11 @@ class FeatureStore:
             array = np.memmap(path, dtype=self.dtype, mode="c", shape=shape)
         except (OSError, ValueError) as error:
             raise InputError(f"feature store part {path} cannot be read ({error}); remove {self.folder}.") from error
+        if len(checksums) != len(part.blocks):
+            raise InputError(
+                f"feature store {self.folder / MANIFEST} is damaged: it holds {len(checksums)} checksums of "
+                f"{part.name}, not {len(part.blocks)}; remove its folder to build it again."
+            )
         for block, checksum in zip(part.blocks, checksums, strict=True):
             if _sha256(array[block.start : block.stop]) != checksum:
                 raise InputError(
@@ -127,6 +133,8 @@ class PartWriter:
         self._target = store.folder / f"{part.name}.building"
         self._journal = store.folder / f"{part.name}.journal.json"
         shape = (part.items, part.rows, store.num_features)
+        if self._target.is_symlink():  # whose file somewhere else would be overwritten
+            self._target.unlink()
         whole = store.folder / part.name
         if whole.exists() and self._journal.exists():
             os.replace(whole, self._target)  # killed between its renaming and its entry in the manifest
@@ -155,8 +163,8 @@ class PartWriter:
     def _finished_blocks(self) -> dict[str, str]:
         """Blocks in the journal whose content is really there: a crash of the machine may have lost some of it."""
         try:
-            journal = json.loads(self._journal.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            journal = dict(json.loads(self._journal.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
             return {}
         blocks = {str(block.start): block for block in self.part.blocks}
         return {
@@ -194,6 +202,12 @@ class PartWriter:
         parts[self.part.name] = [self._checksums[str(block.start)] for block in self.part.blocks]
         write_text(store.folder / MANIFEST, json.dumps({"about": store.about, "parts": parts}, indent=1))
         self._journal.unlink(missing_ok=True)
+
+
+def _checksums(listed: object) -> list[str]:
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        raise ValueError("it lists no checksums")
+    return listed
 
 
 def _sha256(array: np.ndarray) -> str:

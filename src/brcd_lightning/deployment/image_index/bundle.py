@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from pyarrow import parquet
 
 from brcd_lightning.deployment.encoding.parts import codes_of
@@ -26,6 +26,7 @@ from brcd_lightning.deployment.image_index.searched import CodesOfImages
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.storage.atomic import atomic_path, remove_temporaries, write_text
+from brcd_lightning.storage.locks import locked
 
 MANIFEST, MODEL, ENCODING = "index.json", "model", "encoding"
 FORMAT, VERSION = "brcd_lightning.ImageIndex", 1
@@ -63,9 +64,9 @@ def images_path(folder: Path, change: int) -> Path:
     return folder / f"images-{change}.parquet"
 
 
-def lock(folder: Path) -> FileLock:
+def lock(folder: Path) -> AbstractContextManager[None]:
     """Held while an index is changed."""
-    return FileLock(folder / ".lock")
+    return locked(folder / ".lock", "changes the same index")
 
 
 def read_manifest(folder: Path) -> Manifest:
