@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.context import RunContext
@@ -18,30 +16,20 @@ from brcd_lightning.results.identity import lasting_options
 from brcd_lightning.results.run_files import CHECKPOINTS, CONFIG, DONE, PRUNED, RESULTS, RESUME, SKIPPED
 from brcd_lightning.storage.atomic import remove_temporaries, write_text
 from brcd_lightning.storage.csv_cells import plain_cell
+from brcd_lightning.storage.locks import locked
 
 PATIENCE_S = 30.0
 """Seconds in which the workers of a run that was killed end, too."""
 
 
-@contextmanager
-def own_run_folder(run_dir: Path) -> Iterator[None]:
+def own_run_folder(run_dir: Path) -> AbstractContextManager[None]:
     """Keeps other runs out of the folder of a run, whose files and checkpoints they would replace.
 
     Raises:
-        InputError: if another process runs there.
+        InputError: when entered, if another process still runs there after `PATIENCE_S`.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock")
-    try:
-        lock.acquire(timeout=PATIENCE_S)
-    except Timeout as error:
-        raise InputError(
-            f"another process runs in {run_dir}; wait for its end, or give another hydra.run.dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return locked(run_dir / ".lock", "runs in this folder", give_up_s=PATIENCE_S)
 
 
 def take_run_folder(context: RunContext) -> None:

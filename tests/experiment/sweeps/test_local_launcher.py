@@ -1,9 +1,9 @@
 import json
-import os
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from brcd_lightning.errors import InputError
@@ -82,24 +82,34 @@ def test_a_job_that_takes_too_long_is_ended(tmp_path):
     done = run_command(*LOCAL, *TINY, *endless, "hydra.launcher.timeout_s=12", "seed=0", cwd=tmp_path)
     assert done.returncode == 124
     assert "#0 ended after 12 s" in done.stdout
-    assert not _alive(tmp_path)
+    _await_end(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_asked_to_end_takes_its_jobs_along(tmp_path):
+@pytest.mark.parametrize(("ending", "code"), [("terminate", 143), ("kill", -9)])
+def test_a_sweep_that_ends_takes_its_jobs_along(tmp_path, ending, code):
     command = [sys.executable, "-m", "brcd_lightning.train", *LOCAL, *TINY, "hydra.launcher.jobs=2", "seed=0,1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not (tmp_path / "sweep" / "1" / "console.log").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
-    process.terminate()
-    assert process.wait(timeout=60) == 143
-    assert not _alive(tmp_path)
+    assert _running(tmp_path)
+    getattr(process, ending)()
+    assert process.wait(timeout=60) == code
+    _await_end(tmp_path)
 
 
-def _alive(folder):
-    """Whether a job whose folder is in there still runs."""
-    return subprocess.run(["pgrep", "-f", f"hydra.run.dir={folder}{os.sep}"], check=False).returncode == 0
+def _await_end(folder):
+    """Waits for the end of all processes that work in a folder."""
+    deadline = time.monotonic() + 60
+    while running := _running(folder):
+        assert time.monotonic() < deadline, running
+        time.sleep(0.1)
+
+
+def _running(folder):
+    """Processes that work in a folder: a sweep's jobs do in that of the sweep."""
+    return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import cast
 
 _FORKS = sys.platform == "linux"
@@ -115,6 +115,7 @@ def _run(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    Thread(target=_end_with_starter, daemon=True).start()
     written = os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(written, 1)
     os.dup2(written if stderr == stdout else os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 2)
@@ -124,3 +125,11 @@ def _run(
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends its processes without them
+
+
+def _end_with_starter() -> None:
+    """Asks this process to end when the one that started it is gone, so that its folder becomes free."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        wait([starter.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
