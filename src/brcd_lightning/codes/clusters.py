@@ -6,23 +6,34 @@ Shapes: n codes, b bits, k clusters.
 from __future__ import annotations
 
 import warnings
+from typing import Annotated, Literal
 
 import faiss
 import numpy as np
 import torch
+from annotated_types import Interval
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_choice, require_positive_int, require_unit_interval
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import NonNegativeInt, PositiveInt, Seed, UnitInterval, checked
 
-KMEANS = ("sklearn", "faiss")
+KMeansLibrary = Literal["sklearn", "faiss"]
+Restarts = Annotated[int, Interval(ge=1, le=10_000)]
+"""Number of k-means++ initialisations."""
 _MAX_STEPS = 1000
 
 
+@checked()
 def kmeans_codes(
-    codes: Tensor, num_clusters: int, *, seed: int = 0, n_init: int = 30, method: str = "sklearn"
+    codes: Tensor,
+    num_clusters: PositiveInt,
+    *,
+    seed: Seed = 0,
+    n_init: Restarts = 30,
+    method: KMeansLibrary = "sklearn",
 ) -> tuple[Tensor, Tensor]:
     """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
 
@@ -43,9 +54,6 @@ def kmeans_codes(
     Raises:
         InputError: if there are fewer distinct codes than clusters.
     """
-    require_positive_int("num_clusters", num_clusters)
-    require_positive_int("n_init", n_init)
-    require_choice("method", method, KMEANS)
     if num_clusters > len(codes):
         raise InputError(
             f"num_clusters must be at most the number of training images, got {num_clusters} clusters "
@@ -153,7 +161,10 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
     return _cluster_means(codes.double(), assignments, num_clusters).abs()
 
 
-def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: float, *, min_bits: int = 1) -> Tensor:
+@checked()
+def bit_masks(
+    codes: Tensor, assignments: Tensor, num_clusters: PositiveInt, delta: UnitInterval, *, min_bits: NonNegativeInt = 1
+) -> Tensor:
     """Eq. (9): keeps bit r of cluster c where its expectation e_cr is at least `delta`.
 
     Args:
@@ -167,9 +178,8 @@ def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: floa
     Returns:
         (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
     """
-    require_unit_interval("delta", delta)
     bits = codes.shape[1]
-    if isinstance(min_bits, bool) or not isinstance(min_bits, int) or not 0 <= min_bits <= bits:
+    if min_bits > bits:
         raise InputError(f"min_bits must be an integer in [0, {bits}], got {min_bits!r}.")
     expectations = bit_expectations(codes, assignments, num_clusters)
     masks = expectations >= delta
