@@ -87,7 +87,7 @@ def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int
         num_clusters,
         niter=100,
         nredo=n_init,
-        seed=seed,
+        seed=seed % 2**31,  # faiss has no larger ones
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -191,6 +191,6 @@ def bit_masks(
         warnings.warn(
             f"delta={delta} leaves fewer than {min_bits} bits in clusters {poor.nonzero().flatten().tolist()}; "
             "their strongest bits are kept instead.",
-            stacklevel=2,
+            stacklevel=3,  # beyond the check of options
         )
     return masks.to(codes.dtype if codes.is_floating_point() else torch.float32)
