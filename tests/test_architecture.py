@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the ground up; a part imports from its own floor and lower ones. The longest name that fits a file is its part.
 FLOORS = [
     {"errors"},
-    {"options"},
+    {"options", "memory"},
     {"codes", "storage", "distributed"},
     {"search", "metrics"},
     {"data", "backbones"},
@@ -218,7 +218,7 @@ def takes_options(path, function):
 def test_the_house_stays_small():
     rooms = [path for path in SOURCE.iterdir() if path.suffix in (".py", ".pyi") or (path / "__init__.py").exists()]
     rooms = [path for path in rooms if name_of(path) not in FORMER]
-    assert len(rooms) <= 19, sorted(path.name for path in rooms)
+    assert len(rooms) <= 20, sorted(path.name for path in rooms)
     assert statistics.median(len(path.read_text().splitlines()) for path in FILES) <= 130
 
 

@@ -132,6 +132,13 @@ def test_both_methods_end_at_the_same_identities(method, generator):
     assert torch.equal(again[0], centroids)
 
 
+@pytest.mark.parametrize("method", ["sklearn", "faiss"])
+def test_the_largest_seed_is_one(method, generator):
+    codes = random_codes(60, 16, generator)
+    centroids, assignments = kmeans_codes(codes, 3, seed=2**32 - 1, n_init=1, method=method)
+    assert torch.equal(nearest_centroid(codes, centroids), assignments)
+
+
 def test_an_empty_cluster_takes_the_farthest_code():
     points = torch.tensor([[1.0, 1], [1, 1], [1, -1], [-1, -1]], dtype=torch.float64)
     _, assignments = _lloyd(points, torch.zeros(4, dtype=torch.long), 3)

@@ -109,7 +109,9 @@ def test_a_testbed_takes_seconds(generator):
     ("options", "message"),
     [
         ({"target": "labels"}, "kd_method.target must be one of codes, logits"),
-        ({"lambda_": 0}, "kd_method.lambda_ must be a positive number, got 0"),
+        ({"lambda_": 0}, "kd_method.lambda_ must be a positive number or null, got 0"),
+        ({"lambda_": 1e-300}, "kd_method.lambda_ must be a number of at least 1e-12 and at most 1e\\+12 or null, got"),
+        ({"views": 10**6}, "kd_method.views must be an integer of at least 0 and at most 1000, got 1000000"),
         ({"views": -1}, "kd_method.views must be an integer of at least 0, got -1"),
     ],
 )

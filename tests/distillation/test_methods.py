@@ -6,12 +6,14 @@ from functools import partial
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from brcd_lightning.config import CONFIG_DIR
+from brcd_lightning.config import CONFIG_DIR, build
 from brcd_lightning.data.extra_views import Extras
+from brcd_lightning.errors import InputError
 from brcd_lightning.training.closed_form_fit import ClosedFormFit
 from conftest import make_datamodule, random_codes
-from offered import BITS, IMAGES, KD_CASES, KD_METHODS, make_batch, make_method, ready
+from offered import BITS, IMAGES, KD_CASES, KD_METHODS, configuration, make_batch, make_method, ready, small
 from small_training import distillation, make_trainer
 
 MIXED = "16-mixed" if torch.cuda.is_available() else "bf16-mixed"
@@ -150,3 +152,105 @@ def test_the_weight_is_a_factor(name, generator):
 def test_the_yaml_says_whether_its_method_uses_labels(method):
     says = "Uses labels" in (CONFIG_DIR / "kd_method" / f"{method}.yaml").read_text()
     assert make_method(method).uses_labels == says
+
+
+# Another value of each option. Where the option has an effect only beside others, those come with both values.
+OTHER = {
+    "alpha": 0.4,
+    "angle_weight": 7.0,
+    "delta": 0.2,
+    "dim": 6,
+    "distance_weight": 7.0,
+    "drop_false_negatives": False,
+    "dynamic_alpha": False,
+    "eps": 0.01,
+    "exclude_self": False,
+    "heads": "mlp",
+    "iterations": 1,
+    "kmeans": "faiss",
+    "lambda_": 0.5,
+    "mask_source": "expectations",
+    "min_bits": 9,
+    "momentum": 0.1,
+    "n_init": 1,
+    "negatives": "pseudo_label",
+    "num_clusters": 3,
+    "num_negatives": 9,
+    "offset_in_denominator": False,
+    "ratio": 0.1,
+    "rotation_views": "independent",
+    "seed": 1,
+    "skip_self_anchor": False,
+    "target": "logits",
+    "tau": 0.7,
+    "temperature": 0.9,
+    "tolerance": 10.0,
+    "train_heads": False,
+    "use_mask": False,
+    "variant": "per_sample",
+    "views": 2,
+    "warmup_epochs": 0,
+    "weight": 3.0,
+}
+BESIDE = {
+    ("brcd", "min_bits"): {"delta": 0.9},
+    ("brcd", "n_init"): {"num_clusters": 9},
+    ("brcd", "kmeans"): {"num_clusters": 9},
+    ("packd", "momentum"): {"warmup_epochs": 0},
+    **{(name, "num_clusters"): {"negatives": "pseudo_label"} for name in ("crd", "crcd", "packd")},
+}
+OPTIONS = [(name, key) for name in KD_METHODS for key in configuration(*KD_CASES[name]).kd_method if key != "_target_"]
+
+
+def outcome(name, **options):
+    """Everything that a method asks for, prepares and computes in six steps of training, as one tuple."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    method = build(OmegaConf.merge(small(configuration(*KD_CASES[name]).kd_method), options))
+    method.setup(IMAGES, BITS, 4)
+    kept = method.prepare(random_codes(IMAGES, BITS, generator), torch.arange(IMAGES) % 4)
+    found = [sorted(method.needs), method.rotation_views, method.num_positives]
+    found += [(key, value.tolist()) for key, value in sorted(kept.items())]
+    if method.solves:
+        return *found, method.solve(*(torch.randn(IMAGES, d, generator=generator) for d in (8, BITS))).weight.tolist()
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1) if trained else None
+    for _ in range(6):
+        terms, diagnostics = method(make_batch(generator))
+        found.append({key: value.item() for key, value in {**terms, **diagnostics}.items()})
+        if optimizer is not None:
+            sum(terms.values()).backward()
+            optimizer.step()
+    return tuple(found)
+
+
+@pytest.mark.parametrize(("method", "option"), [*OPTIONS, ("brcd_release", "mask_source")])
+def test_every_option_has_an_effect(method, option):
+    beside = BESIDE.get((method, option), {})
+    usual = outcome(method, **beside)
+    assert outcome(method, **beside) == usual  # nothing but the option makes a difference
+    assert outcome(method, **beside, **{option: OTHER[option]}) != usual
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        *((name, {"dim": 2 * 10**9}, r"kd_method\.dim=2000000000 needs 1[56]") for name in ("crd", "crcd")),
+        ("packd", {"dim": 2 * 10**9}, r"kd_method\.dim=2000000000 needs 8"),
+        ("packd", {"num_negatives": 999_999, "dim": 64}, r"kd_method\.num_negatives=999999 needs 5"),
+        ("brcd", {"num_clusters": 900_000}, r"kd_method\.num_clusters=900000 needs 7\.2"),
+        ("packd", {"negatives": "pseudo_label", "num_clusters": 900_000}, r"kd_method\.num_clusters=900000 needs 7\.2"),
+    ],
+)
+def test_a_size_that_no_memory_holds_is_refused(method, options, message):
+    built = build(OmegaConf.merge(configuration(f"kd_method={method}").kd_method, options))
+    with pytest.raises(InputError, match=rf"^{message}.* of memory, this machine has .*; lower it\.$"):
+        built.setup(1_000_000, BITS, 50)
+
+
+@pytest.mark.parametrize("method", ["crd", "packd"])
+def test_more_clusters_than_images_are_refused_before_training(method):
+    options = {"negatives": "pseudo_label", "num_clusters": 65, "num_negatives": 9}
+    built = build(OmegaConf.merge(configuration(f"kd_method={method}").kd_method, options))
+    with pytest.raises(InputError, match=r"^kd_method\.num_clusters must be at most .*, got 65 clusters for 64 images"):
+        built.setup(IMAGES, BITS, 4)

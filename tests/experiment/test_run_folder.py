@@ -4,6 +4,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.experiment import run_folder
 from brcd_lightning.experiment.run_folder import claim_run_folder, own_run_folder
 from brcd_lightning.results.run_files import CONFIG
+from brcd_lightning.storage import locks
 
 
 def test_a_folder_belongs_to_one_set_of_options(tmp_path):
@@ -18,8 +19,9 @@ def test_a_folder_belongs_to_one_set_of_options(tmp_path):
 
 
 def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.1)
-    refused = pytest.raises(InputError, match=f"another process runs in {tmp_path / 'run'}; wait for its end")
+    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    refused = pytest.raises(InputError, match=f"another process runs in this folder and holds {tmp_path / 'run'}")
     with own_run_folder(tmp_path / "run"), refused, own_run_folder(tmp_path / "run"):
         pass
     with own_run_folder(tmp_path / "run"):  # the next one

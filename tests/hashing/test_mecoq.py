@@ -167,5 +167,5 @@ def test_scaled_logits_do_not_see_their_length(generator):
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(InputError, match="rho must be below 1"):
+    with pytest.raises(InputError, match="rho must be a number of at least 0 and below 1, got 1.0"):
         MeCoQ(4, 8, rho=1.0)

@@ -8,6 +8,7 @@ import torch
 
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.config import build
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.metrics import mean_average_precision
 from offered import BITS, HASHING_MODELS, LIMITS, configuration, small
@@ -198,3 +199,80 @@ def test_a_batch_that_is_accumulated_twice_by_halves_has_the_gradient_of_one(tra
     for one, other in zip(once.parameters(), twice.parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad)
+
+
+# Another value of each option. Where the option has an effect only beside others, those come with both values.
+OTHER = {
+    "adversarial": 0.5,
+    "adversary": "minimax",
+    "alpha": 0.7,
+    "beta": 0.5,
+    "critic_features": 3,
+    "entropy": 0.5,
+    "gamma": 2.0,
+    "head": "mlp",
+    "hidden_features": 7,
+    "iterations": 3,
+    "kd_code": "sign_ste",
+    "latent_activation": False,
+    "latent_features": 5,
+    "normalise_logits": True,
+    "pairs": "all",
+    "power": 1.0,
+    "queue_size": 4,
+    "queue_start": 1,
+    "reconstruction": "sum",
+    "released": True,
+    "rho": 0.3,
+    "stochastic": True,
+    "tau": 0.7,
+}
+OPTIONS = [
+    (name, key)
+    for name in HASHING_MODELS
+    for key in (*configuration(f"hashing_model={name}").hashing_model, "head")
+    if key != "_target_"
+]
+
+
+def outcome(name, options):
+    """Everything that a model computes in a fit, where its head has one layer, and in four steps of training."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    options = {"head": "linear", **options}
+    node = small(configuration(f"hashing_model={name}").hashing_model)
+    model = build(node, in_features=24, bits=BITS, **options)
+    model.setup(steps_per_epoch=2)
+    if not model.trains and options["head"] == "linear":
+        model.fit(torch.randn(200, 24, generator=generator))
+    trained = list(model.parameters())
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    found = []
+    for _ in range(4):
+        views = model(torch.randn(model.num_views * 8, 24, generator=generator), model.num_views)
+        losses = {**model.objective(views), "kd": model.kd_code(views[0]).pow(3).mean()}
+        found.append({key: value.item() for key, value in {**losses, **model.diagnostics(views)}.items()})
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        found.append([view.code.tolist() for view in views])
+    return found
+
+
+@pytest.mark.parametrize(("model", "option"), OPTIONS)
+def test_every_option_has_an_effect(model, option):
+    beside = {"head": "mlp"} if option == "hidden_features" else {}
+    usual = outcome(model, beside)
+    assert outcome(model, beside) == usual  # nothing but the option makes a difference
+    assert outcome(model, {**beside, option: OTHER[option]}) != usual
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [(model, option) for model, option in OPTIONS if option.endswith("_features") or option == "queue_size"],
+)
+def test_a_width_that_no_memory_holds_is_refused(model, option):
+    node = configuration(f"hashing_model={model}").hashing_model
+    message = rf"^hashing_model\.{option}=2000000000 needs [\d.]+ [TPE]B of memory, this machine has .*; lower it\.$"
+    with pytest.raises(InputError, match=message):
+        build(node, in_features=512, bits=1024, head="mlp", **{option: 2 * 10**9})

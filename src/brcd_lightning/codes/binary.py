@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, checked
 
 
 def sign(x: Tensor) -> Tensor:
@@ -78,7 +79,8 @@ def pack(codes: Tensor) -> Tensor:
     return torch.from_numpy(packed).to(codes.device)
 
 
-def unpack(packed: Tensor, bits: int) -> Tensor:
+@checked()
+def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
     """Inverts `pack`.
 
     Args:
@@ -91,7 +93,6 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     Raises:
         InputError: if the width does not belong to `bits`, or `packed` is not uint8.
     """
-    require_positive_int("bits", bits)
     require_tensor("packed codes", packed)
     width = (bits + 7) // 8
     if packed.dtype != torch.uint8 or packed.ndim != 2 or packed.shape[1] != width:
@@ -103,7 +104,8 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(ones.astype(np.int8) * 2 - 1).to(packed.device)
 
 
-def as_packed(codes: Tensor, bits: int | None = None, name: str = "codes") -> Tensor:
+@checked()
+def as_packed(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes") -> Tensor:
     """Codes in either form, as bytes.
 
     Args:
@@ -133,7 +135,8 @@ def as_packed(codes: Tensor, bits: int | None = None, name: str = "codes") -> Te
     return codes
 
 
-def as_signs(codes: Tensor, bits: int | None = None, name: str = "codes") -> Tensor:
+@checked()
+def as_signs(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes") -> Tensor:
     """Codes in either form, as values in {-1, +1}.
 
     Args:
@@ -148,8 +151,6 @@ def as_signs(codes: Tensor, bits: int | None = None, name: str = "codes") -> Ten
     Raises:
         InputError: for other values, another length, or set padding bits.
     """
-    if bits is not None:
-        require_positive_int("bits", bits)
     if codes.dtype == torch.uint8:
         packed = as_packed(codes, bits, name)
         return unpack(packed, 8 * packed.shape[1] if bits is None else bits)

@@ -6,30 +6,35 @@ Shapes: n codes, b bits, k clusters.
 from __future__ import annotations
 
 import warnings
+from typing import Annotated, Literal
 
 import faiss
 import numpy as np
 import torch
+from annotated_types import Interval
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from brcd_lightning.codes.binary import check_codes
-from brcd_lightning.errors import (
-    InputError,
-    require_choice,
-    require_non_negative_int,
-    require_positive_int,
-    require_unit_interval,
-)
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import NonNegativeInt, PositiveInt, Seed, UnitInterval, checked
 
-KMEANS = ("sklearn", "faiss")
+KMeansLibrary = Literal["sklearn", "faiss"]
+Restarts = Annotated[int, Interval(ge=1, le=10_000)]
+"""Number of k-means++ initialisations."""
 _MAX_STEPS = 1000
 
 
+@checked()
 def kmeans_codes(
-    codes: Tensor, num_clusters: int, *, seed: int = 0, n_init: int = 30, method: str = "sklearn"
+    codes: Tensor,
+    num_clusters: PositiveInt,
+    *,
+    seed: Seed = 0,
+    n_init: Restarts = 30,
+    method: KMeansLibrary = "sklearn",
 ) -> tuple[Tensor, Tensor]:
     """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
 
@@ -50,12 +55,6 @@ def kmeans_codes(
     Raises:
         InputError: if there are fewer distinct codes than clusters.
     """
-    require_positive_int("num_clusters", num_clusters)
-    require_positive_int("n_init", n_init)
-    require_choice("method", method, KMEANS)
-    require_non_negative_int("seed", seed)
-    if seed >= 2**32:
-        raise InputError(f"seed must be below 2^32, got {seed}.")
     check_codes(codes)
     if num_clusters > len(codes):
         raise InputError(
@@ -90,7 +89,7 @@ def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int
         num_clusters,
         niter=100,
         nredo=n_init,
-        seed=seed,
+        seed=seed % 2**31,  # faiss has no larger ones
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -168,7 +167,10 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
     return _cluster_means(codes.double(), assignments, num_clusters).abs()
 
 
-def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: float, *, min_bits: int = 1) -> Tensor:
+@checked()
+def bit_masks(
+    codes: Tensor, assignments: Tensor, num_clusters: PositiveInt, delta: UnitInterval, *, min_bits: NonNegativeInt = 1
+) -> Tensor:
     """Eq. (9): keeps bit r of cluster c where its expectation e_cr is at least `delta`.
 
     Args:
@@ -182,9 +184,8 @@ def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: floa
     Returns:
         (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
     """
-    require_unit_interval("delta", delta)
     bits = codes.shape[1]
-    if isinstance(min_bits, bool) or not isinstance(min_bits, int) or not 0 <= min_bits <= bits:
+    if min_bits > bits:
         raise InputError(f"min_bits must be an integer in [0, {bits}], got {min_bits!r}.")
     expectations = bit_expectations(codes, assignments, num_clusters)
     masks = expectations >= delta
@@ -196,6 +197,6 @@ def bit_masks(codes: Tensor, assignments: Tensor, num_clusters: int, delta: floa
         warnings.warn(
             f"delta={delta} leaves fewer than {min_bits} bits in clusters {poor.nonzero().flatten().tolist()}; "
             "their strongest bits are kept instead.",
-            stacklevel=2,
+            stacklevel=3,  # beyond the check of options
         )
     return masks.to(codes.dtype if codes.is_floating_point() else torch.float32)

@@ -10,7 +10,12 @@ from typing import Annotated, Any, NamedTuple
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from brcd_lightning.options import NonNegative, checked
+from brcd_lightning.errors import InputError
+from brcd_lightning.memory import require_memory
+from brcd_lightning.options import NonNegative, PositiveInt, checked
+
+Views = Annotated[int, Interval(ge=0, le=1000)]
+"""Number of augmented views of each image."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ def needed(tensor: Tensor | None, need: str) -> Tensor:
     if tensor is None:
         raise RuntimeError(f"{need} is missing; a method that uses it must name it in its `needs`.")
     return tensor
+
+
+def require_clusters(num_clusters: PositiveInt, num_images: int) -> None:
+    """Raises `InputError` for more clusters than training images, or than the machine can compare all images with."""
+    if num_clusters > num_images:
+        raise InputError(
+            f"kd_method.num_clusters must be at most the number of training images, got {num_clusters} clusters for "
+            f"{num_images} images."
+        )
+    require_memory("kd_method.num_clusters", num_clusters, 8 * num_clusters * num_images)
 
 
 class KDOutput(NamedTuple):
@@ -140,7 +155,7 @@ class ClosedFormMethod(KDMethod):
     needs = frozenset({"teacher"})
     solves = True
 
-    def __init__(self, views: Annotated[int, Interval(ge=0, le=1000)] = 0) -> None:
+    def __init__(self, views: Views = 0) -> None:
         super().__init__()
         self.views = views
         if views:

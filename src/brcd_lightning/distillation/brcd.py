@@ -6,27 +6,36 @@ Shapes: M images in a batch, b bits, k clusters, n training images.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brcd_lightning.codes.clusters import KMEANS, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
-from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
-from brcd_lightning.errors import (
-    InputError,
-    require_bool,
-    require_choice,
-    require_non_negative_int,
-    require_positive,
-    require_positive_int,
-    require_unit_interval,
+from brcd_lightning.codes.clusters import (
+    KMeansLibrary,
+    Restarts,
+    bit_expectations,
+    bit_masks,
+    kmeans_codes,
+    nearest_centroid,
+)
+from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed, require_clusters
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import (
+    NonNegative,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    Temperature,
+    UnitInterval,
+    checked,
 )
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
 
 
+@checked("kd_method")
 @dataclass(frozen=True)
 class BRCDOptions:
     """Options of `brcd_loss`; the switches select Eqs. (3), (7) and (10) and the ablations.
@@ -43,20 +52,12 @@ class BRCDOptions:
         InputError: if a value is out of range; the message names the key ``kd_method.<option>``.
     """
 
-    alpha: float = 0.8
-    tau: float = 0.3
+    alpha: UnitInterval = 0.8
+    tau: Temperature = 0.3
     use_mask: bool = True
     drop_false_negatives: bool = True
     dynamic_alpha: bool = True
     offset_in_denominator: bool = True
-
-    def __post_init__(self) -> None:
-        require_unit_interval("kd_method.alpha", self.alpha)
-        require_positive("kd_method.tau", self.tau)
-        require_bool("kd_method.use_mask", self.use_mask)
-        require_bool("kd_method.drop_false_negatives", self.drop_false_negatives)
-        require_bool("kd_method.dynamic_alpha", self.dynamic_alpha)
-        require_bool("kd_method.offset_in_denominator", self.offset_in_denominator)
 
 
 class BatchClusters(NamedTuple):
@@ -81,6 +82,7 @@ class BatchClusters(NamedTuple):
         return self.anchors != self.views
 
 
+@checked()
 def brcd_loss(
     student: Tensor,
     teacher: Tensor,
@@ -88,7 +90,7 @@ def brcd_loss(
     clusters: BatchClusters,
     options: BRCDOptions,
     index: Tensor | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """The BRCD loss, Eq. (10), and by its options Eqs. (3) and (7) and the ablations.
 
@@ -112,7 +114,6 @@ def brcd_loss(
     Returns:
         Scalar, or (M,) for ``none``.
     """
-    require_choice("reduction", reduction, REDUCTIONS)
     teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
     phi = (_unit(student) * _unit(teacher)).sum(dim=1)  # (M,) phi(s_i, t_i)
     psi = _masked_cosines(student, torch.cat([teacher, teacher_view]), clusters, options.use_mask)  # (M, 2M)
@@ -186,27 +187,21 @@ class BRCD(KDMethod):
 
     def __init__(
         self,
-        num_clusters: int = 10,
-        alpha: float = 0.8,
-        delta: float = 0.5,
-        tau: float = 0.3,
+        num_clusters: PositiveInt = 10,
+        alpha: UnitInterval = 0.8,
+        delta: UnitInterval = 0.5,
+        tau: Temperature = 0.3,
         use_mask: bool = True,
         drop_false_negatives: bool = True,
         dynamic_alpha: bool = True,
         offset_in_denominator: bool = True,
-        min_bits: int = 1,
-        n_init: int = 30,
-        kmeans: str = "sklearn",
-        seed: int = 0,
-        weight: float = 1.0,
+        min_bits: NonNegativeInt = 1,
+        n_init: Restarts = 30,
+        kmeans: KMeansLibrary = "sklearn",
+        seed: Seed = 0,
+        weight: NonNegative = 1.0,
     ) -> None:
         super().__init__(weight)
-        require_positive_int("kd_method.num_clusters", num_clusters)
-        require_unit_interval("kd_method.delta", delta)
-        require_positive_int("kd_method.n_init", n_init)
-        require_non_negative_int("kd_method.min_bits", min_bits)
-        require_non_negative_int("kd_method.seed", seed)
-        require_choice("kd_method.kmeans", kmeans, KMEANS)
         self.options = BRCDOptions(alpha, tau, use_mask, drop_false_negatives, dynamic_alpha, offset_in_denominator)
         self.num_clusters = num_clusters
         self.delta = delta
@@ -219,11 +214,7 @@ class BRCD(KDMethod):
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Refuses more clusters than training images and more kept bits than there are."""
-        if self.num_clusters > num_images:
-            raise InputError(
-                f"kd_method.num_clusters must be at most the number of training images, got {self.num_clusters} "
-                f"clusters for {num_images} images."
-            )
+        require_clusters(self.num_clusters, num_images)
         if self.min_bits > bits:
             raise InputError(f"kd_method.min_bits must be at most bits={bits}, got {self.min_bits}.")
 

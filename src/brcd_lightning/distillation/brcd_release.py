@@ -5,7 +5,7 @@ Shapes: M images in a batch, b bits, k clusters.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from torch import Tensor
 from brcd_lightning.codes.clusters import nearest_centroid
 from brcd_lightning.distillation.base import KDInput, KDOutput, needed
 from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions
-from brcd_lightning.errors import InputError, require_choice
+from brcd_lightning.errors import InputError
 
-MASK_SOURCES = ("zeros", "expectations")
+MaskSource = Literal["zeros", "expectations"]
 _REMOVED = 1000.0  # taken off a removed logit
 
 
@@ -89,9 +89,8 @@ class ReleasedBRCD(BRCD):
         **options: of `BRCD`; ``offset_in_denominator`` can only be False here.
     """
 
-    def __init__(self, mask_source: str = "zeros", offset_in_denominator: bool = False, **options: Any) -> None:
+    def __init__(self, mask_source: MaskSource = "zeros", offset_in_denominator: bool = False, **options: Any) -> None:
         super().__init__(offset_in_denominator=offset_in_denominator, **options)
-        require_choice("kd_method.mask_source", mask_source, MASK_SOURCES)
         if offset_in_denominator:
             raise InputError("kd_method.offset_in_denominator must be false: the released loss has no such term.")
         self.mask_source = mask_source

@@ -14,7 +14,6 @@ from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 from brcd_lightning.distillation.crd import CRD, log_noise, offset, sum_of_softplus
 from brcd_lightning.distillation.memory_bank import bank_scores
-from brcd_lightning.errors import require_bool
 
 _SHIFT = 1e-6
 _CLOSE = 0.1  # unit vectors nearer than this lose digits of their difference to single precision
@@ -160,7 +159,6 @@ class CRCD(CRD):
 
     def __init__(self, skip_self_anchor: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        require_bool("kd_method.skip_self_anchor", skip_self_anchor)
         self.skip_self_anchor = skip_self_anchor
 
     def side_loss(self, embeddings: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:

@@ -12,9 +12,17 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.distillation.memory_bank import Embedding, bank_scores, random_bank, remember
-from brcd_lightning.distillation.negatives import Negatives
-from brcd_lightning.errors import require_bool, require_positive, require_positive_int, require_unit_interval
+from brcd_lightning.distillation.memory_bank import (
+    Embedding,
+    bank_scores,
+    gathers,
+    random_bank,
+    remember,
+    require_bank_memory,
+    require_draw_memory,
+)
+from brcd_lightning.distillation.negatives import NegativeKind, Negatives
+from brcd_lightning.options import NonNegative, PositiveInt, Seed, Temperature, UnitInterval
 
 _EPS = 1e-7
 
@@ -99,21 +107,17 @@ class CRD(KDMethod):
 
     def __init__(
         self,
-        dim: int = 128,
-        num_negatives: int = 500,
-        temperature: float = 0.05,
-        momentum: float = 0.5,
-        negatives: str = "uniform",
-        num_clusters: int = 10,
+        dim: PositiveInt = 128,
+        num_negatives: PositiveInt = 500,
+        temperature: Temperature = 0.05,
+        momentum: UnitInterval = 0.5,
+        negatives: NegativeKind = "uniform",
+        num_clusters: PositiveInt = 10,
         train_heads: bool = True,
-        seed: int = 0,
-        weight: float = 1.0,
+        seed: Seed = 0,
+        weight: NonNegative = 1.0,
     ) -> None:
         super().__init__(weight)
-        require_positive_int("kd_method.dim", dim)
-        require_positive("kd_method.temperature", temperature)
-        require_unit_interval("kd_method.momentum", momentum)
-        require_bool("kd_method.train_heads", train_heads)
         self.dim, self.temperature, self.momentum, self.train_heads = dim, temperature, momentum, train_heads
         self.negatives = Negatives(negatives, num_negatives, num_clusters, seed)
         self.needs = self.needs | self.negatives.needs
@@ -121,6 +125,9 @@ class CRD(KDMethod):
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Makes embeddings and memories of the size of the training split."""
         self.negatives.setup(num_images)
+        require_bank_memory(self.dim, num_images, banks=2)
+        draws = self.negatives.count
+        require_draw_memory(draws, num_images, steps_per_epoch, self.dim if gathers(num_images, draws) else 0)
         self.embed_student = Embedding(bits, self.dim, self.train_heads)
         self.embed_teacher = Embedding(bits, self.dim, self.train_heads)
         for side in ("student", "teacher"):

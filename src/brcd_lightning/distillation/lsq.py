@@ -5,15 +5,20 @@ Shapes: n images, d features of the student, b bits, L candidates for lambda.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from brcd_lightning.codes import sign
-from brcd_lightning.distillation.base import ClosedFormMethod, Solution
+from brcd_lightning.distillation.base import ClosedFormMethod, Solution, Views
 from brcd_lightning.distributed.threads import single_thread
-from brcd_lightning.errors import InputError, require_choice, require_positive
+from brcd_lightning.errors import InputError
 
-TARGETS = ("codes", "logits")
+Target = Literal["codes", "logits"]
+Penalty = Annotated[float, Interval(ge=1e-12, le=1e12)]
+"""A smaller one leaves directions in which the features do not vary with weights beyond single precision."""
 LAMBDAS = torch.logspace(-6, 1, 15, dtype=torch.float64)
 """Candidates, two a decade."""
 _EPS = 1e-6
@@ -75,11 +80,8 @@ class LSQ(ClosedFormMethod):
         views: see `ClosedFormMethod`. Views of one image count as different ones in the leave-one-out error.
     """
 
-    def __init__(self, target: str = "codes", lambda_: float | None = None, views: int = 0) -> None:
+    def __init__(self, target: Target = "codes", lambda_: Penalty | None = None, views: Views = 0) -> None:
         super().__init__(views)
-        require_choice("kd_method.target", target, TARGETS)
-        if lambda_ is not None:
-            require_positive("kd_method.lambda_", lambda_)
         self.target, self.lambda_ = target, lambda_
 
     def solve(self, features: Tensor, logits: Tensor) -> Solution:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from brcd_lightning.memory import require_memory
+
 _SMALL_BANK = 16  # times the rows that a step compares with
 
 
@@ -47,12 +49,36 @@ def random_bank(num_images: int, dim: int, *, normalise: bool) -> Tensor:
     return F.normalize(bank, dim=1) if normalise else bank
 
 
+def require_bank_memory(dim: int, num_images: int, banks: int) -> None:
+    """Refuses memories (n, d) that the machine cannot hold."""
+    require_memory("kd_method.dim", dim, 4 * banks * num_images * dim)
+
+
+def require_draw_memory(negatives: int, num_images: int, steps_per_epoch: int, dim: int) -> None:
+    """Refuses negatives that the machine cannot hold for one batch.
+
+    Args:
+        negatives: K.
+        num_images: n.
+        steps_per_epoch: batches of an epoch.
+        dim: d where the drawn rows are copied, else 0.
+    """
+    batch = num_images // (steps_per_epoch + 1) + 1  # the smallest that gives so many steps
+    each = 16 + 4 * dim  # a double precision draw, its row's number and its copy
+    require_memory("kd_method.num_negatives", negatives, batch * (negatives + 1) * each)
+
+
+def gathers(num_images: int, negatives: int) -> bool:
+    """True if `bank_scores` copies the rows that are drawn."""
+    return num_images > _SMALL_BANK * (negatives + 1)
+
+
 def bank_scores(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Tensor:
     """Inner products (M, K + 1) of embeddings (M, d) with memory rows (M, K + 1) of a bank (n, d).
 
     The bank may change before the backward pass: what it needs is copied.
     """
-    if len(bank) > _SMALL_BANK * rows.shape[1]:
+    if gathers(len(bank), rows.shape[1] - 1):
         drawn = bank.index_select(0, rows.flatten()).to(embeddings.dtype).unflatten(0, rows.shape)
         return torch.einsum("md,mkd->mk", embeddings, drawn)
     # One product with the whole of a small bank takes less than gathering so many rows.

@@ -5,15 +5,18 @@ Shapes: n training images, M in a batch, b bits, C labels, K negatives.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from brcd_lightning.codes.clusters import kmeans_codes
-from brcd_lightning.distillation.base import needed
+from brcd_lightning.distillation.base import needed, require_clusters
 from brcd_lightning.distributed.seeding import stream_seed
-from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, checked
 
-NEGATIVES = ("uniform", "pseudo_label", "label")
+NegativeKind = Literal["uniform", "pseudo_label", "label"]
 
 
 class Negatives(nn.Module):
@@ -23,9 +26,9 @@ class Negatives(nn.Module):
     run draws what an uninterrupted one would, and all processes draw the same.
 
     Args:
-        kind: ``uniform`` over all other images; ``pseudo_label`` over those of other clusters of the teacher's codes;
-            ``label`` over those that share no label, as the BRCD release does (then the method uses labels).
-        count: K.
+        negatives: ``uniform`` over all other images; ``pseudo_label`` over those of other clusters of the teacher's
+            codes; ``label`` over those that share no label, as the BRCD release does (then the method uses labels).
+        num_negatives: K.
         num_clusters: of ``pseudo_label``.
         seed: of draws and clusters.
     """
@@ -35,13 +38,12 @@ class Negatives(nn.Module):
     blocks: Tensor  # (n, 2) int64
     labels: Tensor  # (n, C), or empty
 
-    def __init__(self, kind: str, count: int, num_clusters: int, seed: int) -> None:
+    @checked("kd_method")
+    def __init__(
+        self, negatives: NegativeKind, num_negatives: PositiveInt, num_clusters: PositiveInt, seed: Seed
+    ) -> None:
         super().__init__()
-        require_choice("kd_method.negatives", kind, NEGATIVES)
-        require_positive_int("kd_method.num_negatives", count)
-        require_positive_int("kd_method.num_clusters", num_clusters)
-        require_non_negative_int("kd_method.seed", seed)
-        self.kind, self.count, self.num_clusters, self.seed = kind, count, num_clusters, seed
+        self.kind, self.count, self.num_clusters, self.seed = negatives, num_negatives, num_clusters, seed
         self.num_images = 0
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         # Made anew at every fit start. Images sorted by group, (n,); where each one's group starts there and how large
@@ -62,6 +64,8 @@ class Negatives(nn.Module):
                 f"kd_method.num_negatives must be below the number of training images, got {self.count} for "
                 f"{num_images} images."
             )
+        if self.kind == "pseudo_label":
+            require_clusters(self.num_clusters, num_images)
         self.num_images = num_images
         self._group(torch.arange(num_images))
 

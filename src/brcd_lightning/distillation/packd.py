@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
-from brcd_lightning.distillation.memory_bank import Embedding, Normalize, random_bank, remember
-from brcd_lightning.distillation.negatives import Negatives
-from brcd_lightning.errors import (
-    require_bool,
-    require_non_negative,
-    require_positive,
-    require_positive_int,
-    require_unit_interval,
+from brcd_lightning.distillation.memory_bank import (
+    Embedding,
+    Normalize,
+    random_bank,
+    remember,
+    require_bank_memory,
+    require_draw_memory,
 )
+from brcd_lightning.distillation.negatives import NegativeKind, Negatives
+from brcd_lightning.options import NonNegative, PositiveInt, Seed, Temperature, UnitInterval, checked
+
+Iterations = Annotated[int, Interval(ge=1, le=100_000)]
 
 
+@checked("kd_method")
 @dataclass(frozen=True)
 class PACKDOptions:
     """Options of `packd_loss`.
@@ -39,18 +45,11 @@ class PACKDOptions:
         InputError: if a value is out of range; the message names the key ``kd_method.<option>``.
     """
 
-    temperature: float = 0.07
+    temperature: Temperature = 0.07
     exclude_self: bool = True
-    eps: float = 0.1
-    iterations: int = 100
-    tolerance: float = 1e-6
-
-    def __post_init__(self) -> None:
-        require_positive("kd_method.temperature", self.temperature)
-        require_bool("kd_method.exclude_self", self.exclude_self)
-        require_positive("kd_method.eps", self.eps)
-        require_positive_int("kd_method.iterations", self.iterations)
-        require_non_negative("kd_method.tolerance", self.tolerance)
+    eps: Temperature = 0.1
+    iterations: Iterations = 100
+    tolerance: NonNegative = 1e-6
 
 
 @torch.no_grad()
@@ -131,29 +130,23 @@ class PACKD(KDMethod):
 
     def __init__(
         self,
-        views: int = 4,
-        dim: int | None = None,
-        num_negatives: int = 500,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-        warmup_epochs: float = 1,
-        negatives: str = "label",
-        num_clusters: int = 10,
+        views: Annotated[int, Interval(ge=1, le=1000)] = 4,
+        dim: PositiveInt | None = None,
+        num_negatives: PositiveInt = 500,
+        temperature: Temperature = 0.07,
+        momentum: UnitInterval = 0.5,
+        warmup_epochs: NonNegative = 1,
+        negatives: NegativeKind = "label",
+        num_clusters: PositiveInt = 10,
         exclude_self: bool = True,
         train_heads: bool = True,
-        eps: float = 0.1,
-        iterations: int = 100,
-        tolerance: float = 1e-6,
-        seed: int = 0,
-        weight: float = 1.0,
+        eps: Temperature = 0.1,
+        iterations: Iterations = 100,
+        tolerance: NonNegative = 1e-6,
+        seed: Seed = 0,
+        weight: NonNegative = 1.0,
     ) -> None:
         super().__init__(weight)
-        require_positive_int("kd_method.views", views)
-        if dim is not None:
-            require_positive_int("kd_method.dim", dim)
-        require_unit_interval("kd_method.momentum", momentum)
-        require_non_negative("kd_method.warmup_epochs", warmup_epochs)
-        require_bool("kd_method.train_heads", train_heads)
         self.options = PACKDOptions(temperature, exclude_self, eps, iterations, tolerance)
         self.num_positives = views - 1
         self.dim, self.momentum, self.warmup_epochs, self.train_heads = dim, momentum, warmup_epochs, train_heads
@@ -166,6 +159,8 @@ class PACKD(KDMethod):
         """Makes embeddings and memory of the size of the training split."""
         dim = self.dim or bits
         self.negatives.setup(num_images)
+        require_bank_memory(dim, num_images, banks=1)
+        require_draw_memory(self.negatives.count, num_images, steps_per_epoch, dim)
         self.warmup_steps = round(self.warmup_epochs * steps_per_epoch)
         self.embed_student = Embedding(bits, dim, self.train_heads)
         self.embed_teacher = Normalize() if dim == bits else Embedding(bits, dim, self.train_heads)

@@ -5,10 +5,16 @@ Shapes: M images in a batch, b bits.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Interval
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.errors import require_positive
+from brcd_lightning.options import NonNegative
+
+Smoothing = Annotated[float, Interval(ge=1e-12, le=1)]
+"""A smaller one is 0 in single precision, where the loss of opposite codes is then no number."""
 
 
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
@@ -44,9 +50,8 @@ class PKT(KDMethod):
 
     needs = frozenset({"teacher"})
 
-    def __init__(self, eps: float = 1e-7, weight: float = 1.0) -> None:
+    def __init__(self, eps: Smoothing = 1e-7, weight: NonNegative = 1.0) -> None:
         super().__init__(weight)
-        require_positive("kd_method.eps", eps)
         self.eps = eps
 
     def forward(self, batch: KDInput) -> KDOutput:

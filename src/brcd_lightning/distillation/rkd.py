@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.errors import require_non_negative
+from brcd_lightning.options import NonNegative
 
 _EPS = 1e-12
 _SHORTEST = 1e-6
@@ -75,10 +75,10 @@ class RKD(KDMethod):
 
     needs = frozenset({"teacher"})
 
-    def __init__(self, distance_weight: float = 25.0, angle_weight: float = 50.0, weight: float = 1.0) -> None:
+    def __init__(
+        self, distance_weight: NonNegative = 25.0, angle_weight: NonNegative = 50.0, weight: NonNegative = 1.0
+    ) -> None:
         super().__init__(weight)
-        require_non_negative("kd_method.distance_weight", distance_weight)
-        require_non_negative("kd_method.angle_weight", angle_weight)
         self.distance_weight = distance_weight
         self.angle_weight = angle_weight
 

@@ -5,13 +5,15 @@ Shapes: M images in a batch, b bits.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
-from brcd_lightning.errors import require_choice
+from brcd_lightning.options import NonNegative
 
-VARIANTS = ("batch", "per_sample")
+Variant = Literal["batch", "per_sample"]
 _EPS = 1e-12
 
 
@@ -58,9 +60,8 @@ class SP(KDMethod):
 
     needs = frozenset({"teacher"})
 
-    def __init__(self, variant: str = "batch", weight: float = 1.0) -> None:
+    def __init__(self, variant: Variant = "batch", weight: NonNegative = 1.0) -> None:
         super().__init__(weight)
-        require_choice("kd_method.variant", variant, VARIANTS)
         self.loss = sp_loss if variant == "batch" else sp_per_sample_loss
 
     def forward(self, batch: KDInput) -> KDOutput:

@@ -5,15 +5,18 @@ Shapes: M images in a batch, b bits; four rotations by 0, 90, 180 and 270 degree
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput, needed
-from brcd_lightning.errors import require_choice, require_positive, require_unit_interval
+from brcd_lightning.memory import require_memory
+from brcd_lightning.options import NonNegative, Temperature, UnitInterval
 
-ROTATION_VIEWS = ("shared", "independent")
-HEADS = ("none", "mlp")
+RotationViews = Literal["shared", "independent"]
+Projections = Literal["none", "mlp"]
 
 
 def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio: float = 0.75) -> Tensor:
@@ -88,17 +91,13 @@ class SSKD(KDMethod):
 
     def __init__(
         self,
-        temperature: float = 0.5,
-        ratio: float = 0.75,
-        rotation_views: str = "shared",
-        heads: str = "none",
-        weight: float = 1.0,
+        temperature: Temperature = 0.5,
+        ratio: UnitInterval = 0.75,
+        rotation_views: RotationViews = "shared",
+        heads: Projections = "none",
+        weight: NonNegative = 1.0,
     ) -> None:
         super().__init__(weight)
-        require_positive("kd_method.temperature", temperature)
-        require_unit_interval("kd_method.ratio", ratio)
-        require_choice("kd_method.rotation_views", rotation_views, ROTATION_VIEWS)
-        require_choice("kd_method.heads", heads, HEADS)
         self.temperature = temperature
         self.ratio = ratio
         self.rotation_views = rotation_views
@@ -107,6 +106,7 @@ class SSKD(KDMethod):
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
         """Makes the projections, of the code's width."""
         if self.heads == "mlp":
+            require_memory("bits", bits, 4 * 4 * bits * bits)
             self.project_student, self.project_teacher = (
                 nn.Sequential(nn.Linear(bits, bits), nn.ReLU(), nn.Linear(bits, bits)) for _ in range(2)
             )

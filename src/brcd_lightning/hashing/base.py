@@ -14,6 +14,7 @@ from brcd_lightning.backbones import Backbone, Images, Rows
 from brcd_lightning.codes import sign
 from brcd_lightning.distributed.gather import gather
 from brcd_lightning.errors import InputError
+from brcd_lightning.memory import require_memory
 from brcd_lightning.options import Head, PositiveInt, checked
 
 _SHOWN = 3
@@ -58,9 +59,10 @@ class HashingModel(nn.Module, ABC):
 
     @checked("hashing_model")
     def __init__(
-        self, in_features: int, bits: PositiveInt, head: Head = "linear", hidden_features: PositiveInt = 1000
+        self, in_features: PositiveInt, bits: PositiveInt, head: Head = "linear", hidden_features: PositiveInt = 1000
     ) -> None:
         super().__init__()
+        _require_head_memory(in_features, bits, hidden_features if head == "mlp" else None)
         self.bits = bits
         self.head: nn.Module = nn.Linear(in_features, bits)
         if head == "mlp":
@@ -180,6 +182,16 @@ class HashNetwork(nn.Module):
             self.train()
         _require_finite(logits)
         return logits
+
+
+def _require_head_memory(in_features: int, bits: int, hidden_features: int | None) -> None:
+    """Refuses a head that the machine cannot hold, by its largest option; no hidden width means a linear one."""
+    if hidden_features is None:
+        require_memory("bits", bits, 4 * bits * in_features)
+        return
+    hidden = "hashing_model.hidden_features"
+    name, value = ("bits", bits) if bits > hidden_features else (hidden, hidden_features)
+    require_memory(name, value, 4 * hidden_features * (in_features + bits))
 
 
 def _require_finite(logits: Tensor) -> None:

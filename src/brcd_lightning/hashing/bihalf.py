@@ -6,17 +6,18 @@ Shapes: M images in a batch, b bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.codes import sign_ste, straight_through
-from brcd_lightning.errors import require_choice, require_non_negative
 from brcd_lightning.hashing.base import HashingModel, HashOutput
-from brcd_lightning.hashing.greedyhash import PAIRS, similarity_loss
+from brcd_lightning.hashing.greedyhash import Pairs, similarity_loss
+from brcd_lightning.options import Head, NonNegative, PositiveInt
 
-KD_CODES = ("hash_layer", "sign_ste")
+KDCode = Literal["hash_layer", "sign_ste"]
 
 
 def bihalf_codes(logits: Tensor) -> Tensor:
@@ -46,18 +47,15 @@ class BiHalf(HashingModel):
 
     def __init__(
         self,
-        in_features: int,
-        bits: int,
-        gamma: float = 6.0,
-        pairs: str = "half",
-        kd_code: str = "hash_layer",
-        head: str = "linear",
-        hidden_features: int = 1000,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        gamma: NonNegative = 6.0,
+        pairs: Pairs = "half",
+        kd_code: KDCode = "hash_layer",
+        head: Head = "linear",
+        hidden_features: PositiveInt = 1000,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_non_negative("gamma", gamma)
-        require_choice("pairs", pairs, PAIRS)
-        require_choice("kd_code", kd_code, KD_CODES)
         self.gamma = gamma
         self.pairs = pairs
         self.signs_for_kd = kd_code == "sign_ste"

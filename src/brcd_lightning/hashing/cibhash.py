@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.codes import sign, straight_through
-from brcd_lightning.errors import require_non_negative, require_positive
 from brcd_lightning.hashing.base import HashingModel, HashOutput
+from brcd_lightning.options import Head, NonNegative, PositiveInt, Temperature
 
 _LOG_EPS = 1e-8
 
@@ -69,16 +69,14 @@ class CIBHash(HashingModel):
 
     def __init__(
         self,
-        in_features: int,
-        bits: int,
-        tau: float = 0.3,
-        beta: float = 0.001,
-        head: str = "linear",
-        hidden_features: int = 1000,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        tau: Temperature = 0.3,
+        beta: NonNegative = 0.001,
+        head: Head = "linear",
+        hidden_features: PositiveInt = 1000,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_positive("tau", tau)
-        require_non_negative("beta", beta)
         self.tau = tau
         self.beta = beta
 

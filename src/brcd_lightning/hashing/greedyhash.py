@@ -6,19 +6,21 @@ Shapes: M images in a batch, b bits, d features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.codes import sign_ste
-from brcd_lightning.errors import require_choice, require_non_negative
 from brcd_lightning.hashing.base import HashingModel, HashOutput
+from brcd_lightning.options import Head, NonNegative, PositiveInt, checked
 
-PAIRS = ("half", "all")
+Pairs = Literal["half", "all"]
 
 
-def similarity_loss(codes: Tensor, features: Tensor, pairs: str = "half") -> Tensor:
+@checked()
+def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> Tensor:
     """Mean squared difference between the cosine of two codes and the cosine of their features.
 
     Args:
@@ -30,7 +32,6 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: str = "half") -> Ten
     Returns:
         Scalar; 0 for a single image.
     """
-    require_choice("pairs", pairs, PAIRS)
     half = len(codes) // 2
     if half == 0:
         return codes.sum() * 0
@@ -58,16 +59,14 @@ class GreedyHash(HashingModel):
 
     def __init__(
         self,
-        in_features: int,
-        bits: int,
-        alpha: float = 0.1,
-        pairs: str = "half",
-        head: str = "linear",
-        hidden_features: int = 1000,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        alpha: NonNegative = 0.1,
+        pairs: Pairs = "half",
+        head: Head = "linear",
+        hidden_features: PositiveInt = 1000,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_non_negative("alpha", alpha)
-        require_choice("pairs", pairs, PAIRS)
         self.alpha = alpha
         self.pairs = pairs
 

@@ -5,12 +5,15 @@ Shapes: n training images, d features, b bits.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from brcd_lightning.codes import sign
-from brcd_lightning.errors import require_non_negative_int
 from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_directions, random_rotation
+from brcd_lightning.options import Head, PositiveInt
 
 
 def quantisation_error(projected: Tensor, rotation: Tensor) -> Tensor:
@@ -57,10 +60,14 @@ class ITQ(ClosedFormModel):
     """
 
     def __init__(
-        self, in_features: int, bits: int, iterations: int = 50, head: str = "linear", hidden_features: int = 1000
+        self,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        iterations: Annotated[int, Interval(ge=0, le=100_000)] = 50,
+        head: Head = "linear",
+        hidden_features: PositiveInt = 1000,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_non_negative_int("iterations", iterations)
         self.iterations = iterations
 
     def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

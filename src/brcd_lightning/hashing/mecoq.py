@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
-from brcd_lightning.errors import (
-    InputError,
-    require_bool,
-    require_non_negative,
-    require_non_negative_int,
-    require_positive,
-)
 from brcd_lightning.hashing.base import HashingModel, HashOutput
+from brcd_lightning.memory import require_memory
+from brcd_lightning.options import Head, NonNegative, NonNegativeInt, Positive, PositiveInt, Temperature
 
 
 def debiased_contrast(
@@ -109,30 +106,21 @@ class MeCoQ(HashingModel):
 
     def __init__(
         self,
-        in_features: int,
-        bits: int,
-        tau: float = 0.35,
-        rho: float = 0.1,
-        entropy: float = 0.01,
-        alpha: float = 1.0,
-        queue_size: int = 384,
-        queue_start: int = 15,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        tau: Temperature = 0.35,
+        rho: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        entropy: NonNegative = 0.01,
+        alpha: Positive = 1.0,
+        queue_size: NonNegativeInt = 384,
+        queue_start: NonNegativeInt = 15,
         normalise_logits: bool = False,
         released: bool = False,
-        head: str = "linear",
-        hidden_features: int = 1000,
+        head: Head = "linear",
+        hidden_features: PositiveInt = 1000,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_positive("tau", tau)
-        require_non_negative("rho", rho)
-        if rho >= 1:
-            raise InputError(f"rho must be below 1, got {rho}.")
-        require_non_negative("entropy", entropy)
-        require_positive("alpha", alpha)
-        require_non_negative_int("queue_size", queue_size)
-        require_non_negative_int("queue_start", queue_start)
-        require_bool("normalise_logits", normalise_logits)
-        require_bool("released", released)
+        require_memory("hashing_model.queue_size", queue_size, 4 * queue_size * bits)
         self.tau, self.rho, self.entropy, self.alpha = tau, rho, entropy, alpha
         self.queue_start, self.normalise_logits, self.released = queue_start, normalise_logits, released
         self.steps_per_epoch = 1

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_directions
+from brcd_lightning.options import Head, PositiveInt
 
 
 class Sine(nn.Module):
@@ -51,7 +52,9 @@ class SH(ClosedFormModel):
         hidden_features: see `HashingModel`.
     """
 
-    def __init__(self, in_features: int, bits: int, head: str = "linear", hidden_features: int = 1000) -> None:
+    def __init__(
+        self, in_features: PositiveInt, bits: PositiveInt, head: Head = "linear", hidden_features: PositiveInt = 1000
+    ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
         self.head = nn.Sequential(self.head, Sine())
 

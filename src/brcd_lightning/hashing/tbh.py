@@ -6,24 +6,19 @@ Shapes: M images in a batch, b bits, d features, L latent variables.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brcd_lightning.codes import straight_through
-from brcd_lightning.errors import (
-    require_bool,
-    require_choice,
-    require_non_negative,
-    require_non_negative_int,
-    require_positive,
-    require_positive_int,
-)
 from brcd_lightning.hashing.base import HashingModel, HashOutput
+from brcd_lightning.memory import require_memory
+from brcd_lightning.options import Head, NonNegative, NonNegativeInt, Positive, PositiveInt
 
-RECONSTRUCTIONS = ("element", "sum", "paper")
-ADVERSARIES = ("nonsaturating", "minimax")
+Reconstruction = Literal["element", "sum", "paper"]
+Adversary = Literal["nonsaturating", "minimax"]
 _EPS = 1e-8
 
 
@@ -40,7 +35,7 @@ def normalised(similarity: Tensor) -> Tensor:
     return scale[:, None] * similarity * scale
 
 
-def reconstruction_loss(features: Tensor, decoded: Tensor, scale: str, bits: int) -> Tensor:
+def reconstruction_loss(features: Tensor, decoded: Tensor, scale: Reconstruction, bits: int) -> Tensor:
     """Half the squared error of decoded (M, d) features: per ``element``, as a ``sum``, or the ``paper``'s per bit."""
     half = F.mse_loss(decoded, features, reduction="sum") / 2
     return half / {"element": features.numel(), "sum": 1, "paper": len(features) * bits}[scale]
@@ -106,28 +101,22 @@ class TBH(HashingModel):
 
     def __init__(
         self,
-        in_features: int,
-        bits: int,
-        latent_features: int = 512,
-        power: float = 1.4,
+        in_features: PositiveInt,
+        bits: PositiveInt,
+        latent_features: PositiveInt = 512,
+        power: Positive = 1.4,
         stochastic: bool = False,
         latent_activation: bool = True,
-        reconstruction: str = "element",
-        adversarial: float = 5e-5,
-        adversary: str = "nonsaturating",
-        critic_features: int = 0,
-        head: str = "mlp",
-        hidden_features: int = 1024,
+        reconstruction: Reconstruction = "element",
+        adversarial: NonNegative = 5e-5,
+        adversary: Adversary = "nonsaturating",
+        critic_features: NonNegativeInt = 0,
+        head: Head = "mlp",
+        hidden_features: PositiveInt = 1024,
     ) -> None:
         super().__init__(in_features, bits, head, hidden_features)
-        require_positive_int("latent_features", latent_features)
-        require_positive("power", power)
-        require_bool("stochastic", stochastic)
-        require_bool("latent_activation", latent_activation)
-        require_choice("reconstruction", reconstruction, RECONSTRUCTIONS)
-        require_non_negative("adversarial", adversarial)
-        require_choice("adversary", adversary, ADVERSARIES)
-        require_non_negative_int("critic_features", critic_features)
+        _require_autoencoder_memory(in_features, hidden_features, latent_features)
+        require_memory("hashing_model.critic_features", critic_features, 4 * critic_features * (bits + latent_features))
         self.power, self.stochastic, self.latent_activation = power, stochastic, latent_activation
         self.reconstruction, self.adversarial, self.adversary = reconstruction, adversarial, adversary
         self.standardize = Standardizer(in_features)
@@ -175,6 +164,14 @@ class TBH(HashingModel):
             "adversarial": self.adversarial * adversarial,
             "critic": critic,
         }
+
+
+def _require_autoencoder_memory(in_features: int, hidden_features: int, latent_features: int) -> None:
+    """Refuses graph layer and decoder that the machine cannot hold, by the larger of both widths."""
+    widths = {"hidden_features": hidden_features, "latent_features": latent_features}
+    name = max(widths, key=lambda each: widths[each])
+    numbers = latent_features**2 + hidden_features * (in_features + latent_features)
+    require_memory(f"hashing_model.{name}", widths[name], 4 * numbers)
 
 
 def _critic(width: int, hidden: int) -> nn.Module:

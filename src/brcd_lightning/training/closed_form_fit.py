@@ -10,11 +10,14 @@ from brcd_lightning.distillation.base import ClosedFormMethod
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashingModel, HashNetwork
 from brcd_lightning.hashing.closed_form import ClosedFormModel
+from brcd_lightning.memory import require_memory
+from brcd_lightning.options import Positive, Seed, checked
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule
 from brcd_lightning.training.whole_split import collect, collect_views
 
 
+@checked()
 class ClosedFormFit(L.Callback):
     """Fits the head before a validation, on features under the evaluation transform.
 
@@ -25,7 +28,7 @@ class ClosedFormFit(L.Callback):
         seed: of random draws.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: Seed = 0) -> None:
         self.seed = seed
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -48,6 +51,7 @@ class ClosedFormFit(L.Callback):
         _share_head(trainer, network)
 
 
+@checked()
 class WarmStart(L.Callback):
     """Solves for the student's head before it trains. A training that is continued keeps its weights.
 
@@ -57,7 +61,7 @@ class WarmStart(L.Callback):
             want larger ones.
     """
 
-    def __init__(self, method: ClosedFormMethod, scale: float = 1.0) -> None:
+    def __init__(self, method: ClosedFormMethod, scale: Positive = 1.0) -> None:
         self.method, self.scale = method, scale
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,6 +86,8 @@ def _solve(trainer: L.Trainer, module: DistillationModule, method: ClosedFormMet
         found, _ = collect(trainer, module, "train", outputs, "Collecting features")
         features, logits = found.split([head.in_features, found.shape[1] - head.in_features], dim=1)
         if method.views:
+            key = "kd_method.views" if method is module.kd_method else "student.init_options.views"
+            require_memory(key, method.views, 16 * (method.views + 1) * features.numel())  # double precision, twice
             views, index = collect_views(trainer, module, student.backbone, method.views)
             features, logits = torch.cat([features, views]), torch.cat([logits, logits[index]])
         weight, bias, facts = method.solve(features, logits)

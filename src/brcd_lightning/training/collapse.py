@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import Annotated
 
 import lightning as L
+from annotated_types import Interval
 
-from brcd_lightning.errors import require_bool, require_positive, require_unit_interval
+from brcd_lightning.options import checked
 
 
+@checked("collapse_monitor")
 class CollapseMonitor(L.Callback):
     """Watches for codes that become the same for all images, which some objectives do with a wrong weight.
 
@@ -17,10 +20,7 @@ class CollapseMonitor(L.Callback):
         stop: ends the training there; otherwise there is only a warning.
     """
 
-    def __init__(self, threshold: float = 0.9, stop: bool = False) -> None:
-        require_positive("collapse_monitor.threshold", threshold)
-        require_unit_interval("collapse_monitor.threshold", threshold)
-        require_bool("collapse_monitor.stop", stop)
+    def __init__(self, threshold: Annotated[float, Interval(gt=0, le=1)] = 0.9, stop: bool = False) -> None:
         self.threshold, self.stop = threshold, stop
         self._warned = False
 

@@ -14,12 +14,14 @@ from brcd_lightning.data.transforms import MixedImages, PreparedImages
 from brcd_lightning.distillation.base import KDInput, KDMethod
 from brcd_lightning.distributed.gather import gather
 from brcd_lightning.hashing.base import Encoder, HashNetwork
+from brcd_lightning.options import AnchorView, checked
 from brcd_lightning.training.evaluator import IN_TRAINING, Pair
 from brcd_lightning.training.hashing_module import HashingModule, Pairs, TrainingOptions, as_float
 
 TEACHER = "teacher"
 
 
+@checked()
 class DistillationModule(HashingModule):
     """Trains a student hash network on its own objective plus a distillation loss from a frozen teacher.
 
@@ -55,7 +57,7 @@ class DistillationModule(HashingModule):
         kd_method: KDMethod,
         options: TrainingOptions,
         architecture: Mapping[str, Any],
-        anchor_view: str = "clean",
+        anchor_view: AnchorView = "clean",
     ) -> None:
         super().__init__(network, options, architecture)
         self._teacher = (teacher.requires_grad_(False).eval(),)

@@ -12,6 +12,7 @@ from brcd_lightning.data.datamodule import EvalBatch, finished
 from brcd_lightning.hashing.base import Encoder
 from brcd_lightning.metrics import CodeTable, ValueTable
 from brcd_lightning.metrics.declared import REPORTED, VALIDATED, ReportedMetric, ScoreMetric, reported_values
+from brcd_lightning.options import PositiveInt, checked
 from brcd_lightning.training.kept_scores import KeptScores, Scores
 
 SIDES = ("query", "database")
@@ -45,6 +46,7 @@ class _Split(NamedTuple):
     """Soft values (n, b) of queries where a metric needs them."""
 
 
+@checked()
 class RetrievalEvaluator(nn.Module):
     """Collects codes batch by batch and computes the reported metrics once, on whole splits and over all processes.
 
@@ -62,7 +64,7 @@ class RetrievalEvaluator(nn.Module):
     def __init__(
         self,
         pairs: Mapping[str, Mapping[str, Pair]],
-        k: int,
+        k: PositiveInt,
         float_queries: bool = True,
         kept_scores: Path | None = None,
     ) -> None:

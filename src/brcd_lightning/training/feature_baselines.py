@@ -8,6 +8,7 @@ import lightning as L
 from torch import Tensor
 
 from brcd_lightning.metrics import list_average_precision, ranked_lists
+from brcd_lightning.options import PositiveInt, checked
 from brcd_lightning.search.features import FEATURE_SEARCHES, QUANTISED, nearest_by_features
 from brcd_lightning.training.distillation_module import TEACHER, DistillationModule
 from brcd_lightning.training.evaluator import IN_TRAINING
@@ -18,6 +19,7 @@ _Rows = tuple[Tensor, Tensor]
 """Features and labels of a split."""
 
 
+@checked()
 class FeatureBaselines(L.Callback):
     """At the end of a test, ranks the database by features of the teacher's and of the student's backbone.
 
@@ -30,7 +32,7 @@ class FeatureBaselines(L.Callback):
         kept_scores: folder of scores that were computed before, from the same features; None computes them each time.
     """
 
-    def __init__(self, bits: int, k: int, kept_scores: Path | None = None) -> None:
+    def __init__(self, bits: PositiveInt, k: PositiveInt, kept_scores: Path | None = None) -> None:
         self.bits, self.k = bits, k
         self._kept = KeptScores(kept_scores)
 

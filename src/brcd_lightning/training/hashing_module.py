@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch, finished
-from brcd_lightning.errors import require_non_negative, require_positive, require_positive_int
 from brcd_lightning.hashing.base import Encoder, HashNetwork, HashOutput
+from brcd_lightning.options import NonNegative, Positive, PositiveInt, checked
 from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Evaluation, Pair, RetrievalEvaluator
 
 Pairs = Mapping[str, Mapping[str, Pair]]
 ADAM = partial(torch.optim.Adam, fused=True)
 
 
+@checked()
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options of a training, of a teacher or of a student.
@@ -40,18 +41,13 @@ class TrainingOptions:
         InputError: for a value out of range.
     """
 
-    learning_rate: float
-    map_k: int
+    learning_rate: Positive
+    map_k: PositiveInt
     optimizer: Callable[..., torch.optim.Optimizer] = ADAM
     gather_distributed: bool = True
     float_queries: bool = True
-    hashing_weight: float = 1.0
+    hashing_weight: NonNegative = 1.0
     kept_scores: Path | None = None
-
-    def __post_init__(self) -> None:
-        require_positive("learning_rate", self.learning_rate)
-        require_positive_int("map_k", self.map_k)
-        require_non_negative("student.hashing_weight", self.hashing_weight)
 
 
 class HashingModule(L.LightningModule):

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from brcd_lightning.errors import InputError, require_choice
 from brcd_lightning.metrics.declared import VALIDATED
+from brcd_lightning.options import Text, checked
 from brcd_lightning.results.identity import cell_options
 
 # By name: of several patterns that fit, wandb takes any.
@@ -94,7 +95,8 @@ def lightning_logger(context: LogContext, logger: str, **options: Any) -> Logger
     return made
 
 
-def wandb_logger(context: LogContext, project: str, entity: str | None = None, offline: bool = False) -> Logger:
+@checked("wandb")
+def wandb_logger(context: LogContext, project: Text, entity: Text | None = None, offline: bool = False) -> Logger:
     """A Weights & Biases run: group = the table cell without its seed, job type = the stage, tags = the grid."""
     logger = WandbLogger(
         project=project,

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from brcd_lightning.backbones import Backbone
+from brcd_lightning.options import PositiveInt, checked
 from brcd_lightning.search.features import nearest_by_features
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import HashingModule
@@ -19,6 +20,7 @@ ROLES = {"val": ("val_query", "val_database"), "test": ("query", "database")}
 """Queries and database of each stage."""
 
 
+@checked()
 class NeighbourRelevance(L.Callback):
     """Makes the nearest database images of each query relevant, by cosine of features of the teacher's backbone.
 
@@ -30,7 +32,7 @@ class NeighbourRelevance(L.Callback):
         neighbours: of each query.
     """
 
-    def __init__(self, neighbours: int) -> None:
+    def __init__(self, neighbours: PositiveInt) -> None:
         self.neighbours = neighbours
         self._relevant: dict[str, Tensor] = {}
 

@@ -11,10 +11,12 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from brcd_lightning.errors import RunEnded, require_non_negative
+from brcd_lightning.errors import RunEnded
+from brcd_lightning.options import NonNegative, checked
 from brcd_lightning.results.run_files import BEST
 
 
+@checked()
 class ResumePoint(L.Callback):
     """Keeps a checkpoint that a stage of a run continues from: networks, optimiser, loops, memories and generators.
 
@@ -27,8 +29,7 @@ class ResumePoint(L.Callback):
         every_s: least time between two of them, in seconds.
     """
 
-    def __init__(self, path: Path, every_s: float) -> None:
-        require_non_negative("checkpoint_every_s", every_s)
+    def __init__(self, path: Path, every_s: NonNegative) -> None:
         self.path, self.every_s = path, every_s
         self._written = time.monotonic()
         self._restored: dict[str, Any] | None = None
