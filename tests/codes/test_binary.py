@@ -56,7 +56,7 @@ def test_signs_of_packed_codes_have_the_bits_that_are_given(bits, generator):
     for form in (codes, pack(codes)):
         with pytest.raises(InputError, match="must (have|be)"):
             as_signs(form, bits + 8)
-    with pytest.raises(InputError, match="bits must be a positive integer or null, got 0"):
+    with pytest.raises(InputError, match="bits must be a positive integer, got 0"):
         as_signs(codes, 0)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.options import PositiveInt, checked
+from brcd_lightning.options import PositiveInt, require_option
 
 
 def sign(x: Tensor) -> Tensor:
@@ -79,7 +79,6 @@ def pack(codes: Tensor) -> Tensor:
     return torch.from_numpy(packed).to(codes.device)
 
 
-@checked()
 def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
     """Inverts `pack`.
 
@@ -93,6 +92,7 @@ def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
     Raises:
         InputError: if the width does not belong to `bits`, or `packed` is not uint8.
     """
+    require_option("bits", bits, PositiveInt)
     require_tensor("packed codes", packed)
     width = (bits + 7) // 8
     if packed.dtype != torch.uint8 or packed.ndim != 2 or packed.shape[1] != width:
@@ -104,7 +104,6 @@ def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
     return torch.from_numpy(ones.astype(np.int8) * 2 - 1).to(packed.device)
 
 
-@checked()
 def as_packed(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes") -> Tensor:
     """Codes in either form, as bytes.
 
@@ -135,7 +134,6 @@ def as_packed(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes
     return codes
 
 
-@checked()
 def as_signs(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes") -> Tensor:
     """Codes in either form, as values in {-1, +1}.
 
@@ -151,6 +149,8 @@ def as_signs(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes"
     Raises:
         InputError: for other values, another length, or set padding bits.
     """
+    if bits is not None:
+        require_option("bits", bits, PositiveInt)
     if codes.dtype == torch.uint8:
         packed = as_packed(codes, bits, name)
         return unpack(packed, 8 * packed.shape[1] if bits is None else bits)

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from brcd_lightning.codes import sign_ste
 from brcd_lightning.hashing.base import HashingModel, HashOutput
-from brcd_lightning.options import Head, NonNegative, PositiveInt, checked
+from brcd_lightning.options import Head, NonNegative, PositiveInt, require_option
 
 Pairs = Literal["half", "all"]
 
 
-@checked()
 def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> Tensor:
     """Mean squared difference between the cosine of two codes and the cosine of their features.
 
@@ -32,6 +31,7 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
     Returns:
         Scalar; 0 for a single image.
     """
+    require_option("pairs", pairs, Pairs)  # a check of all arguments takes longer, in every step
     half = len(codes) // 2
     if half == 0:
         return codes.sum() * 0
