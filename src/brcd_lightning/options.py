@@ -35,6 +35,8 @@ Workers = Annotated[int, Interval(ge=0, le=4096)]
 """Processes; a machine may allow fewer."""
 Head = Literal["linear", "mlp"]
 """Of a hashing model: one linear map, or one hidden layer."""
+Role = Literal["student", "teacher"]
+"""Of a network."""
 AnchorView = Literal["clean", "aug"]
 """The image that a distillation loss is about: as it is under the evaluation transform, or augmented."""
 
@@ -220,7 +222,7 @@ def _bounded(kind: Any, metadata: Iterable[Any], ranges: bool) -> str:
     if ranges and high is not None:
         least, most = "above" if Gt in ends else "of at least", "below" if Lt in ends else "at most"
         return f"{noun} {least} {_number(low)} and {most} {_number(high)}"
-    if Gt in ends or low not in (None, 0):
+    if Gt in ends or (low and (kind is not int or low == 1)):
         return "a positive integer" if kind is int else "a positive number"
     return f"{noun} of at least {_number(low)}"
 
