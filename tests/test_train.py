@@ -197,7 +197,7 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
         (["stage=test"], "stage=test needs student.checkpoint=PATH"),
         (["backbone@teacher.backbone=vit_b_16", "teacher.backbone.weights=null"], "takes images of 224 pixels"),
         (["trainer.accelerator=tpu"], "trainer: "),
-        (["trainer.precision=foo"], "trainer: "),
+        (["trainer.precision=foo"], "trainer.precision must be one of "),
         (["trainer.devices=99"], "trainer.devices must be at most the "),
         (["kd_method._target_=brcd_lightning.nope.X"], "kd_method: "),
     ],
