@@ -186,3 +186,8 @@ def test_more_made_up_pixels_than_fit_are_refused():
 def test_targets_outside_of_the_allow_list_are_not_even_looked_up(target):
     with pytest.raises(InputError, match=r"^data: _target_ .* is not allowed"):
         check_parts(composed([f"data._target_={target}"]))
+
+
+def test_options_of_hydra_itself_are_left_to_it():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        check_parts(compose("train", return_hydra_config=True))  # some of them have no value outside of a job

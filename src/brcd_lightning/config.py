@@ -74,7 +74,8 @@ def check_parts(cfg: DictConfig, *groups: str) -> None:
     Raises:
         InputError: naming the first wrong option by its full key.
     """
-    parts = {name: node for name, node in plain(cfg).items() if name in groups or not groups}
+    chosen = {str(name): cfg[name] for name in cfg if (name in groups or not groups) and name != "hydra"}
+    parts = {name: plain(node) for name, node in chosen.items() if isinstance(node, DictConfig)}
     for key, path, node in _targets(parts, ""):
         _require_allowed(key, path)
         try:
