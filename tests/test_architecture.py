@@ -83,6 +83,7 @@ ALLOWED = {
 }
 # Tests of files that are not in a test file of the same name.
 ELSEWHERE = {
+    "storage/option_types": "../test_wrong_options",
     "distillation/base": "test_none",
     "experiment/run": "../test_train",
     "experiment/build": "../test_train",

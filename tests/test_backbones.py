@@ -143,9 +143,17 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
             {"name": "resnet18", "feature_layer": "last"},
             "feature_layer must be one of penultimate, logits",
         ),
-        (timm_backbone, {"name": "resnet18", "weights": None, "mean": 0.5}, "mean must be three numbers in [0, 1]"),
-        (torchvision_backbone, {"name": "resnet18", "std": [1, 1, 0]}, "std must be above 0, got [1, 1, 0]"),
-        (small_backbone, {"widths": ()}, "widths must be a list of positive integers"),
+        (
+            timm_backbone,
+            {"name": "resnet18", "weights": None, "mean": 0.5},
+            "backbone.mean must be a list of 3, each item in [0, 1] or null, got 0.5",
+        ),
+        (
+            torchvision_backbone,
+            {"name": "resnet18", "std": [1, 1, 0]},
+            "std must be a list of 3, each item a positive number or null, got [1, 1, 0]",
+        ),
+        (small_backbone, {"widths": ()}, "widths must be a list of 1 to 16, each item a positive integer, got ()"),
     ],
 )
 def test_wrong_options_are_refused(build, arguments, message):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
-from annotated_types import Interval
+from annotated_types import Interval, Len
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.options import (
@@ -19,7 +19,9 @@ from brcd_lightning.options import (
     Temperature,
     Text,
     UnitInterval,
+    Workers,
     checked,
+    require_arguments,
     require_option,
 )
 
@@ -54,6 +56,10 @@ WRONG = [
     (Positive | Literal["loo"], "lo", "a positive number or one of loo, got 'lo'. Did you mean 'loo'?"),
     (Sequence[PositiveInt], [4, 0], r"a list, each item a positive integer, got \[4, 0\]"),
     (Sequence[PositiveInt], "48", "a list, each item a positive integer, got '48'"),
+    (Sequence[PositiveInt], [2**31], r"a list, each item an integer of at least 1 and at most 2147483647, got \[2147"),
+    (Annotated[Sequence[PositiveInt], Len(1, 2)], [], r"a list of 1 to 2, each item a positive integer, got \[\]"),
+    (Annotated[Sequence[PositiveInt], Len(2, 2)], [1], r"a list of 2, each item a positive integer, got \[1\]"),
+    (Workers, 10**12, "an integer of at least 0 and at most 4096, got 1000000000000"),
     (Mapping[str, NonNegative], {"a": -1}, "options by name, each a number of at least 0, got {'a': -1}"),
     (int, None, "an integer, got None"),
     (Annotated[float, Interval(gt=0, lt=0.5)], 0.5, "a number above 0 and below 0.5, got 0.5"),
@@ -137,6 +143,28 @@ def test_arguments_reach_a_function_as_they_were_given():
 def test_the_first_wrong_argument_is_refused(call, message):
     with pytest.raises(OptionError, match=message):
         call()
+
+
+@checked("group")
+def with_others(bits: PositiveInt = 4, *numbers: int, **others: int) -> int:
+    """A function that takes further arguments."""
+    return bits + sum(numbers) + sum(others.values())
+
+
+def test_further_arguments_are_left_to_the_function():
+    assert with_others(1, 2, more=3) == 6
+
+
+@pytest.mark.parametrize("target", [example, Options, Parent])
+def test_some_arguments_are_refused_without_a_call(target):
+    require_arguments(target, {"bits": 1})
+    require_arguments(target, {"unknown": 0})
+    with pytest.raises(OptionError, match=r"group.bits must be a positive integer, got \[1\]"):
+        require_arguments(target, {"bits": [1]})
+
+
+def test_what_is_not_checked_refuses_no_argument():
+    require_arguments(print, {"bits": 0})
 
 
 def test_a_call_that_does_not_fit_is_the_function_s_own_error():

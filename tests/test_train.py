@@ -246,7 +246,7 @@ def test_an_experiment_file_that_is_no_yaml_is_one_line(tmp_path, text):
         (["stage=test"], "stage=test needs student.checkpoint=PATH"),
         (["backbone@teacher.backbone=vit_b_16", "teacher.backbone.weights=null"], "takes images of 224 pixels"),
         (["trainer.accelerator=tpu"], "trainer: "),
-        (["trainer.precision=foo"], "trainer: "),
+        (["trainer.precision=foo"], "trainer.precision must be one of "),
         (["trainer.devices=99"], "trainer.devices must be at most the "),
         (["kd_method._target_=brcd_lightning.nope.X"], "kd_method: "),
     ],

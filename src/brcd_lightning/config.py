@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brcd_lightning.errors import InputError, did_you_mean, require_choice
-from brcd_lightning.options import (
-    AnchorView,
-    Head,
-    NonNegative,
-    NonNegativeInt,
-    OptionError,
-    Positive,
-    PositiveInt,
-    Seed,
-    require_option,
-)
+from brcd_lightning.options import OptionError, require_arguments, require_option
+from brcd_lightning.storage.option_types import typed_options
 from brcd_lightning.storage.renamed_options import current_name
 
 _PACKAGED = Path(__file__).parent / "conf"  # in an installed wheel
@@ -36,39 +27,10 @@ CONFIG_NAME = "train"
 RANDOM = "random"
 NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
+_PARTS = ("data", "view_store", "collapse_monitor")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
-_OPTIONS: dict[str, Any] = {
-    "stage": Literal["all", "teacher", "student", "test"],
-    "resume": Literal["never", "auto"],
-    "bits": PositiveInt,
-    "map_k": PositiveInt,
-    "seed": Seed,
-    "trial": NonNegativeInt | None,
-    "anchor_view": AnchorView,
-    "checkpoint_every_s": NonNegative,
-    "dry_run": bool,
-    "compile": bool,
-    "gather_distributed": bool,
-    "float_queries": bool,
-    "feature_baselines": bool,
-    "paradigm.monitor": Literal["val/map_sshp", "val/map_ashp"],
-    "student.train_on": Literal["train", "database"],
-    "student.init_scale": Positive,
-    "student.hashing_weight": NonNegative,
-} | {
-    f"{role}.{key}": hint
-    for role in NETWORKS
-    for key, hint in {
-        "seed": Seed,
-        "max_epochs": PositiveInt,
-        "check_val_every": PositiveInt,
-        "patience": PositiveInt,
-        "learning_rate": Positive,
-        "head": Head,
-    }.items()
-}
-"""Options that no constructor sees early."""
 ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
+_OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def build(node: DictConfig, **arguments: object) -> Any:
@@ -79,11 +41,8 @@ def build(node: DictConfig, **arguments: object) -> Any:
             refuses; of an option by its full key.
     """
     key = node._get_full_key(None) or "config"
-    for target in _targets(OmegaConf.to_container(node, resolve=True)):
-        if not target.startswith(ALLOWED_TARGETS):
-            raise InputError(
-                f"{key}: _target_ {target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}."
-            )
+    for _, target, _ in _targets(OmegaConf.to_container(node, resolve=True), key):
+        _require_allowed(key, target)
     # Partial, so that arguments which no config can hold (networks, splits) never pass through OmegaConf.
     try:
         target = instantiate(node, _convert_="all", _partial_=True)
@@ -93,26 +52,67 @@ def build(node: DictConfig, **arguments: object) -> Any:
         if error.__cause__ is not None and isinstance(error.__cause__, ImportError | AttributeError):
             raise InputError(f"{key}: {str(error).splitlines()[0]}.") from error
         raise
-    signature = inspect.signature(target.func)
     try:
-        signature.bind(*target.args, **{**target.keywords, **arguments})
+        inspect.signature(target.func).bind(*target.args, **{**target.keywords, **arguments})
     except TypeError as error:
-        options = ", ".join(signature.parameters)
-        raise InputError(f"{key}: {error} for {target.func.__name__}; its options are {options}.") from error
+        raise _does_not_fit(key, target.func, error) from error
     try:
         return target(**arguments)
     except OptionError as error:
         raise error.at(key) from None
 
 
-def _targets(value: object) -> Iterator[str]:
+def check_parts(cfg: DictConfig, *groups: str) -> None:
+    """Refuses the options of parts that are built late, or never for this command, before anything is loaded.
+
+    Whatever has a `_target_` is held against the annotations of its constructor; nothing is called.
+
+    Args:
+        cfg: the configuration.
+        *groups: those to look at; all if there are none.
+
+    Raises:
+        InputError: naming the first wrong option by its full key.
+    """
+    chosen = {str(name): cfg[name] for name in cfg if (name in groups or not groups) and name != "hydra"}
+    parts = {name: plain(node) for name, node in chosen.items() if isinstance(node, DictConfig)}
+    for key, path, node in _targets(parts, ""):
+        _require_allowed(key, path)
+        try:
+            target = get_method(path)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"{key}: {' '.join(str(error).split())}.") from error
+        nested = {name for name, value in node.items() if any(True for _ in _targets(value, ""))}
+        options = {name: value for name, value in node.items() if name not in (*_OF_HYDRA, *nested)}
+        try:
+            inspect.signature(target).bind_partial(**options)
+            require_arguments(target, options)
+        except TypeError as error:
+            raise _does_not_fit(key, target, error) from error
+        except OptionError as error:
+            raise error.at(key) from None
+
+
+def _targets(value: object, key: str) -> Iterator[tuple[str, str, dict[Any, Any]]]:
+    """Key, `_target_` and all options of every part below a plain value."""
     if isinstance(value, dict):
         if "_target_" in value:
-            yield value["_target_"]
-        value = list(value.values())
+            yield key, value["_target_"], value
+        for name, child in value.items():
+            yield from _targets(child, f"{key}.{name}" if key else str(name))
     if isinstance(value, list):
-        for item in value:
-            yield from _targets(item)
+        for place, item in enumerate(value):
+            yield from _targets(item, f"{key}[{place}]")
+
+
+def _require_allowed(key: str, target: object) -> None:
+    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
+        raise InputError(f"{key}: _target_ {target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}.")
+
+
+def _does_not_fit(key: str, target: Callable[..., Any], error: TypeError) -> InputError:
+    options = ", ".join(inspect.signature(target).parameters)
+    return InputError(f"{key}: {error} for {target.__name__}; its options are {options}.")
 
 
 def load_options(path: Path) -> DictConfig:
@@ -138,9 +138,16 @@ def check(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the first wrong key.
     """
-    _check_keys(cfg)
-    for key, hint in _OPTIONS.items():
-        require_option(key, OmegaConf.select(cfg, key), hint)
+    try:
+        _check_keys(cfg)
+        config = plain(cfg)
+    except OmegaConfBaseException as error:  # of an interpolation
+        raise InputError(" ".join(str(error).split())) from error
+    for key, value in _flat(config, ""):
+        if value == "???":
+            raise InputError(f"{key} is not set; give it a value.")
+    for key, value, hint in typed_options(config):
+        require_option(key, value, hint)
     require_choice("student.init", cfg.student.init, (RANDOM, *component_options("kd_method")))
     if not isinstance(cfg.student.init_options, DictConfig):
         raise InputError(f"student.init_options must be options by name, got {cfg.student.init_options!r}.")
@@ -149,9 +156,12 @@ def check(cfg: DictConfig) -> None:
 def _check_keys(cfg: DictConfig) -> None:
     """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
     primary = load_options(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
-    for key in (*NETWORKS, *GROUPS, *(f"{role}.backbone" for role in NETWORKS)):
+    for key in (*NETWORKS, *GROUPS, *_PARTS, *(f"{role}.backbone" for role in NETWORKS)):
         if not isinstance(OmegaConf.select(cfg, key), DictConfig):
             raise InputError(f"{key} must be a group of options, got {OmegaConf.select(cfg, key)!r}.")
+    for name, node in cfg.logger.items():
+        if not isinstance(node, DictConfig):
+            raise InputError(f"logger.{name} must be a group of options, got {node!r}.")
     own = cfg.teacher.get("hashing_model")
     if own is not None and not isinstance(own, DictConfig):
         raise InputError(f"teacher.hashing_model is chosen by hashing_model@teacher.hashing_model=NAME, got {own!r}.")
@@ -165,6 +175,12 @@ def _check_keys(cfg: DictConfig) -> None:
             renamed = current_name(key)
             hint = f" It is called {renamed!r} now." if renamed in known else did_you_mean(key, known)
             raise InputError(f"unknown key {key!r}.{hint}")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain Python values, interpolations resolved."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
 
 
 def hashing_model_of(config: Mapping[Any, Any], role: str) -> Any:
@@ -241,13 +257,13 @@ def _closest_key(key: str, arguments: Iterable[str], config_name: str) -> str:
             cfg = compose(config_name, overrides=groups)
         except (HydraException, OmegaConfBaseException):
             cfg = compose(config_name)
-    keys = [key for key in _flat_keys(OmegaConf.to_container(cfg, resolve=False), "") if not key.endswith("_target_")]
+    keys = [key for key, _ in _flat(OmegaConf.to_container(cfg, resolve=False), "") if not key.endswith("_target_")]
     namesakes = [known for known in keys if known.rpartition(".")[2] == key]
     return f" Did you mean '{namesakes[0]}'?" if namesakes else did_you_mean(key, keys)
 
 
-def _flat_keys(value: object, prefix: str) -> Iterator[str]:
+def _flat(value: object, prefix: str) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, child in value.items():
-            yield f"{prefix}{key}"
-            yield from _flat_keys(child, f"{prefix}{key}.")
+            yield f"{prefix}{key}", child
+            yield from _flat(child, f"{prefix}{key}.")

@@ -13,7 +13,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MaxLen, MinLen
 
 from brcd_lightning.errors import InputError, did_you_mean
 
@@ -28,12 +28,23 @@ UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 Temperature = Annotated[float, Interval(ge=1e-6, le=1e6)]
 """Beyond it, scores divided by it are all equal, or overflow in single precision."""
 Text = Annotated[str, MinLen(1)]
+ImageSize = Annotated[int, Interval(ge=1, le=4096)]
+"""Side of images in pixels."""
+BatchSize = Annotated[int, Interval(ge=1, le=2**20)]
+Workers = Annotated[int, Interval(ge=0, le=4096)]
+"""Processes; a machine may allow fewer."""
 Head = Literal["linear", "mlp"]
 """Of a hashing model: one linear map, or one hidden layer."""
+Role = Literal["student", "teacher"]
+"""Of a network."""
 AnchorView = Literal["clean", "aug"]
 """The image that a distillation loss is about: as it is under the evaluation transform, or augmented."""
 
 _SCALARS = (bool, int, float, str, Path, types.NoneType)
+_SEVERAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_LENGTHS: dict[type, str] = {MinLen: "min_length", MaxLen: "max_length"}
+_CHECK = "__require_arguments__"
+"""Attribute of a function that is checked."""
 _SHOWN = 200
 """Letters of a wrong value in a message."""
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -87,24 +98,43 @@ def require_option(key: str, value: object, hint: Any) -> None:
     _require("", key, value, hint)
 
 
+def require_arguments(target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raises `OptionError` for an argument that `target` would refuse; nothing is refused for what is not `checked`.
+
+    Args:
+        target: a function or a class.
+        arguments: some of its arguments, by name.
+    """
+    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]  # of that very class
+    require = getattr(function, _CHECK, None)
+    if require is not None:
+        require(arguments)
+
+
 def _checking(function: Target, group: str) -> Target:
     signature = inspect.signature(function)
+    several = {parameter.name for parameter in signature.parameters.values() if parameter.kind in _SEVERAL}
     hints: dict[str, Any] = {}
+
+    def require(given: Mapping[str, Any]) -> None:
+        if not hints:  # names of annotations are known by the first call
+            found = get_type_hints(function, include_extras=True)
+            options = {name: hint for name, hint in found.items() if _is_option(hint) and name not in several}
+            hints.update({"return": None} | options)
+        for name, value in given.items():
+            if name in hints:
+                _require(group, name, value, hints[name])
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not hints:  # names of annotations are known by the first call
-            found = get_type_hints(function, include_extras=True)
-            hints.update({"return": None} | {name: hint for name, hint in found.items() if _is_option(hint)})
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:  # the call itself says it best
             given = {}
-        for name, value in given.items():
-            if name in hints:
-                _require(group, name, value, hints[name])
+        require(given)
         return function(*args, **kwargs)
 
+    setattr(call, _CHECK, require)
     return call  # type: ignore[return-value]  # of the same signature
 
 
@@ -136,15 +166,14 @@ def _require(group: str, option: str, value: object, hint: Any) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         hinted = did_you_mean(str(value), _choices(hint)) if isinstance(value, str) else ""
-        problem = f"must be {_description(hint, ranges=_is_beyond(value, error))}, got {shown}.{hinted}"
+        problem = f"must be {_description(hint, ranges=_is_beyond(error.errors()))}, got {shown}.{hinted}"
         raise OptionError(group, option, problem) from None
 
 
-def _is_beyond(value: object, error: Any) -> bool:
-    """True for a number that is of the right kind and sign."""
-    kinds = {one["type"] for one in error.errors()}
-    positive = isinstance(value, int | float) and value > 0
-    return positive and bool(kinds & {"less_than", "less_than_equal", "greater_than_equal"})
+def _is_beyond(error: Any) -> bool:
+    """True for a number, also one of a list, that is of the right kind and sign."""
+    kinds = {"less_than", "less_than_equal", "greater_than_equal"}
+    return any(one["type"] in kinds and isinstance(one["input"], int | float) and one["input"] > 0 for one in error)
 
 
 def _choices(hint: Any) -> list[str]:
@@ -181,6 +210,10 @@ def _bounded(kind: Any, metadata: Iterable[Any], ranges: bool) -> str:
     bounds = [each for one in metadata for each in (one if isinstance(one, GroupedMetadata) else [one])]
     if kind is str:
         return "text that is not empty"
+    if get_origin(kind) in (Sequence, list):
+        least, most = (next((getattr(b, n) for b in bounds if isinstance(b, k)), None) for k, n in _LENGTHS.items())
+        size = f"of {least}" if least == most else f"of {least} to {most}"
+        return _description(kind, ranges).replace("a list", f"a list {size}", 1)
     ends: dict[type, Any] = {type(one): getattr(one, type(one).__name__.lower()) for one in bounds}
     low, high = ends.get(Gt, ends.get(Ge)), ends.get(Lt, ends.get(Le))
     noun = "an integer" if kind is int else "a number"
@@ -189,7 +222,7 @@ def _bounded(kind: Any, metadata: Iterable[Any], ranges: bool) -> str:
     if ranges and high is not None:
         least, most = "above" if Gt in ends else "of at least", "below" if Lt in ends else "at most"
         return f"{noun} {least} {_number(low)} and {most} {_number(high)}"
-    if Gt in ends or low not in (None, 0):
+    if Gt in ends or (low and (kind is not int or low == 1)):
         return "a positive integer" if kind is int else "a positive number"
     return f"{noun} of at least {_number(low)}"
 

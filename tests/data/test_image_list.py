@@ -63,9 +63,9 @@ def test_a_listed_image_that_is_absent_is_named(tmp_path):
     [
         ({"images": None}, "give either dataset.images, or"),
         ({"train": "all.txt"}, "give either dataset.images, or"),
-        ({"images": 5}, "dataset.images must be the path of a list, got 5"),
-        ({"images": ["all.txt"]}, "dataset.images must be the path of a list, got"),
-        ({"query": ""}, "dataset.query must be the path of a list, got ''"),
+        ({"images": 5}, "dataset.images must be text that is not empty or null, got 5"),
+        ({"images": ["all.txt"]}, "dataset.images must be text that is not empty or null, got"),
+        ({"query": ""}, "dataset.query must be text that is not empty or null, got ''"),
         ({"num_query": 25}, "need 36 images, got 30; lower them"),
         ({"num_val_query": 0}, "dataset.num_val_query must be a positive integer"),
         ({"images": "none.txt"}, r"none\.txt does not exist"),

@@ -31,7 +31,7 @@ def test_counts_can_be_given(tree):
     splits = images(str(tree), num_query=3, num_val_query=2, num_train=9, relevance_k=4)
     assert splits.sizes() == {"train": 9, "query": 3, "database": 57, "val_query": 2, "val_database": 55}
     assert splits.neighbours == 4
-    with pytest.raises(InputError, match=r"dataset\.num_query must be a positive integer, got 0"):
+    with pytest.raises(InputError, match=r"dataset\.num_query must be a positive integer or null, got 0"):
         images(str(tree), num_query=0)
 
 

@@ -193,5 +193,5 @@ def test_a_radius_beyond_all_bits_finds_everything(codes):
 
 
 def test_a_fingerprint_is_text(generator):
-    with pytest.raises(InputError, match="fingerprint must be text, got int"):
+    with pytest.raises(InputError, match="fingerprint must be text, got 7"):
         HammingIndex.build(random_codes(5, 8, generator), fingerprint=7)

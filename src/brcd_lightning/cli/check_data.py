@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from brcd_lightning.cli.hydra_command import read_config
-from brcd_lightning.config import build
+from brcd_lightning.config import build, check_parts
 from brcd_lightning.errors import ExitCode, InputError
 
 _SHOWN = 12
@@ -45,6 +45,7 @@ def check_data(cfg: DictConfig) -> None:
     from brcd_lightning.data.manifest import manifest, write_manifest  # these load torch, which --help does not need
     from brcd_lightning.data.splits import SPLITS
 
+    check_parts(cfg, "dataset", "data")
     console = Console(soft_wrap=True, highlight=False, markup=False)  # brackets stand in names of files
     root = cfg.dataset.get("root")
     if root is not None:

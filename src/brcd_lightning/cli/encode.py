@@ -26,6 +26,7 @@ from brcd_lightning.errors import ExitCode, InputError
 if TYPE_CHECKING:
     from brcd_lightning.deployment.encoding.corpus import Engine
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
+    from brcd_lightning.options import Role
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_encoder(model: str, role: str, device: str, onnx: Path | None) -> HashEncoder:
+def load_encoder(model: str, role: Role, device: str, onnx: Path | None) -> HashEncoder:
     """The encoder; also called by worker processes.
 
     Args:

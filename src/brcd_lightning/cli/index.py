@@ -39,10 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
     from brcd_lightning.deployment.image_index.changes import build_index
     from brcd_lightning.deployment.image_index.verification import verify
-    from brcd_lightning.errors import require_choice
-    from brcd_lightning.search.kinds import KINDS
+    from brcd_lightning.options import require_option
+    from brcd_lightning.search.kinds import Kind
 
-    require_choice("--kind", given.kind, KINDS)
+    require_option("--kind", given.kind, Kind)
     images = image_names(given.images, given.column)
     student, teacher = HashEncoder.from_pretrained(given.model), None
     if given.paradigm == "ashp":

@@ -6,38 +6,36 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import faiss
 import torch
+from annotated_types import Interval, Len
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from brcd_lightning.config import CONFIG_DIR, build, grid_coordinates, load_options
-from brcd_lightning.errors import (
-    InputError,
-    did_you_mean,
-    require_choice,
-    require_non_negative_int,
-    require_positive,
-    require_positive_int,
-)
+from brcd_lightning.config import CONFIG_DIR, build, check_parts, grid_coordinates, load_options
+from brcd_lightning.errors import InputError, did_you_mean
+from brcd_lightning.options import Positive, Seed, Text, checked
 from brcd_lightning.report.latencies import KIND, SCHEMA_VERSION, latency_table
 from brcd_lightning.report.render import markdown
 from brcd_lightning.search import HammingIndex
 from brcd_lightning.storage.atomic import source_commit, write_text
 
 _WARM_UP, _FEWEST = 3, 2
+_MOST = 100
+"""Values of a list."""
 
 
+@checked("latency")
 @dataclass(frozen=True)
 class Settings:
     """Options of a measurement.
@@ -57,39 +55,25 @@ class Settings:
         InputError: for a wrong option.
     """
 
-    backbones: list[str] | None
-    device: str
-    batch_sizes: list[int]
-    database_sizes: list[int]
-    k: list[int]
-    repeats: int
-    max_seconds: float
-    seed: int
-    file: str
+    backbones: Annotated[Sequence[Text], Len(1, _MOST)] | None
+    device: Literal["auto", "cpu", "cuda"]
+    batch_sizes: Annotated[Sequence[Annotated[int, Interval(ge=1, le=65536)]], Len(1, _MOST)]
+    database_sizes: Annotated[Sequence[Annotated[int, Interval(ge=1, le=10**9)]], Len(1, _MOST)]
+    k: Annotated[Sequence[Annotated[int, Interval(ge=1, le=10**6)]], Len(1, _MOST)]
+    repeats: Annotated[int, Interval(ge=_FEWEST, le=10**6)]
+    max_seconds: Positive
+    seed: Seed
+    file: Text
 
     def __post_init__(self) -> None:
-        for key in ("batch_sizes", "database_sizes", "k"):
-            values = getattr(self, key)
-            if not isinstance(values, list) or not values:
-                raise InputError(f"latency.{key} must be a list such as [1,8], got {values!r}.")
-            for value in values:
-                require_positive_int(f"latency.{key}", value)
-        require_positive_int("latency.repeats", self.repeats)
-        if self.repeats < _FEWEST:
-            raise InputError(f"latency.repeats must be at least {_FEWEST}, got {self.repeats}.")
-        require_positive("latency.max_seconds", self.max_seconds)
-        require_non_negative_int("latency.seed", self.seed)
-        require_choice("latency.device", self.device, ("auto", "cpu", "cuda"))
         if min(self.k) > max(self.database_sizes):
             raise InputError(
                 f"latency.k={self.k} asks for more than latency.database_sizes={self.database_sizes} hold."
             )
-        if not isinstance(self.file, str) or Path(self.file).is_dir():
+        if Path(self.file).is_dir():
             raise InputError(f"latency.file must be the path of a file, got {self.file!r}.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("latency.device=cuda, but torch sees no GPU here; use cpu or auto.")
-        if self.backbones is not None and not isinstance(self.backbones, list):
-            raise InputError(f"latency.backbones must be a list such as [resnet18], got {self.backbones!r}.")
 
 
 def measure(cfg: DictConfig) -> None:
@@ -98,6 +82,7 @@ def measure(cfg: DictConfig) -> None:
     Raises:
         InputError: for a wrong option.
     """
+    check_parts(cfg, "latency", "transform", "teacher", "student")
     settings: Settings = build(cfg.latency)
     device = torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
     backbones = _backbones(cfg, settings.backbones)
@@ -159,7 +144,7 @@ class Timer:
 
 
 def encode_latency(
-    name: str, backbone: nn.Module, size: int, batch_sizes: list[int], timer: Timer
+    name: str, backbone: nn.Module, size: int, batch_sizes: Sequence[int], timer: Timer
 ) -> list[dict[str, Any]]:
     """Times a backbone on batches of random images of `size` pixels; one record for each batch size."""
     backbone = backbone.eval().to(timer.device)
@@ -180,7 +165,7 @@ def encode_latency(
 
 
 def search_latency(
-    size: int, k: int, bits: int, batch_sizes: list[int], timer: Timer, seed: int
+    size: int, k: int, bits: int, batch_sizes: Sequence[int], timer: Timer, seed: int
 ) -> list[dict[str, Any]]:
     """Times the exact search of batches of random queries in `size` random codes; one record for each batch size."""
     generator = torch.Generator().manual_seed(seed)
@@ -194,7 +179,7 @@ def search_latency(
     ]
 
 
-def _backbones(cfg: DictConfig, names: list[str] | None) -> dict[str, Callable[[], nn.Module]]:
+def _backbones(cfg: DictConfig, names: Sequence[str] | None) -> dict[str, Callable[[], nn.Module]]:
     """Builders of the networks, with random weights, which take as long as trained ones."""
     if names is None:
         nodes = {grid_coordinates(cfg)[role]: cfg[role].backbone for role in ("teacher", "student")}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from brcd_lightning.cli.hydra_command import read_config
-from brcd_lightning.config import build
+from brcd_lightning.config import build, check_parts
 from brcd_lightning.errors import ExitCode
 from brcd_lightning.storage.atomic import atomic_path
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def preview(cfg: DictConfig) -> None:
     """Writes ``preview_<data set>.png`` into the output folder."""
+    check_parts(cfg, "dataset", "transform")
     path = Path(cfg.output_dir) / f"preview_{cfg.dataset._target_.rpartition('.')[2]}.png"
     save_preview(path, build(cfg.dataset), build(cfg.transform), cfg.seed)
     Console(soft_wrap=True, highlight=False).print(f"Preview: {path.resolve()}")

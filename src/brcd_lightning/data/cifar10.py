@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from brcd_lightning.data.image_folder import folder_images
 from brcd_lightning.data.sources import ArrayImages, ImageSource
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
-from brcd_lightning.errors import InputError, require_bool, require_choice
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 
 class Protocol(NamedTuple):
@@ -27,6 +28,7 @@ class Protocol(NamedTuple):
     train_in_database: bool = True
 
 
+ProtocolName = Literal["paper", "pool", "pool_full", "deephash_1", "deephash", "authors"]
 PROTOCOLS = {
     "paper": Protocol(pooled=False, query=None, train=500),
     "pool": Protocol(pooled=True, query=1000, train=500),  # Bi-half II, MeCoQ II
@@ -40,16 +42,17 @@ AUTHORS = "authors"
 _CLASSES, _TRAIN_PER_CLASS, _VAL_QUERIES = 10, 500, 5000
 
 
+@checked("dataset")
 def cifar10(
-    root: str,
+    root: Text,
     download: bool = True,
-    protocol: str = "paper",
-    train_per_class: int | None = None,
-    val_query_per_class: int = 100,
-    query_per_class: int | None = None,
-    database_per_class: int | None = None,
+    protocol: ProtocolName = "paper",
+    train_per_class: PositiveInt | None = None,
+    val_query_per_class: PositiveInt = 100,
+    query_per_class: PositiveInt | None = None,
+    database_per_class: PositiveInt | None = None,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds CIFAR-10.
 
@@ -74,8 +77,6 @@ def cifar10(
     Raises:
         InputError: if the data is not there and cannot be fetched.
     """
-    require_choice("dataset.protocol", protocol, [*PROTOCOLS, AUTHORS])
-    require_bool("dataset.download", download)
     source = _read(Path(root).expanduser(), protocol, download, skip_corrupt)
     is_test = torch.tensor([name.startswith("test/") for name in source.ids])
     everything = torch.arange(len(source))

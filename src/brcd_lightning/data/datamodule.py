@@ -16,9 +16,8 @@ from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.transforms import ImageTransforms, MixedImages, PreparedImages
 from brcd_lightning.data.workers import block_worker_signals, require_workers
 from brcd_lightning.distributed.seeding import random_stream
-from brcd_lightning.errors import InputError, require_choice, require_positive_int
-
-ANCHOR_VIEWS = ("clean", "aug")
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import AnchorView, BatchSize, Seed, Workers, checked
 
 
 class ViewBatch(NamedTuple):
@@ -148,22 +147,20 @@ class HashingDataModule(L.LightningDataModule):
         extras: what training batches hold beside anchor and views.
     """
 
+    @checked("data")
     def __init__(
         self,
         splits: Splits,
         transforms: ImageTransforms,
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
-        num_workers: int = 0,
-        anchor_view: str = "clean",
-        seed: int = 0,
+        batch_size: BatchSize = 64,
+        eval_batch_size: BatchSize = 256,
+        num_workers: Workers = 0,
+        anchor_view: AnchorView = "clean",
+        seed: Seed = 0,
         extras: Extras = Extras(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        require_positive_int("data.batch_size", batch_size)
-        require_positive_int("data.eval_batch_size", eval_batch_size)
         require_workers("data.num_workers", num_workers)
-        require_choice("anchor_view", anchor_view, ANCHOR_VIEWS)
         if anchor_view == "aug" and not extras.views:
             raise ValueError("an augmented anchor is a view; extras must ask for views.")
         if batch_size > len(splits.train):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from sklearn.datasets import load_digits
 
 from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
-from brcd_lightning.errors import require_positive_int
+from brcd_lightning.options import PositiveInt, Seed, checked
+
+_Size = Annotated[int, Interval(ge=1, le=512)]  # all images of twice that take a gigabyte
 
 
+@checked("dataset")
 def digits(
-    size: int = 16, train_per_class: int = 100, query_per_class: int = 30, val_query_per_class: int = 25, seed: int = 0
+    size: _Size = 16,
+    train_per_class: PositiveInt = 100,
+    query_per_class: PositiveInt = 30,
+    val_query_per_class: PositiveInt = 25,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds the 1,797 digits (10 classes, 8x8 grey levels 0-16), enlarged to `size` pixels.
 
@@ -24,7 +34,6 @@ def digits(
         val_query_per_class: see `PerClass`.
         seed: of the split.
     """
-    require_positive_int("dataset.size", size)
     bundled = load_digits()
     grey = torch.from_numpy(bundled.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8)
     grey = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False)

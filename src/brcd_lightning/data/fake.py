@@ -7,17 +7,21 @@ import torch
 from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
-from brcd_lightning.errors import require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import ImageSize, PositiveInt, Seed, checked
+
+_MOST_VALUES = 1 << 29  # single precision takes four bytes for each, and there are some copies
 
 
+@checked("dataset")
 def fake(
-    size: int = 16,
-    num_classes: int = 4,
-    images_per_class: int = 40,
-    train_per_class: int = 16,
-    query_per_class: int = 5,
-    val_query_per_class: int = 5,
-    seed: int = 0,
+    size: ImageSize = 16,
+    num_classes: PositiveInt = 4,
+    images_per_class: PositiveInt = 40,
+    train_per_class: PositiveInt = 16,
+    query_per_class: PositiveInt = 5,
+    val_query_per_class: PositiveInt = 5,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds images that are a class pattern plus noise.
 
@@ -30,10 +34,11 @@ def fake(
         val_query_per_class: see `PerClass`.
         seed: of patterns, noise and split.
     """
-    require_positive_int("dataset.size", size)
-    require_positive_int("dataset.num_classes", num_classes)
-    require_positive_int("dataset.images_per_class", images_per_class)
-    require_non_negative_int("dataset.seed", seed)
+    if (values := num_classes * images_per_class * 3 * size**2) > _MOST_VALUES:
+        raise InputError(
+            f"dataset.num_classes, images_per_class and size make {values / 1e9:.1f} billion pixel values, more than "
+            f"{_MOST_VALUES / 1e9:.1f}; lower them."
+        )
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_classes).repeat_interleave(images_per_class)
     patterns = torch.rand(num_classes, 3, size, size, generator=generator)

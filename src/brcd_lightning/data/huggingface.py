@@ -14,7 +14,8 @@ from brcd_lightning.data.image_scan import to_pixels
 from brcd_lightning.data.sources import ImageSource
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits, split_database
-from brcd_lightning.errors import InputError, did_you_mean, require_positive_int
+from brcd_lightning.errors import InputError, did_you_mean
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 
 class HubImages(ImageSource):
@@ -41,18 +42,19 @@ class HubImages(ImageSource):
         return hashlib.sha256(self.load(position).numpy().tobytes()).digest()
 
 
+@checked("dataset")
 def huggingface(
-    name: str | None,
-    data_dir: str | None = None,
-    train_split: str = "train",
-    query_split: str = "test",
-    image_column: str = "image",
-    label_column: str = "label",
-    train_per_class: int = 500,
-    val_query_per_class: int = 100,
-    num_train: int = 5000,
-    num_val_query: int = 1000,
-    seed: int = 0,
+    name: Text | None,
+    data_dir: Text | None = None,
+    train_split: Text = "train",
+    query_split: Text = "test",
+    image_column: Text = "image",
+    label_column: Text = "label",
+    train_per_class: PositiveInt = 500,
+    val_query_per_class: PositiveInt = 100,
+    num_train: PositiveInt = 5000,
+    num_val_query: PositiveInt = 1000,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds splits of a hub data set: one split is the database, another one the queries.
 
@@ -76,8 +78,6 @@ def huggingface(
         raise InputError(
             "dataset.name is not set; give a data set of the hub, for example dataset.name=uoft-cs/cifar10."
         )
-    for key, count in (("num_train", num_train), ("num_val_query", num_val_query)):
-        require_positive_int(f"dataset.{key}", count)
     parts = {split: _load(name, data_dir, split, (image_column, label_column)) for split in (train_split, query_split)}
     labels = _labels([label for part in parts.values() for label in part[label_column]])
     source = HubImages(parts, image_column, labels)

@@ -13,16 +13,18 @@ from brcd_lightning.data.sources import FileImages, readable_images, require_fol
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 
+@checked("dataset")
 def image_folder(
-    root: str | None,
-    train_per_class: int = 500,
-    val_query_per_class: int = 100,
-    query_per_class: int | None = None,
-    database_per_class: int | None = None,
+    root: Text | None,
+    train_per_class: PositiveInt = 500,
+    val_query_per_class: PositiveInt = 100,
+    query_per_class: PositiveInt | None = None,
+    database_per_class: PositiveInt | None = None,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     query_folder: str = "test",
     classes: Sequence[str] | None = None,
 ) -> Splits:

@@ -9,28 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_lightning.data.label_lists import LabelledNames, below, check_names, read_list
+from brcd_lightning.data.label_lists import LabelCount, LabelledNames, below, check_names, read_list
 from brcd_lightning.data.sources import FileImages, readable_images, require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import draw_at_random, split_database
-from brcd_lightning.errors import InputError, require_bool
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 LISTED_SPLITS = ("train", "query", "database")
 
 
+@checked("dataset")
 def image_list(
-    root: str | None,
-    images: str | None = None,
-    train: str | None = None,
-    query: str | None = None,
-    database: str | None = None,
-    num_classes: int | None = None,
-    num_query: int = 1000,
-    num_train: int = 5000,
-    num_val_query: int = 500,
+    root: Text | None,
+    images: Text | None = None,
+    train: Text | None = None,
+    query: Text | None = None,
+    database: Text | None = None,
+    num_classes: LabelCount | None = None,
+    num_query: PositiveInt = 1000,
+    num_train: PositiveInt = 5000,
+    num_val_query: PositiveInt = 500,
     drop_unlabeled: bool = True,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds splits from lists (see `label_lists.read_list`): one whose roles are drawn, or one for each role.
 
@@ -51,7 +53,6 @@ def image_list(
     Raises:
         InputError: for a missing or malformed list, or an unreadable image.
     """
-    require_bool("dataset.drop_unlabeled", drop_unlabeled)
     folder = require_folder(root, "images that the lists name")
     given = {"train": train, "query": query, "database": database}
     _require_lists(images, given)
@@ -123,11 +124,8 @@ def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> File
     return readable_images(folder, listed.names, listed.labels, skip_corrupt)
 
 
-def _require_lists(images: object, roles: Mapping[str, object]) -> None:
+def _require_lists(images: str | None, roles: Mapping[str, str | None]) -> None:
     """Raises `InputError` unless there is the one list, or one for each role."""
-    for name, path in {"images": images, **roles}.items():
-        if path is not None and not (isinstance(path, str) and path):
-            raise InputError(f"dataset.{name} must be the path of a list, got {path!r}.")
     given = [path is not None for path in roles.values()]
     if any(given) if images is not None else not all(given):
         raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")

@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 
 from brcd_lightning.data.jpeg import jpeg_pixels
-from brcd_lightning.errors import InputError, require_bool
+from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import cache_folder, write_text
 
 MEMORY_VERSION = 3
@@ -185,8 +185,6 @@ def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan
     Raises:
         InputError: naming the unreadable files, unless `skip_corrupt`.
     """
-    require_bool("dataset.skip_corrupt", skip_corrupt)
-
     memory = _digest_file(root, names)
     found = _remembered(memory)
     # Only what could be read is remembered: a file may become readable without changing, by its permissions.

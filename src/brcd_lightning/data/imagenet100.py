@@ -6,6 +6,7 @@ from brcd_lightning.data.image_folder import image_folder
 from brcd_lightning.data.sources import require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 _WNIDS = """
     n01514668 n01537544 n01560419 n01629819 n01632458 n01664065 n01685808 n01687978 n01698640 n01729322 n01774750
@@ -23,12 +24,13 @@ CLASSES = _WNIDS.split()
 """WordNet ids, ascending; the label is the place in this list."""
 
 
+@checked("dataset")
 def imagenet100(
-    root: str | None,
-    train_per_class: int = 130,
-    val_query_per_class: int = 10,
+    root: Text | None,
+    train_per_class: PositiveInt = 130,
+    val_query_per_class: PositiveInt = 10,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds ImageNet100 from a standard ImageNet tree, which may hold the other 900 classes as well.
 

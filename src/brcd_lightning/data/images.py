@@ -12,7 +12,8 @@ from brcd_lightning.data.label_lists import check_names, read_names
 from brcd_lightning.data.sources import readable_images, require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import draw_at_random
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 FEWEST = 30
 """Images of a data set without labels: with fewer, neither queries nor their neighbours say anything."""
@@ -20,16 +21,17 @@ _SHARE = 10  # one in so many images is a query, and one in so many database ima
 _MOST_QUERIES, _MOST_TRAIN = 1000, 20_000
 
 
+@checked("dataset")
 def images(
-    root: str | None,
-    list: str | None = None,
-    column: str = "path",
-    num_query: int | None = None,
-    num_val_query: int | None = None,
-    num_train: int | None = None,
-    relevance_k: int = 50,
+    root: Text | None,
+    list: Text | None = None,
+    column: Text = "path",
+    num_query: PositiveInt | None = None,
+    num_val_query: PositiveInt | None = None,
+    num_train: PositiveInt | None = None,
+    relevance_k: PositiveInt = 50,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds splits of images at any depth below a folder; everything but the queries is database.
 
@@ -48,10 +50,6 @@ def images(
     Raises:
         InputError: for a missing folder or list, too few images, or an unreadable image.
     """
-    require_positive_int("dataset.relevance_k", relevance_k)
-    for name, count in (("num_query", num_query), ("num_val_query", num_val_query), ("num_train", num_train)):
-        if count is not None:
-            require_positive_int(f"dataset.{name}", count)
     folder = require_folder(root, "your images")
     names = image_files(folder)[0] if list is None else _listed(folder, list, column)
     # The labels name the images: each is the only one of its kind.

@@ -7,13 +7,17 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from brcd_lightning.errors import InputError, did_you_mean
+
+LabelCount = Annotated[int, Interval(ge=1, le=100_000)]
+"""Number of labels of a data set."""
 
 
 class LabelledNames(NamedTuple):

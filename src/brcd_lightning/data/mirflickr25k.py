@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
 from brcd_lightning.data.image_list import load_images
-from brcd_lightning.data.label_lists import LabelledNames, check_labels, read_names, read_numbers
+from brcd_lightning.data.label_lists import LabelCount, LabelledNames, check_labels, read_names, read_numbers
 from brcd_lightning.data.sources import require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import draw_at_random
 from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 LABELS = 24
 IMAGES = 25_000
+_Images = Annotated[int, Interval(ge=1, le=1_000_000)]  # which MIRFlickr has
 
 
+@checked("dataset")
 def mirflickr25k(
-    root: str | None,
-    num_query: int = 2000,
-    num_train: int = 5000,
-    num_val_query: int = 1000,
-    num_images: int = IMAGES,
-    num_labels: int = LABELS,
+    root: Text | None,
+    num_query: PositiveInt = 2000,
+    num_train: PositiveInt = 5000,
+    num_val_query: PositiveInt = 1000,
+    num_images: _Images = IMAGES,
+    num_labels: LabelCount = LABELS,
     drop_unlabeled: bool = True,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds MIRFlickr-25k from its annotations, or from ready lists.
 

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from brcd_lightning.data.image_list import given_roles, load_images
-from brcd_lightning.data.label_lists import LabelledNames, read_list
+from brcd_lightning.data.label_lists import LabelCount, LabelledNames, read_list
 from brcd_lightning.data.sources import require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import draw_at_random
-from brcd_lightning.errors import InputError, require_choice
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
-PROTOCOLS = ("paper", "hashnet")
+Protocol = Literal["paper", "hashnet"]
 YEARS = ("2014", "2017")
 PARTS = ("train", "val")
 CATEGORIES = 80
 HASHNET_LISTS = {"train": "train.txt", "query": "test.txt", "database": "database.txt"}
 
 
+@checked("dataset")
 def mscoco(
-    root: str | None,
-    protocol: str = "paper",
-    num_query: int = 5000,
-    num_train: int = 10_000,
-    num_val_query: int = 1000,
-    num_categories: int = CATEGORIES,
+    root: Text | None,
+    protocol: Protocol = "paper",
+    num_query: PositiveInt = 5000,
+    num_train: PositiveInt = 10_000,
+    num_val_query: PositiveInt = 1000,
+    num_categories: LabelCount = CATEGORIES,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds MSCOCO from ``annotations/instances_{train,val}{2014,2017}.json`` and the images beside them.
 
@@ -50,7 +53,6 @@ def mscoco(
     Raises:
         InputError: for a missing or malformed file.
     """
-    require_choice("dataset.protocol", protocol, PROTOCOLS)
     folder = require_folder(root, "annotations/, train2014/ and val2014/ of MSCOCO (or those of 2017)")
     annotated = read_annotations(folder, num_categories)
     if protocol == "paper":

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.data.image_list import given_roles, load_images
-from brcd_lightning.data.label_lists import LabelledNames, below, check_labels, read_names, read_numbers
+from brcd_lightning.data.label_lists import LabelCount, LabelledNames, below, check_labels, read_names, read_numbers
 from brcd_lightning.data.sources import require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import split_database
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 CONCEPTS = 21
 IMAGE_LIST = "ImageList/Imagelist.txt"
@@ -24,14 +25,15 @@ LISTS = {
 }
 
 
+@checked("dataset")
 def nuswide21(
-    root: str | None,
-    num_concepts: int = CONCEPTS,
-    query_per_concept: int = 100,
-    train_per_concept: int = 500,
-    num_val_query: int = 1000,
+    root: Text | None,
+    num_concepts: LabelCount = CONCEPTS,
+    query_per_concept: PositiveInt = 100,
+    train_per_concept: PositiveInt = 500,
+    num_val_query: PositiveInt = 1000,
     skip_corrupt: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Builds NUS-WIDE from its own label files, or from ready lists of queries and database.
 
@@ -52,8 +54,6 @@ def nuswide21(
     Raises:
         InputError: for a missing or malformed file, or a concept with too few images.
     """
-    for name, count in (("query", query_per_concept), ("train", train_per_concept)):
-        require_positive_int(f"dataset.{name}_per_concept", count)
     folder = require_folder(root, f"{IMAGE_LIST} and {LABEL_FOLDER}/ of NUS-WIDE, or database_img.txt with its labels")
     generator = np.random.default_rng(seed)
     if (folder / LISTS["database"][0]).is_file():

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from brcd_lightning.data.sources import ImageSource
 from brcd_lightning.data.splits import Splits
-from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, checked, require_option
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class PerClass:
     """Database images; the whole pool if None."""
 
     def __post_init__(self) -> None:
-        require_positive_int("dataset.train_per_class", self.train)
-        require_positive_int("dataset.val_query_per_class", self.val_query)
-        for name, count in (("query_per_class", self.query), ("database_per_class", self.database)):
-            if count is not None:
-                require_positive_int(f"dataset.{name}", count)
+        for name in ("train", "val_query"):
+            require_option(f"dataset.{name}_per_class", getattr(self, name), PositiveInt)
+        for name in ("query", "database"):
+            require_option(f"dataset.{name}_per_class", getattr(self, name), PositiveInt | None)
 
 
+@checked("dataset")
 def draw_splits(
-    source: ImageSource, *, query_pool: Tensor, database_pool: Tensor, per_class: PerClass, seed: int = 0
+    source: ImageSource, *, query_pool: Tensor, database_pool: Tensor, per_class: PerClass, seed: Seed = 0
 ) -> Splits:
     """Draws the splits of a single-label data set class by class.
 
@@ -47,7 +48,6 @@ def draw_splits(
         per_class: number of images of each split.
         seed: of the draws, independent of the training seed.
     """
-    require_non_negative_int("dataset.seed", seed)
     generator = np.random.default_rng(seed)
     chosen: dict[str, list[np.ndarray]] = {split: [] for split in ("query", "database", "train", "val_query")}
     labels = source.labels.numpy()
@@ -69,14 +69,15 @@ def draw_splits(
     return Splits(source, train=train, query=query, database=torch.from_numpy(database), val_query=val_query)
 
 
+@checked("dataset")
 def draw_at_random(
     source: ImageSource,
     *,
-    num_query: int,
-    num_train: int,
-    num_val_query: int,
+    num_query: PositiveInt,
+    num_train: PositiveInt,
+    num_val_query: PositiveInt,
     drop_unlabeled: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Splits:
     """Draws the splits from all images alike, for images of several labels: everything but the queries is database.
 
@@ -88,9 +89,6 @@ def draw_at_random(
         drop_unlabeled: leaves images without any label out of the queries, for which nothing can be relevant.
         seed: of the draws.
     """
-    for name, count in (("num_query", num_query), ("num_train", num_train), ("num_val_query", num_val_query)):
-        require_positive_int(f"dataset.{name}", count)
-    require_non_negative_int("dataset.seed", seed)
     if num_query + num_train + num_val_query > len(source):
         raise InputError(
             f"dataset.num_query, num_train and num_val_query need {num_query + num_train + num_val_query} images, "
@@ -110,6 +108,7 @@ def draw_at_random(
     )
 
 
+@checked("dataset")
 def split_database(
     source: ImageSource,
     *,
@@ -117,7 +116,7 @@ def split_database(
     database: Tensor,
     train: Tensor | int,
     generator: np.random.Generator,
-    num_val_query: int,
+    num_val_query: PositiveInt,
     drop_unlabeled: bool = True,
 ) -> Splits:
     """Completes given queries and database: validation queries, and training images unless they are given.
@@ -133,6 +132,10 @@ def split_database(
     """
     database = torch.from_numpy(generator.permutation(database.numpy()))
     if isinstance(train, int):
+        if train > len(database):
+            raise InputError(
+                f"dataset.num_train must be at most the {len(database)} images of the database, got {train}."
+            )
         train = torch.from_numpy(generator.choice(database.numpy(), train, replace=False)).sort().values
     rest = database[~torch.isin(database, train)]
     rest = rest[has_label(source.labels[rest])] if drop_unlabeled else rest

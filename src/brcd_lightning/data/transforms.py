@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from brcd_lightning.data.color_jitter import FIELDS, ColorJitter, apply_colors
-from brcd_lightning.errors import require_bool, require_positive_int
+from brcd_lightning.options import ImageSize, checked
 
 VERSION = 3
 """Counts in fingerprints; another whenever the same seed would give other pixels."""
@@ -90,7 +90,8 @@ class ImageTransforms:
         return apply_colors(images, colors) if colors.shape[-1] == len(FIELDS) else images
 
 
-def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms:
+@checked("transform")
+def natural_images(size: ImageSize = 224, center_crop: bool = True) -> ImageTransforms:
     """Transforms of the paper and of CIBHash for photographs.
 
     Args:
@@ -98,8 +99,6 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
         center_crop: evaluate on the central `size` pixels of an image resized to 8/7 of it (256 for 224), as for
             ImageNet and MSCOCO; False resizes the whole image to `size`, as for CIFAR.
     """
-    require_positive_int("transform.size", size)
-    require_bool("transform.center_crop", center_crop)
     bilinear = InterpolationMode.BILINEAR
     view = [
         v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True),
@@ -112,13 +111,13 @@ def natural_images(size: int = 224, center_crop: bool = True) -> ImageTransforms
     return ImageTransforms(v2.Compose(fixed), v2.Compose(view), ColorJitter())
 
 
-def digit_images(size: int = 16) -> ImageTransforms:
+@checked("transform")
+def digit_images(size: ImageSize = 16) -> ImageTransforms:
     """Transforms for handwritten digits: small rotations, shears and crops; no flip, which would change a digit.
 
     Args:
         size: side of the network input in pixels.
     """
-    require_positive_int("transform.size", size)
     bilinear = InterpolationMode.BILINEAR
     view = [
         v2.RandomAffine(degrees=12, scale=(0.9, 1.1), shear=10, interpolation=bilinear),

@@ -7,21 +7,20 @@ import signal
 from collections.abc import Iterable
 from threading import Thread
 
-from brcd_lightning.errors import InputError, require_non_negative_int
+from brcd_lightning.errors import InputError
 
 _MOST_PER_PROCESSOR = 64
 
 
-def require_workers(name: str, value: object) -> None:
+def require_workers(name: str, value: int) -> None:
     """Raises `InputError` unless `value` is a number of processes that this machine can start.
 
     Args:
         name: of the option, for the message.
         value: its value.
     """
-    require_non_negative_int(name, value)
     most = _MOST_PER_PROCESSOR * (os.cpu_count() or 1)
-    if isinstance(value, int) and value > most:
+    if value > most:
         raise InputError(
             f"{name} must be at most {most} on this machine, {_MOST_PER_PROCESSOR} a processor, got {value}."
         )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Annotated
 
 import lightning as L
 import torch.distributed as dist
+from annotated_types import Interval
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
-from brcd_lightning.errors import InputError, require_positive
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import checked
+
+_Timeout = Annotated[float, Interval(gt=0, le=1e7)]  # beyond, a C++ clock overflows
 
 # What gloo, NCCL and sockets say when the other side is gone or silent. Some of gloo's messages do not name it.
 _LOST = (
@@ -42,14 +47,14 @@ def print_rank_zero(text: str) -> None:
         Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
-def data_parallel(timeout_s: float = 300) -> DDPStrategy:
+@checked("trainer.strategy")
+def data_parallel(timeout_s: _Timeout = 300) -> DDPStrategy:
     """Data-parallel training whose processes give up waiting for one that hangs.
 
     Args:
         timeout_s: longest wait for the other processes, in seconds. What only one of them does while the others wait
             (k-means, the files of a checkpoint) must fit into it.
     """
-    require_positive("trainer.strategy.timeout_s", timeout_s)
     return DDPStrategy(timeout=timedelta(seconds=timeout_s))
 
 

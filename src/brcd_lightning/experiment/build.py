@@ -13,13 +13,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from brcd_lightning.config import CONFIG_DIR, RANDOM, build, grid_coordinates, hashing_model_of, load_options
+from brcd_lightning.config import CONFIG_DIR, RANDOM, build, grid_coordinates, hashing_model_of, load_options, plain
 from brcd_lightning.data.datamodule import HashingDataModule
 from brcd_lightning.data.features.datamodule import StoredDataModule
 from brcd_lightning.data.splits import Splits
+from brcd_lightning.data.workers import require_workers
 from brcd_lightning.distillation.base import ClosedFormMethod, KDMethod
 from brcd_lightning.errors import InputError
-from brcd_lightning.experiment.context import RunContext, plain, stored_teacher
+from brcd_lightning.experiment.context import RunContext, stored_teacher
 from brcd_lightning.experiment.fingerprint import first_release_fingerprint, teacher_fingerprint
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.search.features import require_bytes
@@ -42,6 +43,8 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     _check_processes(world_size)
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     warm_start = _build_warm_start(cfg, kd_method)
+    require_workers("data.num_workers", cfg.data.get("num_workers", 0))
+    view_store, transforms = build(cfg.view_store), build(cfg.transform)
     splits: Splits = build(cfg.dataset)
     _check_splits(cfg, kd_method, splits)
     whole = cfg.student.train_on == "database"
@@ -49,7 +52,6 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     steps = {role: len(its.train) // cfg.data.batch_size for role, its in trained_on.items()}
     L.seed_everything(cfg.student.seed, workers=True, verbose=False)  # a method may have heads of its own
     kd_method.setup(len(trained_on["student"].train), cfg.bits, steps["student"])
-    view_store = build(cfg.view_store)
     teacher, student = (_build_network(cfg, role) for role in ("teacher", "student"))
     for role, network in (("teacher", teacher), ("student", student)):
         network.hashing_model.setup(steps[role])
@@ -64,7 +66,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
         coordinates=grid_coordinates(cfg),
         splits=splits,
         trained_on=trained_on,
-        transforms=build(cfg.transform),
+        transforms=transforms,
         kd_method=kd_method,
         warm_start=warm_start,
         teacher=teacher,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.cache import ViewStore
@@ -126,12 +126,6 @@ class RunContext:
             "seed": self.cfg.student.seed,
             "config": lasting_config(self.kept_config),
         }
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain Python values, interpolations resolved."""
-    config = OmegaConf.to_container(cfg, resolve=True)
-    return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
 
 
 def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:

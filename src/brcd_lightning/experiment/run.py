@@ -13,11 +13,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from brcd_lightning.config import check_parts, plain
 from brcd_lightning.data.manifest import write_manifest
 from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero, tells_of_lost_process
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.experiment.build import build_context
-from brcd_lightning.experiment.context import RunContext, plain
+from brcd_lightning.experiment.context import RunContext
 from brcd_lightning.experiment.outcome import write_outcome
 from brcd_lightning.experiment.plan import plan
 from brcd_lightning.experiment.run_folder import claim_run_folder, own_run_folder, take_run_folder
@@ -43,6 +44,7 @@ def run(cfg: DictConfig) -> float | None:
     end_when_asked(_run_dir())
     if _has_finished(cfg):
         return recorded_metric(_run_dir(), cfg.paradigm.monitor)
+    check_parts(cfg)
     trainers = Trainers(cfg)
     context = build_context(cfg, trainers.idle.world_size)
     print_rank_zero(plan(context, trainers.idle))

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.codes import require_tensor
-from brcd_lightning.errors import InputError, require_choice, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
+from brcd_lightning.options import PositiveInt, checked
 from brcd_lightning.search.exact import as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
-from brcd_lightning.search.kinds import KINDS, BuildOptions, Engine, build_engine, open_engine
+from brcd_lightning.search.kinds import BuildOptions, Engine, Kind, build_engine, open_engine
 from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
 from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
@@ -73,13 +74,14 @@ class HammingIndex:
         return self.description.recall
 
     @classmethod
+    @checked()
     def build(
         cls,
         codes: Tensor,
         *,
-        bits: int | None = None,
+        bits: PositiveInt | None = None,
         ids: Tensor | None = None,
-        kind: str = "auto",
+        kind: Kind = "auto",
         fingerprint: str = "",
         build_options: BuildOptions = _DEFAULTS,
         **options: int | None,
@@ -98,7 +100,6 @@ class HammingIndex:
             **options: of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``, ``build_effort``,
                 ``search_effort``; ``tables``, ``flips``.
         """
-        require_choice("kind", kind, KINDS)
         require_tensor("codes", codes)
         if not isinstance(fingerprint, str):
             raise InputError(f"fingerprint must be text, got {type(fingerprint).__name__}.")
@@ -106,7 +107,6 @@ class HammingIndex:
             raise InputError(f"an index needs at least one code to be built, got shape {tuple(codes.shape)}.")
         if bits is None:
             bits = codes.shape[-1] * (8 if codes.dtype == torch.uint8 else 1)
-        require_positive_int("bits", bits)
         rows = as_bytes(codes, bits)
         if codes.dtype == torch.uint8:
             rows = rows.copy()  # the index must not change with the caller's tensor

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from rich.progress import track
 from torch import Tensor
 
-from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, Seed, checked
 from brcd_lightning.search.approximate import (
-    OPTIONS,
     TARGET_RECALL,
     FaissCodes,
     recall_meter,
@@ -24,7 +24,8 @@ from brcd_lightning.search.exact import ScannedCodes, as_bytes
 from brcd_lightning.search.stored import EXACT_KINDS, StoredIndex
 
 Engine = ScannedCodes | FaissCodes
-KINDS = (*EXACT_KINDS, *OPTIONS, "auto")
+Kind = Literal["flat", "sharded", "ivf", "hnsw", "multi_hash", "auto"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 AUTO_SIZE = 2_000_000
 """Up to here `auto` scans: a query takes a millisecond or two."""
 AUTO_BITS = 32
@@ -33,6 +34,7 @@ _AUTO_SHARE = 1 / 8  # of the lists that a query may read; beyond, a partition i
 _ADD_BLOCK = 1 << 20
 
 
+@checked()
 @dataclass(frozen=True)
 class BuildOptions:
     """Options of building an index that do not depend on its kind.
@@ -46,15 +48,13 @@ class BuildOptions:
     """
 
     queries: Tensor | None = None
-    recall_k: int = 100
-    seed: int = 0
+    recall_k: PositiveInt = 100
+    seed: Seed = 0
     progress: bool = False
 
     def __post_init__(self) -> None:
         if self.queries is not None and len(self.queries) == 0:
             raise InputError("queries must hold at least one code, or be None.")
-        require_positive_int("recall_k", self.recall_k)
-        require_non_negative_int("seed", self.seed)
 
     def packed_queries(self, bits: int) -> np.ndarray | None:
         """Queries as (Q, B) uint8; raises `InputError` if they have another number of bits."""

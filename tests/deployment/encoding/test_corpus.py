@@ -83,9 +83,9 @@ def test_reduced_decoding_is_written_down_and_does_not_mix(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch-size must be a positive integer, got 0"),
-        ({"part_size": -1}, "part-size must be a positive integer"),
-        ({"threads": 0}, "threads must be a positive integer"),
+        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        ({"part_size": -1}, "part_size must be a positive integer"),
+        ({"threads": 0}, "threads must be a positive integer or null"),
         ({"shard": (3, 2)}, "a shard must be i/n with 1 <= i <= n, got 3/2"),
         ({"shard": (0, 2)}, "got 0/2"),
     ],

@@ -124,5 +124,5 @@ def test_a_worker_with_another_encoder_is_refused(place):
 
 @pytest.mark.parametrize("option", ["workers", "threads"])
 def test_wrong_options_are_named(option):
-    with pytest.raises(InputError, match=f"--{option} must be a positive integer, got 0"):
+    with pytest.raises(InputError, match=f"--{option} must be a positive integer or null, got 0"):
         DaftEngine(print, **{option: 0})

@@ -11,6 +11,6 @@ def test_limits_are_positive(name):
 
 
 def test_images_that_pil_refuses_are_no_limit():
-    with pytest.raises(InputError, match="max_megapixels must be at most 89, got 90"):
+    with pytest.raises(InputError, match="max_megapixels must be an integer of at least 1 and at most 89, got 90"):
         Limits(max_megapixels=90)
     assert (Limits().max_bytes, Limits().max_pixels) == (20_000_000, 50_000_000)

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import nn
 
 from brcd_lightning.backbones import Backbone
@@ -19,20 +20,15 @@ from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.builder import TransformedSplits, fill
 from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.layout import TURNS
-from brcd_lightning.data.features.store import DTYPES, MANIFEST, FeatureStore
+from brcd_lightning.data.features.store import MANIFEST, Dtype, FeatureStore
 from brcd_lightning.data.features.stored_backbone import StoredBackbone
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.workers import require_workers
-from brcd_lightning.errors import (
-    InputError,
-    require_choice,
-    require_non_negative_int,
-    require_positive,
-    require_positive_int,
-)
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import BatchSize, Positive, Seed, Text, Workers, checked
 
-MODES = ("auto", "on", "off")
+_Rows = Annotated[int, Interval(ge=1, le=1000)]  # per training image: more are no store but a mistake
 
 
 @dataclass(frozen=True)
@@ -64,26 +60,20 @@ class ViewStore:
         folder: of all stores.
     """
 
+    @checked("view_store")
     def __init__(
         self,
-        mode: str = "auto",
-        views: int = 16,
-        rotations: int = 4,
-        positives: int = 8,
-        dtype: str = "float16",
-        max_gb: float = 50.0,
-        num_workers: int | None = None,
-        eval_batch_size: int = 4096,
-        seed: int = 0,
-        folder: str = "outputs/features",
+        mode: Literal["auto", "on", "off"] = "auto",
+        views: _Rows = 16,
+        rotations: _Rows = 4,
+        positives: _Rows = 8,
+        dtype: Dtype = "float16",
+        max_gb: Positive = 50.0,
+        num_workers: Workers | None = None,
+        eval_batch_size: BatchSize = 4096,
+        seed: Seed = 0,
+        folder: Text = "outputs/features",
     ) -> None:
-        require_choice("view_store.mode", mode, MODES)
-        for name, value in (("views", views), ("rotations", rotations), ("positives", positives)):
-            require_positive_int(f"view_store.{name}", value)
-        require_choice("view_store.dtype", dtype, DTYPES)
-        require_positive("view_store.max_gb", max_gb)
-        require_non_negative_int("view_store.seed", seed)
-        require_positive_int("view_store.eval_batch_size", eval_batch_size)
         if num_workers is not None:
             require_workers("view_store.num_workers", num_workers)
         self.mode, self.views, self.dtype, self.max_gb, self.seed = mode, views, dtype, max_gb, seed

@@ -16,7 +16,7 @@ from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.data.features.layout import KINDS, TURNS, first_rows
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.distributed.seeding import stream_seed
-from brcd_lightning.errors import require_positive_int
+from brcd_lightning.options import BatchSize, checked
 
 
 class StoredViews(Dataset[ViewBatch]):
@@ -116,8 +116,10 @@ class StoredDataModule(HashingDataModule):
         eval_batch_size: rows per evaluation batch and device.
     """
 
-    def __init__(self, online: HashingDataModule, amounts: Mapping[str, int], eval_batch_size: int = 4096) -> None:
-        require_positive_int("view_store.eval_batch_size", eval_batch_size)
+    @checked("view_store")
+    def __init__(
+        self, online: HashingDataModule, amounts: Mapping[str, int], eval_batch_size: BatchSize = 4096
+    ) -> None:
         super().__init__(
             online.splits,
             online.transforms,

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.locks import locked
 
-DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+Dtype = Literal["float16", "float32"]
+DTYPES: dict[Dtype, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 MANIFEST = "manifest.json"
 VERSION = 1
 
@@ -46,7 +47,7 @@ class FeatureStore:
     """
 
     def __init__(
-        self, root: Path, about: Mapping[str, Any], images: int, train: int, num_features: int, dtype: str
+        self, root: Path, about: Mapping[str, Any], images: int, train: int, num_features: int, dtype: Dtype
     ) -> None:
         self.about = {
             **about,

@@ -18,10 +18,12 @@ from brcd_lightning.data.image_names import ImageNames
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.encoding.part_encoder import Part, PartEncoder, PartWork
 from brcd_lightning.deployment.encoding.parts import OK, CodesDescription, begin, digest_of, part_path, read_part
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import PositiveInt, checked
 from brcd_lightning.storage.atomic import remove_temporaries
 
 
+@checked()
 @dataclass(frozen=True)
 class EncodeOptions:
     """Options of an encoding.
@@ -38,18 +40,14 @@ class EncodeOptions:
         InputError: for a wrong value.
     """
 
-    batch_size: int = 64
-    part_size: int = 4096
-    threads: int | None = None
+    batch_size: PositiveInt = 64
+    part_size: PositiveInt = 4096
+    threads: PositiveInt | None = None
     shard: tuple[int, int] = (1, 1)
     progress: bool = True
     reduced_decoding: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "part_size"):
-            require_positive_int(name.replace("_", "-"), getattr(self, name))
-        if self.threads is not None:
-            require_positive_int("threads", self.threads)
         if not 1 <= self.shard[0] <= self.shard[1]:
             raise InputError(f"a shard must be i/n with 1 <= i <= n, got {self.shard[0]}/{self.shard[1]}.")
 

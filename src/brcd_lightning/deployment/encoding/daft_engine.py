@@ -17,7 +17,8 @@ import daft
 
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.encoding.part_encoder import Part, PartEncoder, PartWork
-from brcd_lightning.errors import InputError, RunEnded, require_positive_int
+from brcd_lightning.errors import InputError, RunEnded
+from brcd_lightning.options import PositiveInt, require_option
 
 Loader: TypeAlias = Callable[[], HashEncoder]
 """Loads the encoder; can be sent to another process."""
@@ -76,8 +77,7 @@ class DaftEngine:
 
     def __init__(self, load: Loader, workers: int | None = None, threads: int | None = None) -> None:
         for name, value in (("--workers", workers), ("--threads", threads)):
-            if value is not None:
-                require_positive_int(name, value)
+            require_option(name, value, PositiveInt | None)
         self._load, self._threads = load, threads or 1
         self._workers = workers or len(os.sched_getaffinity(0))
 

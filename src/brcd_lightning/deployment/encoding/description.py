@@ -11,11 +11,11 @@ from typing import Any
 from brcd_lightning import backbones
 from brcd_lightning.data import transforms
 from brcd_lightning.data.transforms import ImageTransforms
-from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashingModel, HashNetwork
+from brcd_lightning.options import PositiveInt, Role, checked
 
 FORMAT, VERSION = "brcd_lightning.HashEncoder", 1
-ROLES = ("student", "teacher")
 BACKBONES: Mapping[str, Callable[..., backbones.Backbone]] = {
     "timm": backbones.timm_backbone,
     "torchvision": backbones.torchvision_backbone,
@@ -35,6 +35,7 @@ _TYPE = "type"
 _NOT_OF_ENCODERS = ("weights", "freeze")  # of a backbone: the file brings the weights, and nothing trains
 
 
+@checked()
 @dataclass(frozen=True)
 class EncoderDescription:
     """A hash encoder without its weights.
@@ -53,8 +54,8 @@ class EncoderDescription:
         InputError: for a part that this release does not know.
     """
 
-    bits: int
-    role: str
+    bits: PositiveInt
+    role: Role
     backbone: Mapping[str, Any]
     hashing_model: Mapping[str, Any]
     transform: Mapping[str, Any]
@@ -62,8 +63,6 @@ class EncoderDescription:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_positive_int("bits", self.bits)
-        require_choice("role", self.role, ROLES)
         for name, known in (
             ("backbone", BACKBONES),
             ("hashing_model", HASHING_MODELS),

@@ -25,8 +25,9 @@ from brcd_lightning.deployment.encoding.folding import folded
 from brcd_lightning.deployment.encoding.preparation import ImageLike, pixels_of, prepare_each
 from brcd_lightning.deployment.encoding.pretrained import download, load_folder, save_folder, upload
 from brcd_lightning.deployment.encoding.run_models import is_run, model_of_run
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.options import PositiveInt, Role, checked
 from brcd_lightning.storage.checkpoints import read_tensors
 
 __all__ = ["EncodedImages", "HashEncoder", "ImageLike", "Runtime"]
@@ -72,7 +73,7 @@ class HashEncoder:
         cls,
         source: str | PathLike[str],
         *,
-        role: str = "student",
+        role: Role = "student",
         revision: str | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
@@ -108,7 +109,7 @@ class HashEncoder:
         return self.description.bits
 
     @property
-    def role(self) -> str:
+    def role(self) -> Role:
         """``student`` or ``teacher``."""
         return self.description.role
 
@@ -160,9 +161,9 @@ class HashEncoder:
         """Soft values (M, b) float32 of queries, for ``HammingIndex.search(..., rescore=values)``."""
         return self.encode_soft(images, batch_size).values
 
-    def encode_soft(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> EncodedImages:
+    @checked()
+    def encode_soft(self, images: ImageLike | Sequence[ImageLike], batch_size: PositiveInt = 64) -> EncodedImages:
         """Codes and soft values from one pass; see `encode`."""
-        require_positive_int("batch_size", batch_size)
         several = [images] if isinstance(images, str | PathLike | Image.Image | Tensor) else list(images)
         codes, values = [pack(torch.ones(0, self.bits, dtype=torch.int8))], [torch.empty(0, self.bits)]
         with ThreadPoolExecutor(_DECODERS) as pool:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.options import Role
 from brcd_lightning.storage.atomic import atomic_path, write_text
 
 MANIFEST, OK = "encoding.json", "ok"
@@ -44,7 +45,7 @@ class CodesDescription:
 
     bits: int
     encoder: str
-    role: str
+    role: Role
     teacher: str
     root: str
     names: str

@@ -13,8 +13,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from brcd_lightning.deployment.encoding.description import EncoderDescription
-from brcd_lightning.errors import InputError, require_choice
+from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
+from brcd_lightning.options import Role, checked
 from brcd_lightning.storage.atomic import write_text
 from brcd_lightning.storage.checkpoints import save_network
 
@@ -36,7 +37,8 @@ def save_folder(folder: Path, network: HashNetwork, description: EncoderDescript
     write_text(folder / CONFIG, json.dumps(description.as_json(), indent=2, sort_keys=True) + "\n")
 
 
-def load_folder(folder: Path, role: str) -> tuple[EncoderDescription, Path]:
+@checked()
+def load_folder(folder: Path, role: Role) -> tuple[EncoderDescription, Path]:
     """The description in a folder, and the file with its weights.
 
     Args:
@@ -46,7 +48,6 @@ def load_folder(folder: Path, role: str) -> tuple[EncoderDescription, Path]:
     Raises:
         InputError: if the folder holds no such encoder.
     """
-    require_choice("role", role, ("student", "teacher"))
     for place in (folder, folder / role):
         if (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
             description = EncoderDescription.of_json(_read_json(place / CONFIG), place / CONFIG)

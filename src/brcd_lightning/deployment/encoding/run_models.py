@@ -8,6 +8,7 @@ from typing import Any
 
 from brcd_lightning.deployment.encoding.description import EncoderDescription
 from brcd_lightning.errors import InputError
+from brcd_lightning.options import Role
 from brcd_lightning.results.record import read_results
 from brcd_lightning.results.run_files import RESULTS, STUDENT, TEACHER
 from brcd_lightning.storage.checkpoints import read_architecture
@@ -21,7 +22,7 @@ def is_run(folder: Path) -> bool:
     return (folder / STUDENT).is_file()
 
 
-def model_of_run(folder: Path, role: str) -> tuple[EncoderDescription, Path]:
+def model_of_run(folder: Path, role: Role) -> tuple[EncoderDescription, Path]:
     """The description of a run's model, and the file with its weights.
 
     Args:

@@ -19,6 +19,7 @@ from brcd_lightning.deployment.image_index.bundle import ENCODING, MANIFEST, MOD
 from brcd_lightning.deployment.image_index.image_index import ImageIndex
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
+from brcd_lightning.search.kinds import Kind
 
 _DEFAULTS = EncodeOptions()
 
@@ -39,7 +40,7 @@ def build_index(
     images: ImageNames,
     *,
     teacher: HashEncoder | None = None,
-    kind: str = "auto",
+    kind: Kind = "auto",
     options: EncodeOptions = _DEFAULTS,
 ) -> Change:
     """Encodes images and indexes their codes; what an interrupted call has encoded is kept.
@@ -74,7 +75,7 @@ def build_index(
     return Change(index, encoded, 0)
 
 
-def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, kind: str) -> ImageIndex:
+def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, kind: Kind) -> ImageIndex:
     """Builds the index of codes and writes everything."""
     index = HammingIndex.build(
         torch.from_numpy(images.codes.copy()),

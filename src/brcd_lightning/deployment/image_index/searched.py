@@ -16,6 +16,7 @@ from torch import Tensor
 
 from brcd_lightning.deployment.encoding.encoder import HashEncoder, ImageLike
 from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
+from brcd_lightning.options import Role
 from brcd_lightning.search import SearchResult
 
 
@@ -67,7 +68,7 @@ class CodesOfImages:
     """
 
     bits: int
-    role: str
+    role: Role
     encoder: str
     teacher: str
     root: str

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from threading import BoundedSemaphore
-from typing import IO, Final, TypeVar
+from typing import IO, Annotated, Final, TypeVar
 
+from annotated_types import Interval
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from brcd_lightning.errors import InputError, require_positive_int
+from brcd_lightning.options import Positive, PositiveInt, checked
 from brcd_lightning.search.exact import use_threads
 
 _T = TypeVar("_T")
@@ -28,6 +29,7 @@ _FORM_BYTES = 1 << 14
 """Bytes of a form beside its file."""
 
 
+@checked()
 @dataclass(frozen=True)
 class Limits:
     """Bounds of a server.
@@ -44,18 +46,12 @@ class Limits:
         InputError: for other numbers than positive ones, or images that PIL refuses.
     """
 
-    max_upload_mb: int = 20
-    max_megapixels: int = 50
-    threads: int = 1
-    waiting: int = 32
-    receive_s: float = 60
-    work_s: float = 20
-
-    def __post_init__(self) -> None:
-        for name in ("max_upload_mb", "max_megapixels", "threads", "waiting"):
-            require_positive_int(name, getattr(self, name))
-        if self.max_megapixels > MOST_MEGAPIXELS:
-            raise InputError(f"max_megapixels must be at most {MOST_MEGAPIXELS}, got {self.max_megapixels}.")
+    max_upload_mb: PositiveInt = 20
+    max_megapixels: Annotated[int, Interval(ge=1, le=MOST_MEGAPIXELS)] = 50
+    threads: PositiveInt = 1
+    waiting: PositiveInt = 32
+    receive_s: Positive = 60
+    work_s: Positive = 20
 
     @property
     def max_bytes(self) -> int:

@@ -16,18 +16,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from brcd_lightning.errors import ExitCode, InputError, require_positive, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError
 from brcd_lightning.experiment.sweeps.warm_process import WarmProcess
+from brcd_lightning.options import NonNegativeInt, Positive, PositiveInt, checked
 from brcd_lightning.results.run_files import SWEEP_STATUS
 
 LOG = "console.log"
+_Jobs = Annotated[int, Interval(ge=1, le=1024)]  # each has a thread here that waits for it
 _GRACE_S = 30
 # What a data-parallel run leaves in the environment, and its children would take for their own.
 _OF_A_RUN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
@@ -49,24 +52,21 @@ class ProcessLauncher(Launcher):
         InputError: for options that cannot be.
     """
 
+    @checked("hydra.launcher")
     def __init__(
         self,
-        jobs: int | None = None,
-        gpus: Sequence[int] | None = None,
-        gpus_per_job: int = 1,
-        timeout_s: float | None = None,
+        jobs: _Jobs | None = None,
+        gpus: Sequence[NonNegativeInt] | None = None,
+        gpus_per_job: PositiveInt = 1,
+        timeout_s: Positive | None = None,
     ) -> None:
-        require_positive_int("hydra.launcher.gpus_per_job", gpus_per_job)
         shared = list(gpus or ())
         slots = len(shared) // gpus_per_job
         if gpus is not None and not slots:
             raise InputError(f"hydra.launcher.gpus={shared} are too few for gpus_per_job={gpus_per_job}.")
         self.jobs = jobs if jobs is not None else max(1, slots)
-        require_positive_int("hydra.launcher.jobs", self.jobs)
         if slots and self.jobs > slots:
             raise InputError(f"hydra.launcher.jobs must be at most {slots} with these GPUs, got {self.jobs}.")
-        if timeout_s is not None:
-            require_positive("hydra.launcher.timeout_s", timeout_s)
         self.timeout_s = timeout_s
         self._slots: SimpleQueue[list[int] | None] = SimpleQueue()
         for number in range(self.jobs):

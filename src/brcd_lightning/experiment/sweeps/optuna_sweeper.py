@@ -16,7 +16,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from brcd_lightning.config import check
-from brcd_lightning.errors import InputError, require_bool, require_non_negative_int, require_positive_int
+from brcd_lightning.errors import InputError
+from brcd_lightning.options import NonNegativeInt, PositiveInt, Seed, checked
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -43,20 +44,16 @@ class StudySweeper(Sweeper):
         InputError: for options that cannot be.
     """
 
+    @checked("hydra.sweeper")
     def __init__(
         self,
-        trials: int,
-        seed: int = 0,
+        trials: PositiveInt,
+        seed: Seed = 0,
         prune: bool = True,
-        startup_trials: int = 5,
-        warmup_epochs: int = 10,
-        params: Mapping[str, Any] | None = None,
+        startup_trials: NonNegativeInt = 5,
+        warmup_epochs: NonNegativeInt = 10,
+        params: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
-        require_positive_int("hydra.sweeper.trials", trials)
-        require_bool("hydra.sweeper.prune", prune)
-        counts = {"seed": seed, "startup_trials": startup_trials, "warmup_epochs": warmup_epochs}
-        for name, value in counts.items():
-            require_non_negative_int(f"hydra.sweeper.{name}", value)
         self.trials, self.seed, self.params = trials, seed, dict(params or {})
         self.pruning = {"prune": prune, "startup_trials": startup_trials, "warmup_epochs": warmup_epochs}
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,25 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from brcd_lightning.errors import ExitCode, InputError, RunEnded, require_positive_int
+from brcd_lightning.errors import ExitCode, InputError, RunEnded
+from brcd_lightning.options import NonNegativeInt, PositiveInt, Text, require_option
+
+_Word = Text | NonNegativeInt | None  # names of clusters may be numbers
+_OPTIONS: dict[str, Any] = {
+    "tasks_per_node (trainer.devices)": PositiveInt,
+    "gpus_per_node": NonNegativeInt | None,
+    "max_num_timeout": NonNegativeInt,
+    "submitit_folder": Text,
+    "name": Text,
+    **dict.fromkeys(("partition", "account", "qos", "constraint", "exclude", "comment", "gres"), _Word),
+    **dict.fromkeys(("gpus_per_task", "cpus_per_task", "cpus_per_gpu", "mem_gb"), PositiveInt | None),
+    **dict.fromkeys(("mem_per_gpu", "mem_per_cpu"), _Word),
+    **dict.fromkeys(("nodes", "timeout_min", "signal_delay_s", "array_parallelism"), PositiveInt),
+    "stderr_to_stdout": bool,
+    "additional_parameters": Mapping[str, str | int | float | bool | None],
+    "setup": Sequence[Text] | None,
+}
+"""Types of the plugin's options."""
 
 
 class SlurmLauncher(Launcher):
@@ -36,11 +54,14 @@ class SlurmLauncher(Launcher):
     def __init__(
         self, tasks_per_node: int, gpus_per_node: int | None = None, max_num_timeout: int = 100, **options: Any
     ) -> None:
+        given = {"tasks_per_node (trainer.devices)": tasks_per_node, "gpus_per_node": gpus_per_node}
+        for name, value in {**given, "max_num_timeout": max_num_timeout, **options}.items():
+            if name in _OPTIONS:  # the plugin knows others
+                require_option(f"hydra.launcher.{name}", value, _OPTIONS[name])
         try:
             from hydra_plugins.hydra_submitit_launcher import submitit_launcher  # noqa: PLC0415 (an extra)
         except ImportError as error:
             raise InputError("hydra/launcher=slurm needs a plugin: pip install hydra-submitit-launcher.") from error
-        require_positive_int("hydra.launcher.tasks_per_node (trainer.devices)", tasks_per_node)
         self._make_plugin = submitit_launcher.SlurmLauncher
         self._gpus_per_node, self._max_num_timeout = gpus_per_node, max_num_timeout
         self._options = {"tasks_per_node": tasks_per_node, **options}
