@@ -12,11 +12,30 @@ def test_constructors_see_plain_values_and_extra_arguments():
     assert build(node, in_features=3, bits=4).tau == 0.5
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "brcd_lightning_evil.x", "numpy.load", "builtins.eval"])
-def test_targets_outside_the_allow_list_never_run(target):
-    node = OmegaConf.create({"_target_": "brcd_lightning.errors.did_you_mean", "word": {"_target_": target}})
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "torch.load", "brcd_lightning_evil.x", "numpy.load", "builtins.eval"),
+        *("brcd_lightning.storage.checkpoints.torch.load", "brcd_lightning.storage.atomic.write_text"),
+        *("brcd_lightning.backbones.torch.hub.load", "brcd_lightning.data.manifest.write_text"),
+        *(
+            "lightning.pytorch.LightningModule.load_from_checkpoint",
+            "lightning.pytorch.utilities.rank_zero.rank_zero_info",
+        ),
+        *("torch.optim.Adam.load_state_dict", "brcd_lightning.hashing.cibhash.CIBHash.load_state_dict", 5, None),
+    ],
+)
+def test_targets_that_are_no_parts_never_run(target):
+    node = OmegaConf.create({"_target_": "brcd_lightning.hashing.cibhash.CIBHash", "tau": {"_target_": target}})
     with pytest.raises(InputError, match="is not allowed"):
-        build(node, options=[])
+        build(node, in_features=3, bits=4)
+
+
+@pytest.mark.parametrize("name", ["_partial_", "_convert_", "_recursive_", "_args_"])
+def test_options_of_hydra_itself_are_refused(name):
+    node = OmegaConf.create({"_target_": "brcd_lightning.hashing.cibhash.CIBHash", name: True})
+    with pytest.raises(InputError, match=f"unknown option '{name}'"):
+        build(node, in_features=3, bits=4)
 
 
 def test_unknown_options_name_the_known_ones():

@@ -29,8 +29,13 @@ NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 _PARTS = ("data", "view_store", "collapse_monitor")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
-ALLOWED_TARGETS = ("brcd_lightning.", "lightning.pytorch.", "torchvision.transforms.", "torch.optim.")
-_OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_ALLOWED_PARTS = ("backbones", "data", "hashing", "distillation", "training", "experiment.sweeps", "distributed", "cli")
+ALLOWED_TARGETS = (
+    *(f"brcd_lightning.{part}." for part in _ALLOWED_PARTS),
+    *("lightning.pytorch.", "torchvision.transforms.", "torch.optim."),
+)
+"""Beginnings of the `_target_` of a part: a configuration from someone else must not call what else is installed."""
+_OF_HYDRA = ("_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def build(node: DictConfig, **arguments: object) -> Any:
@@ -41,8 +46,8 @@ def build(node: DictConfig, **arguments: object) -> Any:
             refuses; of an option by its full key.
     """
     key = node._get_full_key(None) or "config"
-    for _, target, _ in _targets(OmegaConf.to_container(node, resolve=True), key):
-        _require_allowed(key, target)
+    for place, path, options in _targets(OmegaConf.to_container(node, resolve=True), key):
+        _require_allowed(place, path, options)
     # Partial, so that arguments which no config can hold (networks, splits) never pass through OmegaConf.
     try:
         target = instantiate(node, _convert_="all", _partial_=True)
@@ -77,13 +82,13 @@ def check_parts(cfg: DictConfig, *groups: str) -> None:
     chosen = {str(name): cfg[name] for name in cfg if (name in groups or not groups) and name != "hydra"}
     parts = {name: plain(node) for name, node in chosen.items() if isinstance(node, DictConfig)}
     for key, path, node in _targets(parts, ""):
-        _require_allowed(key, path)
+        _require_allowed(key, path, node)
         try:
             target = get_method(path)
         except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"{key}: {' '.join(str(error).split())}.") from error
         nested = {name for name, value in node.items() if any(True for _ in _targets(value, ""))}
-        options = {name: value for name, value in node.items() if name not in (*_OF_HYDRA, *nested)}
+        options = {name: value for name, value in node.items() if name not in ("_target_", *nested)}
         try:
             inspect.signature(target).bind_partial(**options)
             require_arguments(target, options)
@@ -105,9 +110,20 @@ def _targets(value: object, key: str) -> Iterator[tuple[str, str, dict[Any, Any]
             yield from _targets(item, f"{key}[{place}]")
 
 
-def _require_allowed(key: str, target: object) -> None:
-    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        raise InputError(f"{key}: _target_ {target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}.")
+def _require_allowed(key: str, path: object, options: Mapping[Any, Any]) -> None:
+    """Refuses a `_target_` that is no part, such as a function that a file of the project merely imports."""
+    for name in _OF_HYDRA:
+        if name in options:
+            raise InputError(f"{key}: unknown option {name!r}; leave it out.")
+    if isinstance(path, str) and path.startswith(ALLOWED_TARGETS):
+        try:
+            target = get_method(path)
+        except (ImportError, AttributeError, ValueError, InstantiationException):
+            return  # whoever needs it says what is wrong
+        own = f"{target.__module__}.".startswith(ALLOWED_TARGETS) and "." not in target.__qualname__
+        if own and (inspect.isclass(target) or path.startswith("brcd_lightning.")):
+            return
+    raise InputError(f"{key}: _target_ {path!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}.")
 
 
 def _does_not_fit(key: str, target: Callable[..., Any], error: TypeError) -> InputError:
