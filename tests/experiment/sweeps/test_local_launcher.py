@@ -22,8 +22,8 @@ def states(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"jobs": 0}, "hydra.launcher.jobs must be a positive integer, got 0"),
-        ({"timeout_s": -1}, "hydra.launcher.timeout_s must be a positive number, got -1"),
+        ({"jobs": 0}, "hydra.launcher.jobs must be a positive integer or null, got 0"),
+        ({"timeout_s": -1}, "hydra.launcher.timeout_s must be a positive number or null, got -1"),
         ({"gpus": [0, 1], "gpus_per_job": 4}, r"hydra.launcher.gpus=\[0, 1\] are too few for gpus_per_job=4"),
         ({"gpus": [0, 1], "jobs": 3}, "hydra.launcher.jobs must be at most 2 with these GPUs, got 3"),
     ],
