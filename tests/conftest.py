@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,9 +99,14 @@ def make_datamodule(splits, **options):
     return HashingDataModule(splits, digit_images(16), **{"batch_size": 16, "eval_batch_size": 16, **options})
 
 
-def run_command(*arguments, cwd, module="brcd_lightning.train", env=None, timeout=300):
-    """Runs the command in a process of its own, with imports already done; returns the finished process."""
+def run_command(*arguments, cwd, module="brcd_lightning.train", env=None, timeout=300, imported=True):
+    """Runs the command in a process of its own; with its imports already done, unless they are tested too."""
     environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120", **(env or {})}
+    if not imported:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
     with TemporaryDirectory() as folder:
         written = [Path(folder, name) for name in ("stdout", "stderr")]
         process = WarmProcess(module, arguments, Path(cwd), environment, *written)

@@ -8,9 +8,8 @@ from brcd_lightning.errors import (
     RunEnded,
     did_you_mean,
     require_choice,
-    require_positive,
+    require_non_negative_int,
     require_positive_int,
-    require_unit_interval,
 )
 from conftest import ROOT
 
@@ -26,9 +25,8 @@ def test_suggestions():
         (require_choice, ("x", "c", ["a", "b"])),
         (require_positive_int, ("x", True)),
         (require_positive_int, ("x", 1.0)),
-        (require_positive, ("x", float("inf"))),
-        (require_positive, ("x", "1")),
-        (require_unit_interval, ("x", float("nan"))),
+        (require_non_negative_int, ("x", -1)),
+        (require_non_negative_int, ("x", False)),
     ],
 )
 def test_refusals_name_the_option_and_the_value(check, arguments):

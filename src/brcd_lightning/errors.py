@@ -73,27 +73,3 @@ def require_non_negative_int(name: str, value: object) -> None:
     """Raises `InputError` unless `value` is an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"{name} must be an integer of at least 0, got {value!r}.")
-
-
-def require_bool(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is True or False: a string like 'no' would count as true."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name} must be true or false, got {value!r}.")
-
-
-def require_non_negative(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InputError(f"{name} must be a number of at least 0, got {value!r}.")
-
-
-def require_unit_interval(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"{name} must be in [0, 1], got {value!r}.")
-
-
-def require_positive(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InputError(f"{name} must be a positive number, got {value!r}.")

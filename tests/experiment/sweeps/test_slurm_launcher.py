@@ -34,7 +34,8 @@ def test_without_the_plugin_one_line_says_what_to_install(monkeypatch, tmp_path)
     (tmp_path / "hydra_plugins" / "hydra_submitit_launcher").mkdir(parents=True)
     (tmp_path / "hydra_plugins" / "hydra_submitit_launcher" / "__init__.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = run_command("-m", "hydra/launcher=slurm", "seed=0,1", cwd=tmp_path, env={"PYTHONPATH": path})
+    command = ["-m", "hydra/launcher=slurm", "seed=0,1"]
+    done = run_command(*command, cwd=tmp_path, env={"PYTHONPATH": path}, imported=False)
     assert done.returncode == 2
     assert done.stderr.endswith("error: hydra/launcher=slurm needs a plugin: pip install hydra-submitit-launcher.\n")
     assert "Traceback" not in done.stderr
