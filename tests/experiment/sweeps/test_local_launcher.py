@@ -79,7 +79,11 @@ def test_jobs_of_two_processes_each_finish_one_after_the_other(tmp_path):
 @pytest.mark.slow
 def test_a_job_that_takes_too_long_is_ended(tmp_path):
     endless = ["trainer.max_epochs=1000000", "student.patience=1000000", "trainer.limit_train_batches=1.0"]
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "sweep" / "0" / "console.log").symlink_to(tmp_path / "elsewhere")
     done = run_command(*LOCAL, *TINY, *endless, "hydra.launcher.timeout_s=12", "seed=0", cwd=tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == "kept"
     assert done.returncode == 124
     assert "#0 ended after 12 s" in done.stdout
     _await_end(tmp_path)

@@ -139,6 +139,7 @@ class ProcessLauncher(Launcher):
         """Runs a job to its end in a process of its own; returns its exit code."""
         arguments = [*overrides, f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
         log = folder / LOG
+        log.unlink(missing_ok=True)  # a link would lead to a file somewhere else
         process = WarmProcess("brcd_lightning.train", arguments, Path.cwd(), self._environment(gpus), log, log)
         self._processes.add(process)
         code = process.wait(self.timeout_s)
