@@ -163,6 +163,12 @@ def test_some_arguments_are_refused_without_a_call(target):
         require_arguments(target, {"bits": [1]})
 
 
+def test_options_that_a_constructor_passes_on_are_checked_too():
+    require_arguments(Child, {"other": 2, "bits": 3})
+    with pytest.raises(OptionError, match=r"group.bits must be a positive integer, got \[1\]"):
+        require_arguments(Child, {"bits": [1]})
+
+
 def test_what_is_not_checked_refuses_no_argument():
     require_arguments(print, {"bits": 0})
 

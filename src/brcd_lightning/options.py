@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -105,10 +105,24 @@ def require_arguments(target: Callable[..., Any], arguments: Mapping[str, Any]) 
         target: a function or a class.
         arguments: some of its arguments, by name.
     """
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]  # of that very class
-    require = getattr(function, _CHECK, None)
-    if require is not None:
-        require(arguments)
+    for function in _takers(target):
+        require = getattr(function, _CHECK, None)
+        if require is not None:
+            require(arguments)
+
+
+def _takers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Functions that an argument may belong to: a constructor with ``**options`` passes them to that of its parent."""
+    if not isinstance(target, type):
+        yield target
+        return
+    for owner in target.__mro__:
+        constructor = owner.__dict__.get("__init__")
+        if constructor is not None:
+            yield constructor
+            kinds = {parameter.kind for parameter in inspect.signature(constructor).parameters.values()}
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                return
 
 
 def _checking(function: Target, group: str) -> Target:
