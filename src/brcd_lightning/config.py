@@ -258,7 +258,10 @@ def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFI
             return f"{group} has no option {name!r}.{did_you_mean(name, options)} Options: {', '.join(options)}."
     if missing:
         key = missing.group(1)
-        return f"unknown key {key!r}.{_closest_key(key, arguments, config_name)}"
+        hint = _closest_key(key, arguments, config_name)
+        if f"'{key}'" in hint:
+            return f"{key} takes its options one by one: {key}.NAME=VALUE, or +{key}.NAME=VALUE for a new one."
+        return f"unknown key {key!r}.{hint}"
     return " ".join(text.split())
 
 
