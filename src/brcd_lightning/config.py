@@ -29,7 +29,10 @@ NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 _PARTS = ("data", "view_store", "collapse_monitor")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
-_ALLOWED_PARTS = ("backbones", "data", "hashing", "distillation", "training", "experiment.sweeps", "distributed", "cli")
+_ALLOWED_PARTS = (
+    *("backbones", "data", "hashing", "distillation", "training"),
+    *("experiment.sweeps", "distributed.processes", "cli.latency_measurement"),
+)
 ALLOWED_TARGETS = (
     *(f"brcd_lightning.{part}." for part in _ALLOWED_PARTS),
     *("lightning.pytorch.", "torchvision.transforms.", "torch.optim."),

@@ -142,9 +142,7 @@ def _best_of_block(
     error = (queries.shape[1] + 2) * np.finfo(np.float32).eps * np.abs(queries / _unit(queries)).sum(axis=1)
     for number, (row, bound) in enumerate(zip(estimates, _lower_bounds(estimates, k).tolist(), strict=True)):
         # k codes reach the bound less one error, and what reaches that is estimated at two errors less at worst
-        places = np.flatnonzero(row >= bound - 2 * float(error[number]))
-        if np.count_nonzero(row.take(places) >= bound) < k:  # the sample had too many of the largest
-            places = np.arange(len(row))
+        places = _reaching(row, bound, k, slack=2 * float(error[number]))
         exact = exact_scores(queries[number], block.take(places, axis=0))
         best = np.argsort(-exact, kind="stable")[:k]
         scores[number], rows[number] = exact.take(best), places.take(best)
@@ -164,11 +162,15 @@ def best_places(scores: np.ndarray, k: int) -> np.ndarray:
     places = np.empty((len(scores), k), dtype=np.int64)
     bounds = _lower_bounds(scores, k)
     for row, bound, kept in zip(scores, bounds, places, strict=True):
-        columns = np.flatnonzero(row >= bound)
-        if len(columns) < k:  # the sample had too many of the largest
-            columns = np.arange(len(row))
+        columns = _reaching(row, bound, k)
         kept[:] = columns[np.argsort(-row[columns], kind="stable")[:k]]
     return places
+
+
+def _reaching(row: np.ndarray, bound: float, k: int, slack: float = 0.0) -> np.ndarray:
+    """Columns that reach a bound of `_lower_bounds` less some slack; all if fewer than k reach the bound itself."""
+    columns = np.flatnonzero(row >= bound - slack)
+    return columns if np.count_nonzero(row.take(columns) >= bound) >= k else np.arange(len(row))
 
 
 def _lower_bounds(scores: np.ndarray, k: int) -> np.ndarray:
