@@ -31,7 +31,6 @@ from brcd_lightning.experiment.signals import asked_to_end
 from brcd_lightning.experiment.sweeps.pruning import TrialReport
 from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
-from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import REMEDY, load_network, save_network
 from brcd_lightning.storage.locks import locked
 from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart
@@ -56,7 +55,6 @@ def teacher_stage(context: RunContext, trainers: Trainers) -> None:
         if _agreed(trainers.idle, path.is_file()):
             _load_stored_teacher(context)
         else:
-            remove_temporaries(path.parent)
             _train_teacher(context, trainers)
 
 
