@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -165,7 +166,8 @@ def started(folder, *options, **variables):
 def outcome(folder):
     """Bytes of both networks and of all codes, and the metrics."""
     (teacher,) = folder.glob("teachers/*/teacher.safetensors")
-    files = [teacher, *(folder / "run" / name for name in ("student.safetensors", "codes.safetensors"))]
+    names = ("student.safetensors", "codes.safetensors", "teacher_codes.safetensors")
+    files = [teacher, *(folder / "run" / name for name in names)]
     results = json.loads((folder / "run" / "results.json").read_text())
     return [file.read_bytes() for file in files], results["metrics"], results["validation"], results["epochs"]
 
@@ -221,3 +223,34 @@ def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, moment):
     assert "error: asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir=" in text
     assert "Traceback" not in text
     assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_as_interrupted_also_when_given_twice(tmp_path):
+    process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000", "resume=auto")
+    while not (tmp_path / "run/checkpoints/student/resume.ckpt").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.03)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate()[0]
+    assert process.returncode == 130, text
+    assert "interrupted; the run has no DONE file" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processes of Linux")
+def test_a_loader_worker_that_is_killed_ends_a_run_in_one_line(tmp_path):
+    process = started(tmp_path, "teacher.max_epochs=1000", "teacher.patience=1000", "data.num_workers=2")
+    while not (tmp_path / "run/checkpoints/teacher/resume.ckpt").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[0]), signal.SIGKILL)
+    text = process.communicate()[0]
+    assert process.returncode == 1, text
+    assert "error: a loader worker was lost (DataLoader worker (pid" in text
+    assert "Traceback" not in text

@@ -64,6 +64,10 @@ def _execute(context: RunContext, trainers: Trainers) -> float | None:
     except RunEnded as error:
         exit_code = error.exit_code
         raise
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with code 1 of it
+            raise KeyboardInterrupt from None
+        raise
     except (RuntimeError, OSError) as error:
         if (explained := _explained(error, context, trainers)) is not None:
             raise explained from error

@@ -231,8 +231,6 @@ def _fit(
         if not is_rank_zero():
             sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
         raise asked_to_end(context.run_dir) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     trainer.strategy.barrier()
     best = best_checkpoint(trainer)
     if best.best_model_path:
@@ -242,8 +240,6 @@ def _fit(
 
 def _validate(trainer: L.Trainer, module: HashingModule, data: HashingDataModule, monitor: str) -> float:
     found = trainer.validate(module, datamodule=data, verbose=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if not found:  # Lightning skips the validation and every callback of it
         raise InputError("trainer.limit_val_batches must not be 0 where a head is fitted without training.")
     return found[0][monitor]
