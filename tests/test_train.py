@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from safetensors import safe_open
@@ -223,6 +224,15 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
     assert message in done.stderr
     assert elapsed < 3
     assert not (tmp_path / "outputs" / "teachers").exists()
+
+
+def test_an_experiment_file_that_refers_to_itself_without_end_is_one_line(tmp_path):
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    lines = ["a: &a [1,1,1,1,1,1,1,1]", *(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefgh"))]
+    (tmp_path / "conf" / "experiment" / "theirs.yaml").write_text("\n".join(lines))
+    done = run_command("--config-dir=conf", "+experiment=theirs", cwd=tmp_path, timeout=30)
+    assert_one_line(done)
+    assert "theirs.yaml refers to its own values" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["a: [\n b: {", "a: !!python/object/apply:os.system [exit]\n"])
