@@ -235,6 +235,14 @@ def test_an_experiment_file_that_refers_to_itself_without_end_is_one_line(tmp_pa
     assert "theirs.yaml refers to its own values" in done.stderr
 
 
+def test_the_configuration_of_a_run_given_back_says_how_to_repeat_it(finished, tmp_path):
+    _, run_dir, _ = finished
+    done = run_command(f"--config-dir={run_dir}/.hydra", "--config-name=config", cwd=tmp_path)
+    assert_one_line(done)
+    assert "chooses no dataset, hashing_model, kd_method, profile, paradigm; to repeat a run, give" in done.stderr
+    assert not (tmp_path / "outputs" / "teachers").exists()
+
+
 @pytest.mark.parametrize("text", ["a: [\n b: {", "a: !!python/object/apply:os.system [exit]\n"])
 def test_an_experiment_file_that_is_no_yaml_is_one_line(tmp_path, text):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)

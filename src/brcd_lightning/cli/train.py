@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # omegaconf brings i
 from brcd_lightning.cli.config_folders import require_short_files
 from brcd_lightning.cli.loading import load_libraries
 from brcd_lightning.cli.run import report_error
-from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
+from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain, grid_coordinates
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 from brcd_lightning.storage.renamed_options import current_overrides
 
@@ -45,6 +45,7 @@ class TrainTask:
         sys.argv = list(self.argv)
         try:
             check(cfg)
+            grid_coordinates(cfg)
             # torch and lightning load only for a configuration that holds.
             load_libraries()
             from brcd_lightning.cli.libraries import configure_libraries
