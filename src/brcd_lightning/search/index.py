@@ -235,11 +235,17 @@ class HammingIndex:
         ids = self._ids_at(hits.positions)
         return RadiusResult(torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids))
 
+    @checked()
     def save(self, path: Path | str) -> None:
-        """Writes the index into one file, atomically."""
+        """Writes the index into one file, atomically; a symbolic link is replaced by the file.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
         write_index(Path(path), self.description, self._engine, self._ids)
 
     @classmethod
+    @checked()
     def load(
         cls,
         path: Path | str,
