@@ -37,6 +37,8 @@ class HammingIndex:
     a graph) and ``multi_hash`` (looks substrings up in hash tables) are approximate: `recall` says what share of the
     true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
+
+    Several threads may search one index at once. While one of them changes it (`add`, `remove`), no other may use it.
     """
 
     def __init__(
