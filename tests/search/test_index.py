@@ -34,7 +34,7 @@ def test_exact_kinds_equal_brute_force(bits, rows, queries, k, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_codes_build_and_find_the_same(codes, kind):
     plain, packed = (HammingIndex.build(rows, kind=kind, bits=64) for rows in (codes, pack(codes)))
-    for one, other in zip(plain.search(codes[:20], 10), packed.search(pack(codes[:20]), 10), strict=True):
+    for one, other in zip(plain.search(codes[:20], 10)[:2], packed.search(pack(codes[:20]), 10)[:2], strict=True):
         assert torch.equal(one, other)
 
 
@@ -56,6 +56,34 @@ def test_approximate_kinds_say_what_they_find(codes, kind):
     found = index.search(codes[:200], 20)
     measured = ((found.ids >= 0) & (found.distances <= truth.distances[:, -1:])).float().mean().item()
     assert measured == pytest.approx(index.recall, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "multi_hash"])
+def test_a_measured_recall_is_forgotten_when_codes_change(tmp_path, codes, kind):
+    index = HammingIndex.build(codes, kind=kind, build_options=BuildOptions(recall_k=20))
+    index.add(-codes[:10])
+    assert index.recall is None
+    assert "recall unknown since codes changed" in repr(index)
+    index.save(tmp_path / "a.index")
+    assert HammingIndex.load(tmp_path / "a.index").recall is None
+    exact = HammingIndex.build(codes)
+    exact.add(-codes[:10])
+    exact.remove(torch.tensor([0]))
+    assert (exact.recall, exact.exact) == (1, True)
+
+
+@pytest.mark.parametrize(("kind", "exact"), [("flat", True), ("sharded", True), ("ivf", False), ("multi_hash", False)])
+def test_results_say_whether_they_are_the_true_neighbours(codes, kind, exact):
+    index = HammingIndex.build(codes, kind=kind)
+    queries = codes[:3]
+    found = index.search(queries, 5), index.search(queries, 5, rescore=queries.float()), index.search_radius(queries, 2)
+    assert [each.exact for each in found] == [exact] * 3
+
+
+def test_removing_codes_forgets_the_recall_too(codes):
+    index = HammingIndex.build(codes, kind="ivf", build_options=BuildOptions(recall_k=20))
+    index.remove(torch.tensor([0]))
+    assert index.recall is None
 
 
 def test_empty_slots_are_reported(codes):

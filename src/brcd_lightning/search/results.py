@@ -14,6 +14,8 @@ class SearchResult(NamedTuple):
     """(Q, k) int32, ascending; b + 1 in an empty slot."""
     ids: Tensor
     """(Q, k) int64; -1 in an empty slot."""
+    exact: bool
+    """True for the true neighbours, False for those that an approximate index found."""
 
     @property
     def empty_slots(self) -> int:
@@ -30,6 +32,8 @@ class RescoredResult(NamedTuple):
     """(Q, k) int64; -1 in an empty slot."""
     scores: Tensor
     """(Q, k) float64, descending; minus infinity in an empty slot."""
+    exact: bool
+    """True where the rescored codes are the true neighbours, False for those that an approximate index found."""
 
     @property
     def empty_slots(self) -> int:
@@ -46,3 +50,5 @@ class RadiusResult(NamedTuple):
     """(hits,) int32, ascending per query."""
     ids: Tensor
     """(hits,) int64."""
+    exact: bool
+    """True for all codes within the radius, False for those that an approximate index found."""

@@ -87,7 +87,7 @@ class DatabaseImages(SearchedImages):
         found = self.database.nearest(as_bytes(codes, self.bits, "queries")[0], k)
         distances, ids = np.full((1, k), self.bits + 1, np.int32), np.full((1, k), -1, np.int64)
         distances[0, : len(found.ids)], ids[0, : len(found.ids)] = found.distances, found.ids
-        return SearchResult(torch.from_numpy(distances), torch.from_numpy(ids))
+        return SearchResult(torch.from_numpy(distances), torch.from_numpy(ids), self.exact)
 
     def packed_codes(self) -> np.ndarray:
         """See `SearchedImages.packed_codes`.
