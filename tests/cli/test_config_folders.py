@@ -26,9 +26,13 @@ def test_a_file_of_too_many_references_is_refused_by_its_name(tmp_path, text, fl
 
 
 @pytest.mark.parametrize("text", ["a: &a {lr: 0.1}\nb: *a\nc: [*a, *a]\n", "a: [\n b: & *{", "", "a: '&*'\n"])
-def test_other_files_are_left_to_hydra(tmp_path, text):
+def test_other_files_are_left_to_hydra(tmp_path, capsys, text):
     write(tmp_path, text)
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "binary.yaml").write_bytes(b"&\xff\xfe*\0")
     require_short_files([f"--config-dir={tmp_path}"])
     require_short_files(["bits=32"])
     require_short_files(["--config-dir"])
     require_short_files([f"--config-dir={tmp_path}/nowhere"])
+    require_short_files(["--config=a"])
+    assert capsys.readouterr() == ("", "")
