@@ -88,6 +88,11 @@ def test_files_follow_the_umask(tmp_path):
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
 
 
+def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", None)  # it is that of all threads
+    write_text(tmp_path / "a.txt", "x")
+
+
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea")
@@ -126,7 +131,7 @@ def test_the_next_writer_removes_what_the_killed_left_and_nothing_of_the_living(
 
 
 def test_temporaries_of_another_host_are_removed_after_a_day(tmp_path):
-    young, old = (tmp_path / f".a.txt.0123abcd-{name}.tmp.txt" for name in ("youngone", "oldenone"))
+    young, old = (tmp_path / f".a.txt.0123abcd-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
     for path, age in ((young, 23), (old, 25)):
         path.touch()
         os.utime(path, times=(time.time() - age * 3600,) * 2)
@@ -146,7 +151,7 @@ def test_a_temporary_that_was_taken_for_a_stale_one_is_made_anew(tmp_path, monke
 
 
 def test_pipes_and_links_are_no_temporaries(tmp_path):
-    pipe, link = (tmp_path / f".a.txt.{_HOST}-{name}.tmp.txt" for name in ("pipepipe", "linklink"))
+    pipe, link = (tmp_path / f".a.txt.{_HOST}-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
     os.mkfifo(pipe)
     link.symlink_to(tmp_path / "elsewhere")
     remove_temporaries(tmp_path)

@@ -6,17 +6,17 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import socket
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[a-z0-9_]{8}\.tmp(\.[^.]*)?")
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{16}\.tmp(\.[^.]*)?")
 """Name of a temporary file, and of the host that writes it."""
 _STALE_S = 24 * 3600
 """Age of a temporary file of another host, whose locks this one may not see."""
@@ -41,7 +41,6 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp files are private, ordinary files follow the umask
         os.replace(temporary, target)
     except Exception as error:
         number = _os_error(error)
@@ -56,13 +55,13 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
 def _locked_temporary(target: Path) -> tuple[Path, int]:
     """A new file beside `target`, and the handle that holds its lock for as long as this process lives."""
-    prefix, suffix = f".{target.name}.{_HOST}-", f".tmp{target.suffix}"
     while True:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=suffix)
+        name = f".{target.name}.{_HOST}-{secrets.token_hex(8)}.tmp{target.suffix}"
+        handle = os.open(target.parent / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:  # not taken for a stale one before it was locked
-            return Path(name), handle
+            return target.parent / name, handle
         os.close(handle)
 
 
@@ -97,12 +96,6 @@ def _remove_stale(path: str, least_age_s: float) -> None:
             os.unlink(path)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(target: Path | str, text: str) -> None:
