@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
-from brcd_lightning.training.resume import ResumePoint
+from brcd_lightning.training.resume import BestCheckpoint, ResumePoint
 from conftest import TINY, make_datamodule, make_network
 from small_training import make_teacher, make_trainer
 
@@ -52,7 +53,7 @@ def train(folder, splits, every_s=0.0, step=None, **loaders):
     """Trains from the resume point of a folder, if there is one; returns the state at the end, None if interrupted."""
     L.seed_everything(0, verbose=False)
     module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
-    best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
+    best = BestCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
     options = {"check_val_every_n_epoch": 2, "enable_checkpointing": True, "default_root_dir": folder}
     trainer = make_trainer(folder, EPOCHS, module, [best, AskedToEnd(step), point], **options)
     data = make_datamodule(splits, **loaders)
@@ -82,6 +83,28 @@ def assert_equal(resumed, straight):
     assert resumed.keys() == straight.keys()
     for name, value in straight.items():
         assert torch.equal(resumed[name], value), name
+
+
+def test_a_copied_run_continues_with_the_files_of_its_own_folder(tmp_path, splits, straight):
+    assert train(tmp_path / "one", splits, step=2 * STEPS + 1) is None
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "one" / "best.ckpt").write_bytes(b"other")
+    assert_equal(train(tmp_path / "two", splits), straight)
+    assert (tmp_path / "one" / "best.ckpt").read_bytes() == b"other"
+
+
+def test_the_best_checkpoint_stays_the_best_where_its_folder_was_moved(tmp_path):
+    options = {"filename": "best", "monitor": "val/map", "mode": "max", "enable_version_counter": False}
+    before, now = (BestCheckpoint(tmp_path / name, **options) for name in ("before", "now"))
+    old, new = (str(tmp_path / name / "best.ckpt") for name in ("before", "now"))
+    before.best_model_path = before.kth_best_model_path = old
+    before.best_model_score = before.kth_value = torch.tensor(0.5)
+    before.best_k_models = {old: torch.tensor(0.5)}
+    now.load_state_dict(before.state_dict())
+    assert now.best_model_path == now.kth_best_model_path == new
+    assert now.best_model_score == now.kth_value == now.best_k_models[new] == 0.5
+    assert (list(now.best_k_models), now.last_model_path) == ([new], "")
+    assert now.state_key == ModelCheckpoint(tmp_path, **options).state_key  # of runs that an earlier release began
 
 
 @pytest.mark.slow
