@@ -223,17 +223,25 @@ class HashingDataModule(L.LightningDataModule):
         return batch
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of `ViewBatch`."""
+        """Batches of `ViewBatch`, from where the training continues."""
+        return self.training_loader(self._epoch, self._steps_seen)
+
+    def training_loader(self, epoch: int = 0, steps_seen: int = 0) -> DataLoader:
+        """Batches of `ViewBatch` of an epoch; its views are the same at any point of a run.
+
+        Args:
+            epoch: of the first pass; the sampler is told which one another pass is.
+            steps_seen: batches that the first pass leaves out.
+        """
         rank, world_size = self._place()
         if self.batch_size % world_size:
             raise InputError(f"data.batch_size must be a multiple of the {world_size} devices, got {self.batch_size}.")
         batch_size = self.batch_size // world_size
-        seen = self._steps_seen * batch_size
         return DataLoader(
             self.train_dataset(),
             collate_fn=self.collate,
             batch_size=batch_size,
-            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, self._epoch, seen),
+            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, epoch, steps_seen * batch_size),
             drop_last=True,
             num_workers=self.num_workers,
             worker_init_fn=block_worker_signals,

@@ -37,6 +37,8 @@ class HammingIndex:
     a graph) and ``multi_hash`` (looks substrings up in hash tables) are approximate: `recall` says what share of the
     true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
+
+    Several threads may search one index at once. While one of them changes it (`add`, `remove`), no other may use it.
     """
 
     def __init__(
@@ -69,8 +71,8 @@ class HammingIndex:
         return self.description.options
 
     @property
-    def recall(self) -> float:
-        """1 for an exact index; otherwise measured when it was built."""
+    def recall(self) -> float | None:
+        """1 for an exact index; otherwise measured when it was built, and None once its codes have changed."""
         return self.description.recall
 
     @classmethod
@@ -124,7 +126,8 @@ class HammingIndex:
         return len(self._engine)
 
     def __repr__(self) -> str:
-        truth = "exact" if self.exact else f"recall {self.recall:.4f}"
+        measured = "unknown since codes changed" if self.recall is None else f"{self.recall:.4f}"
+        truth = "exact" if self.exact else f"recall {measured}"
         return f"HammingIndex({len(self)} codes, {self.bits} bits, {self.kind}, {truth})"
 
     def add(self, codes: Tensor, ids: Tensor | None = None) -> None:
@@ -146,6 +149,7 @@ class HammingIndex:
             if len(taken):
                 raise InputError(f"ids must be new to the index, {len(taken)} are not: {few(taken)}.")
         self._engine.add(rows, np.arange(used, used + len(rows)))
+        self.description = self.description.of_other_codes()
         if new is not None:
             self._ids = np.concatenate([known, new])
 
@@ -158,6 +162,7 @@ class HammingIndex:
             raise InputError(f"ids must be in the index, {len(absent)} are not: {few(absent)}.")
         positions = np.flatnonzero(np.isin(known, unwanted))
         self._engine.remove(positions)
+        self.description = self.description.of_other_codes()
         if self._engine.removal_shifts:
             self._ids = np.delete(known, positions)
         else:
@@ -220,8 +225,8 @@ class HammingIndex:
             distances[part] = np.take_along_axis(found.distances, places, axis=1)
             positions[part] = np.take_along_axis(found.positions, places, axis=1)
         distances[positions < 0] = self.bits + 1
-        ids = self._ids_at(positions)
-        return RescoredResult(torch.from_numpy(distances), torch.from_numpy(ids), torch.from_numpy(scores))
+        tensors = torch.from_numpy(distances), torch.from_numpy(self._ids_at(positions)), torch.from_numpy(scores)
+        return RescoredResult(*tensors)
 
     def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
         """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
@@ -233,13 +238,20 @@ class HammingIndex:
         require_non_negative_int("radius", radius)
         hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), min(radius, self.bits))
         ids = self._ids_at(hits.positions)
-        return RadiusResult(torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids))
+        tensors = torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids)
+        return RadiusResult(*tensors)
 
+    @checked()
     def save(self, path: Path | str) -> None:
-        """Writes the index into one file, atomically."""
+        """Writes the index into one file, atomically; a symbolic link is replaced by the file.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
         write_index(Path(path), self.description, self._engine, self._ids)
 
     @classmethod
+    @checked()
     def load(
         cls,
         path: Path | str,
