@@ -9,8 +9,8 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos report-demo test test-fast test-lowest drills drill-kill lint lock wheelhouse format \
-	clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast test-lowest drills drill-kill gpu-check lint lock \
+	wheelhouse format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their
 
 drill-kill: $(STAMP)  ## Kill a run at ten moments, continue it each time, and compare its end with an undisturbed one
 	$(BIN)/python -m pytest tests/training/test_resume.py -k killed_at_ten_random_moments
+
+gpu-check: $(STAMP)  ## Tests, equality with the CPU and times on one GPU, in nine minutes: gpu.json, gpu.md
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ def test_draws_follow_their_probabilities_and_ranges():
     assert blurred.max().item() == pytest.approx(2.0, abs=0.01)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_a_gpu_gives_the_same(images):
     torch.manual_seed(1)
     colors = torch.stack([ColorJitter().draw() for _ in images])

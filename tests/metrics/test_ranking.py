@@ -185,7 +185,7 @@ def test_missing_labels_are_refused():
         mean_average_precision(codes, codes, torch.zeros(2), torch.zeros(3), 1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("ties", ["stable", "expected"])
 @pytest.mark.parametrize("bits", [8, 64])
 def test_a_gpu_gives_the_same(ties, bits, generator):
