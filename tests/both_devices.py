@@ -1,16 +1,19 @@
 """The same computation on two devices: losses with their gradients, clusters, metrics and searches.
 
-The CPU in single precision is what the project is tested with. A GPU is held against it; without one, double precision
-on the CPU stands in for it, so that the comparison itself is tested everywhere.
+The CPU in single precision is what the project is tested with. A GPU is held against it; so are, on every machine,
+double precision, where rounding shows, and a device that is not there, where what is left behind on the CPU shows.
 """
 
 import copy
+from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import wraps
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from absent_device import ABSENT, AbsentDevice
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.codes.clusters import bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.metrics import (
@@ -29,17 +32,36 @@ from brcd_lightning.metrics.declared import reported_values
 from brcd_lightning.search import HammingIndex, nearest_codes
 from conftest import clustered_codes, random_codes
 from offered import BITS, IMAGES, make_batch, make_model, ready
+from small_cases import trained
 
 REFERENCE = {"device": "cpu", "dtype": torch.float32}
 OTHERS = [
     pytest.param({"device": "cpu", "dtype": torch.float64}, id="float64"),
+    pytest.param({"device": ABSENT.type, "dtype": torch.float32}, id="absent"),
     pytest.param({"device": "cuda", "dtype": torch.float32}, id="cuda", marks=pytest.mark.cuda),
 ]
 """Where a loss is computed once more."""
-DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=pytest.mark.cuda)]
+DEVICES = [pytest.param(ABSENT.type, id="absent"), pytest.param("cuda", id="cuda", marks=pytest.mark.cuda)]
 TOLERANCE = 1e-4
 """Of losses and gradients, beside the largest value of a tensor: single precision, summed in another order."""
 _DRAWS = {torch.rand, torch.randn, torch.randint, torch.multinomial, torch.rand_like, torch.randint_like}
+
+
+def on_its_device(outcome):
+    """The function, for which the absent device is there where it is asked for."""
+
+    @wraps(outcome)
+    def run(*args, **kwargs):
+        with AbsentDevice() if ABSENT.type in (*args, *kwargs.values()) else nullcontext():
+            return outcome(*args, **kwargs)
+
+    return run
+
+
+@on_its_device
+def computed(function, *tensors, device):
+    """What a function makes of tensors on a device, on the CPU."""
+    return function(*(each.to(device) for each in tensors)).cpu()
 
 
 class SameDraws(TorchFunctionMode):
@@ -58,6 +80,7 @@ class SameDraws(TorchFunctionMode):
         return drawn.to(device, like.dtype if kept else drawn.dtype)
 
 
+@on_its_device
 def distillation(name, device, dtype):
     """Terms of a distillation method, gradients, and what it remembers afterwards; of one that solves, its head."""
     generator = torch.Generator().manual_seed(0)
@@ -76,6 +99,7 @@ def distillation(name, device, dtype):
     return _detached(terms | gradients | dict(method.named_buffers()))
 
 
+@on_its_device
 def hashing(name, device, dtype):
     """Terms of a hashing model, its codes and gradients; of one that does not train, its fitted head."""
     generator = torch.Generator().manual_seed(0)
@@ -96,6 +120,16 @@ def hashing(name, device, dtype):
     return _detached({**terms, "code": views[0].code, "gradient": features.grad, **weights})
 
 
+@on_its_device
+def training(case, splits, device):
+    """Losses, first gradients and state of one of the small trainings, teacher, data and all."""
+    with SameDraws():
+        found = trained(case, splits, device=device)
+    gradients = {f"gradient of {key}": value for key, value in found["gradients"].items()}
+    return _detached({"losses": found["losses"], **gradients, **found["state"]})
+
+
+@on_its_device
 def clusters(device):
     """k-means on codes, the nearest centroids of others, expectations and masks."""
     generator = torch.Generator().manual_seed(0)
@@ -112,6 +146,7 @@ def clusters(device):
     )
 
 
+@on_its_device
 def metrics(device):
     """Every reported metric and every other one that takes codes, of each query."""
     generator = torch.Generator().manual_seed(0)
@@ -141,6 +176,7 @@ def by_sorting(queries, database, k):
     return values[:, :k], positions[:, :k]
 
 
+@on_its_device
 def searches(device, nearest=nearest_codes):
     """Distances and positions of the nearest codes, packed and not, and of an index."""
     found = {}

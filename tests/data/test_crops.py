@@ -1,5 +1,7 @@
 """Crops of whole batches against torchvision, image by image."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.utils.data import default_collate
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
+from both_devices import DEVICES, computed
 from brcd_lightning.data.crops import FIELDS, RandomBoxes, resample, whole_box
 from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.distributed.seeding import random_stream
@@ -119,10 +122,10 @@ def test_a_gpu_crops_where_images_have_one_size():
     assert not natural_images(32).for_device(torch.device("cuda"), one_size=True).crops_on_device
 
 
-@pytest.mark.cuda
-def test_a_gpu_gives_the_same():
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_gives_the_same(device):
     images = photographs(40, 48, 64)
-    boxes = random_boxes(images, 224)
-    gaps = (resample(images.cuda(), boxes.cuda(), 224).cpu() - resample(images, boxes, 224)).abs()
+    boxes, resampled = random_boxes(images, 224), partial(resample, size=224)
+    gaps = (computed(resampled, images, boxes, device=device) - resampled(images, boxes)).abs()
     assert gaps.max() <= LEVEL  # a value between two levels
     assert (gaps > 0).float().mean() < 1e-4
