@@ -37,8 +37,9 @@ def tests(found: Findings, task: Task) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "cuda", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr.strip()
-    for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", last):
-        found.values.append((kind, int(count), "tests"))
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    found.values += [(kind, count, "tests") for kind, count in counts.items()]
+    found.require("passed" in counts, "no test has passed")
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, flags=re.MULTILINE)
     found.require(done.returncode == 0, f"pytest: {last} {' '.join(failed)}")
 
