@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,19 +107,68 @@ def make_datamodule(splits, **options):
     return HashingDataModule(splits, digit_images(16), **{"batch_size": 16, "eval_batch_size": 16, **options})
 
 
+class StartedCommand:
+    """A command that runs in a process of its own, with its imports already done, while the test goes on."""
+
+    def __init__(self, *arguments, cwd, module="brcd_lightning.train", env=None):
+        self._folder = TemporaryDirectory()
+        self._written = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        arguments = [str(argument) for argument in arguments]
+        environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120", **(env or {})}
+        self._process = WarmProcess(module, arguments, Path(cwd), environment, *self._written)
+        self.pid = self._process.pid
+
+    def poll(self):
+        """The exit code, or None while it runs."""
+        return self._process.wait(0)
+
+    def wait(self, timeout=300):
+        """The exit code."""
+        code = self._process.wait(timeout)
+        assert code is not None, f"longer than {timeout} s:\n{self.stdout}\n{self.stderr}"
+        return code
+
+    def end(self):
+        """Ends what is left: itself, and what it has started."""
+        self._process.end()
+
+    def send(self, number):
+        """Sends a signal to the process alone."""
+        os.kill(self.pid, number)
+
+    def kill(self):
+        """Ends the process alone, as the system does when memory is short; its children go on."""
+        with suppress(ProcessLookupError):
+            self.send(signal.SIGKILL)
+        self._process.wait()
+
+    def wait_for(self, happened):
+        """Waits until something has happened; fails if the command ends before."""
+        while not happened():
+            assert self.poll() is None or happened(), f"ended with {self.poll()}:\n{self.stdout}\n{self.stderr}"
+            time.sleep(0.005)
+
+    @property
+    def stdout(self):
+        """Standard output so far."""
+        return self._written[0].read_text() if self._written[0].exists() else ""
+
+    @property
+    def stderr(self):
+        """Standard error so far."""
+        return self._written[1].read_text() if self._written[1].exists() else ""
+
+
 def run_command(*arguments, cwd, module="brcd_lightning.train", env=None, timeout=300, imported=True):
     """Runs the command in a process of its own; with its imports already done, unless they are tested too."""
+    if imported:
+        command = StartedCommand(*arguments, cwd=cwd, module=module, env=env)
+        try:
+            return subprocess.CompletedProcess(arguments, command.wait(timeout), command.stdout, command.stderr)
+        finally:
+            command.end()
     environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120", **(env or {})}
-    if not imported:
-        command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    with TemporaryDirectory() as folder:
-        written = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = WarmProcess(module, arguments, Path(cwd), environment, *written)
-        code = process.wait(timeout)
-        process.end()
-        stdout, stderr = (path.read_text() for path in written)
-    assert code is not None, f"{arguments} took longer than {timeout} s:\n{stdout}\n{stderr}"
-    return subprocess.CompletedProcess(arguments, code, stdout, stderr)
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

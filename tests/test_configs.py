@@ -1,11 +1,14 @@
 """Every YAML below conf/ composes, and everything it describes instantiates."""
 
+import copy
+from functools import cache
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from brcd_lightning.config import CONFIG_DIR, build, check, grid_coordinates
 from brcd_lightning.data.transforms import ImageTransforms
@@ -34,14 +37,18 @@ def overrides_of(file):
 
 
 def composed(overrides):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", overrides=overrides, return_hydra_config=True)
+    """The configuration of a command; Hydra knows it as that of the present run."""
+    cfg = copy.deepcopy(_composed(tuple(overrides)))
     HydraConfig.instance().set_config(cfg)
-    from omegaconf import open_dict
-
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
+
+
+@cache  # several tests ask for all files, and Hydra takes a quarter of a second for each
+def _composed(overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
 
 
 @pytest.fixture(params=FILES)

@@ -1,12 +1,9 @@
 """The command as a process: it listens, answers, and ends as documented."""
 
 import io
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ import pytest
 from PIL import Image
 
 from brcd_lightning.cli.main import run
+from conftest import StartedCommand
 from small_encoder import make_encoder, write_images
 
 
@@ -31,15 +29,12 @@ def place(tmp_path_factory):
 @contextmanager
 def served(folder, *options):
     """A server as a process of its own, and its address."""
-    command = [sys.executable, "-m", "brcd_lightning", "serve", folder, "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    line = process.stdout.readline()
+    process = StartedCommand("serve", folder, "--port", "0", *options, cwd=folder.parent, module="brcd_lightning")
     try:
-        assert "http://127.0.0.1:" in line, line + process.stderr.read()
-        yield process, line.split(": ", 1)[1].split()[0]
+        process.wait_for(lambda: "http://127.0.0.1:" in process.stdout)
+        yield process, process.stdout.split(": ", 1)[1].split()[0]
     finally:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -47,10 +42,9 @@ def test_it_serves_until_it_is_asked_to_end(place, number, code):
     with served(place / "index") as (process, address):
         with urllib.request.urlopen(address + "/healthz", timeout=30) as answer:
             assert answer.status == 200
-        process.send_signal(number)
-        told = process.communicate(timeout=30)[1]
-    assert process.returncode in (code, 0), told
-    assert "Traceback" not in told
+        process.send(number)
+        assert process.wait(timeout=30) in (code, 0), process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_a_port_in_use_takes_one_line(place, capsys):

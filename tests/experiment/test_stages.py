@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-from conftest import TINY, run_command
+from conftest import TINY, StartedCommand, run_command
 from training.test_resume import outcome, started
 
 ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -36,12 +35,9 @@ def test_torchrun_starts_the_processes_of_a_run(tmp_path):
 @pytest.mark.parametrize(("sent", "rank"), [(signal.SIGKILL, 1), (signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
 def test_the_others_end_when_a_process_is_lost(tmp_path, sent, rank):
     options = [*SMALL, *TWO, "teacher.max_epochs=1", "student.max_epochs=100000", "student.patience=100000"]
-    command = [sys.executable, "-m", "brcd_lightning.train", *options, "hydra.run.dir=run", "checkpoint_every_s=0"]
-    with (tmp_path / "text").open("w") as text:
-        first = subprocess.Popen(command, cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=text, stderr=text)
-    while not (tmp_path / "run" / "checkpoints" / "student" / "resume.ckpt").exists():
-        assert first.poll() is None, (tmp_path / "text").read_text()
-        time.sleep(0.2)
+    options += ["hydra.run.dir=run", "checkpoint_every_s=0"]
+    first = StartedCommand(*options, cwd=tmp_path, env=ENVIRONMENT)
+    first.wait_for((tmp_path / "run" / "checkpoints" / "student" / "resume.ckpt").exists)
     second = child_of(first)
     os.kill([first.pid, second][rank], sent)
     assert first.wait(timeout=60) != 0
@@ -49,7 +45,7 @@ def test_the_others_end_when_a_process_is_lost(tmp_path, sent, rank):
     while _runs(second):
         assert time.monotonic() < deadline, "the other process is still there"
         time.sleep(0.2)
-    assert "error: another process of this run ended or hangs" in (tmp_path / "text").read_text()
+    assert "error: another process of this run ended or hangs" in first.stdout + first.stderr
 
 
 def child_of(process):
@@ -79,12 +75,10 @@ def test_two_processes_asked_to_end_continue_as_if_they_had_not_been(tmp_path):
     folder = tmp_path / "resumed"
     for rank, moment in ((1, "teacher"), (0, "student")):  # whichever process is asked, all end after the same step
         process = started(folder, *TWO, "resume=auto", **ENVIRONMENT)
-        while not list(folder.glob(f"run/checkpoints/{moment}/resume.ckpt")):
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.01)
+        process.wait_for((folder / "run" / "checkpoints" / moment / "resume.ckpt").exists)
         os.kill(child_of(process) if rank else process.pid, signal.SIGTERM)
-        text = process.communicate(timeout=120)[0]
-        assert process.returncode == 143, text
+        assert process.wait(timeout=120) == 143, process.stderr
+        text = process.stdout + process.stderr
         assert text.count("error: asked to end (SIGTERM)") == 1
         assert "Traceback" not in text
     assert started(folder, *TWO, "resume=auto", **ENVIRONMENT).wait(timeout=120) == 0

@@ -1,9 +1,6 @@
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import lightning as L
@@ -19,7 +16,7 @@ from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
 from brcd_lightning.training.resume import ResumePoint
-from conftest import TINY, make_datamodule, make_network
+from conftest import TINY, StartedCommand, make_datamodule, make_network
 from small_training import make_teacher, make_trainer
 
 EPOCHS, STEPS = 4, 4  # 64 training images in batches of 16
@@ -152,14 +149,10 @@ LONGER = [
 
 def started(folder, *options, **variables):
     """A run that has printed its plan and begins its first stage."""
-    command = [sys.executable, "-m", "brcd_lightning.train", *LONGER, "output_dir=.", "hydra.run.dir=run", *options]
     folder.mkdir(exist_ok=True)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | variables, **pipes)
-    for line in process.stdout:
-        if line.startswith("Results go to"):
-            break
-    return process
+    command = StartedCommand(*LONGER, "output_dir=.", "hydra.run.dir=run", *options, cwd=folder, env=variables)
+    command.wait_for(lambda: "Results go to" in command.stdout or command.poll() == 0)
+    return command
 
 
 def outcome(folder):
@@ -197,7 +190,6 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
         time.sleep(delays.uniform(0, 0.5))
         killed += process.poll() is None
         process.kill()
-        process.communicate()
     assert killed >= 8  # the last two moments are close to the end
     process = started(folder, "resume=auto")
     assert process.wait() == 0
@@ -212,12 +204,10 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
 @pytest.mark.parametrize("moment", ["", "run/checkpoints/student/resume.ckpt"])
 def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, moment):
     process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000")
-    while moment and not list(tmp_path.glob(moment)):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
-    process.terminate()
-    text = process.communicate()[0]
-    assert process.returncode == 143, text
+    process.wait_for(lambda: not moment or list(tmp_path.glob(moment)))
+    process.send(signal.SIGTERM)
+    assert process.wait() == 143, process.stderr
+    text = process.stdout + process.stderr
     assert "error: asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir=" in text
     assert "Traceback" not in text
     assert not (tmp_path / "run" / "DONE").exists()

@@ -109,6 +109,7 @@ def training_options(context: RunContext, stage: str) -> TrainingOptions:
         cfg.float_queries,
         cfg.student.hashing_weight if stage == "student" else 1.0,
         _kept_scores(context),
+        cfg.compile == "step",
     )
 
 

@@ -1,12 +1,7 @@
 """The view store as runs use it: shared, refused where it must be, completed after a kill."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -19,7 +14,7 @@ from brcd_lightning.data.features.inference import Inference
 from brcd_lightning.data.features.store import FeatureStore
 from brcd_lightning.data.transforms import digit_images
 from brcd_lightning.errors import InputError
-from conftest import TINY, network_input, run_command
+from conftest import TINY, StartedCommand, network_input, run_command
 
 STORED = [*TINY, "teacher.backbone.freeze=full", "student.backbone.freeze=full", "view_store.views=4"]
 
@@ -185,13 +180,8 @@ def test_a_teacher_that_read_stored_features_sees_images_beside_a_student_in_tra
 
 @pytest.mark.slow
 def test_two_jobs_that_start_together_build_one_store(tmp_path):
-    command = [sys.executable, "-m", "brcd_lightning.train", *STORED]
-    jobs = [
-        subprocess.Popen([*command, f"kd_method.alpha={alpha}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for alpha in (0.3, 0.6)
-    ]
-    outputs = [job.communicate(timeout=300)[0] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], outputs
+    jobs = [StartedCommand(*STORED, f"kd_method.alpha={alpha}", cwd=tmp_path) for alpha in (0.3, 0.6)]
+    assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
     assert len(list((tmp_path / "outputs" / "features").glob("*/manifest.json"))) == 2  # teacher's and student's
     assert not list((tmp_path / "outputs" / "features").rglob("*.building"))
     assert len(list((tmp_path / "outputs" / "runs").glob("*/DONE"))) == 2
@@ -200,13 +190,10 @@ def test_two_jobs_that_start_together_build_one_store(tmp_path):
 @pytest.mark.slow
 def test_a_job_killed_while_building_is_completed_by_the_next(tmp_path):
     options = [*STORED, "view_store.views=64"]
-    job = subprocess.Popen([sys.executable, "-m", "brcd_lightning.train", *options], cwd=tmp_path)
+    job = StartedCommand(*options, cwd=tmp_path)
     features = tmp_path / "outputs" / "features"
-    deadline = time.monotonic() + 120
-    while not list(features.glob("*/views_*")) and job.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
+    job.wait_for(lambda: list(features.glob("*/views_*")))
+    job.kill()
     assert not list((tmp_path / "outputs" / "runs").glob("*/DONE"))
     done = run_command(*options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

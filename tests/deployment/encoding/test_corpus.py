@@ -1,9 +1,6 @@
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ from brcd_lightning.data.image_names import image_names
 from brcd_lightning.deployment.encoding.corpus import EncodeOptions, encode_corpus
 from brcd_lightning.deployment.encoding.parts import OK, part_path, read_parts
 from brcd_lightning.errors import InputError
+from conftest import StartedCommand
 from small_encoder import make_encoder, write_images
 
 OPTIONS = EncodeOptions(batch_size=4, part_size=10, progress=False)
@@ -99,14 +97,13 @@ def test_wrong_options_are_named(options, message):
 def test_a_killed_encoding_continues_to_the_same_bytes(tmp_path):
     write_images(tmp_path / "photos", 400, suffix=".jpg")
     make_encoder().save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-m", "brcd_lightning", "encode", tmp_path / "model", tmp_path / "photos"]
-    command += ["--part-size", "20", "--batch-size", "4", "--out"]
-    assert subprocess.run([*command, tmp_path / "whole"], check=False, capture_output=True).returncode == 0
+    command = partial(StartedCommand, "encode", "model", "photos", "--part-size", "20", "--batch-size", "4", "--out")
+    command = partial(command, cwd=tmp_path, module="brcd_lightning")
+    assert command("whole").wait() == 0
     for parts in (1, 4, 7, 11, 16):
-        process = subprocess.Popen([*command, tmp_path / "killed"], stdout=subprocess.DEVNULL)
+        process = command("killed")
         while len(list((tmp_path / "killed").glob("part-*"))) < parts and process.poll() is None:
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert subprocess.run([*command, tmp_path / "killed"], check=False, capture_output=True).returncode == 0
+        process.kill()
+    assert command("killed").wait() == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")

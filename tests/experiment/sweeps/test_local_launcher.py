@@ -1,6 +1,5 @@
 import json
-import subprocess
-import sys
+import signal
 import time
 
 import psutil
@@ -9,7 +8,7 @@ import pytest
 from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.sweeps.local_launcher import ProcessLauncher
 from brcd_lightning.results.run_files import SWEEP_STATUS
-from conftest import TINY, run_command
+from conftest import TINY, StartedCommand, run_command
 from experiment.test_stages import ENVIRONMENT, TWO
 
 LOCAL = ["-m", "hydra/launcher=local", "hydra.sweep.dir=sweep"]
@@ -90,15 +89,12 @@ def test_a_job_that_takes_too_long_is_ended(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "code"), [("terminate", 143), ("kill", -9)])
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_sweep_that_ends_takes_its_jobs_along(tmp_path, ending, code):
-    command = [sys.executable, "-m", "brcd_lightning.train", *LOCAL, *TINY, "hydra.launcher.jobs=2", "seed=0,1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not (tmp_path / "sweep" / "1" / "console.log").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
+    process = StartedCommand(*LOCAL, *TINY, "hydra.launcher.jobs=2", "seed=0,1", cwd=tmp_path)
+    process.wait_for((tmp_path / "sweep" / "1" / "console.log").exists)
     assert _running(tmp_path)
-    getattr(process, ending)()
+    process.send(ending)
     assert process.wait(timeout=60) == code
     _await_end(tmp_path)
 

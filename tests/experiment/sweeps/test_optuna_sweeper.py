@@ -1,8 +1,4 @@
-import os
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 from filelock import FileLock
@@ -17,7 +13,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.experiment.sweeps.optuna_sweeper import StudySweeper, distribution
 from brcd_lightning.experiment.sweeps.study import STUDY
 from brcd_lightning.results.run_files import DONE
-from conftest import TINY, run_command
+from conftest import TINY, StartedCommand, run_command
 from experiment.sweeps.test_study import finish, rows_of
 
 ALPHA = "kd_method.alpha=interval(0.25,0.75)"
@@ -182,18 +178,9 @@ def test_a_search_in_one_process_goes_on_after_a_trial_that_fails(tmp_path):
 def test_a_search_that_was_killed_goes_on(tmp_path):
     options = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.trials=2", "hydra.sweep.dir=sweep", *TINY, ALPHA]
     options += ["hydra/launcher=local", "hydra.launcher.jobs=2"]
-    command = [sys.executable, "-m", "brcd_lightning.train", *options]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not (tmp_path / "sweep" / "1" / "console.log").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
+    process = StartedCommand(*options, cwd=tmp_path)
+    process.wait_for((tmp_path / "sweep" / "1" / "console.log").exists)
     process.kill()
-    process.wait()
-    left = subprocess.run(
-        ["pgrep", "-f", f"hydra.run.dir={tmp_path}{os.sep}"], capture_output=True, text=True, check=False
-    )
-    for pid in map(int, left.stdout.split()):
-        os.kill(pid, signal.SIGKILL)
     assert not list(tmp_path.glob("sweep/*/DONE"))
     done = run_command(*options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout

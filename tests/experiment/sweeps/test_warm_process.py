@@ -86,7 +86,7 @@ def test_a_process_is_ended_with_what_it_started(started, tmp_path, arguments, e
     process = started("endless", *arguments)
     wait_for(tmp_path / "stdout", "started")
     assert process.wait(0.1) is None
-    session = process._pid
+    session = process.pid
     process.stop(grace_s=0.5)
     assert process.wait() == -ending
     with suppress(ProcessLookupError):

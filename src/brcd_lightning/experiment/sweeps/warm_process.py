@@ -76,18 +76,19 @@ class WarmProcess:
     def stop(self, grace_s: float) -> None:
         """Asks the process to end (SIGTERM), so that it writes a checkpoint, and ends it when it does not."""
         with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
         self.wait(grace_s)
         self.end()
 
     def end(self) -> None:
         """Ends what is left: all processes of the session."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
     @property
-    def _pid(self) -> int:
+    def pid(self) -> int:
+        """Number of the process, which is that of its session too."""
         return cast(int, self._process.pid)
 
 
