@@ -40,10 +40,10 @@ def test_the_binary_neuron_equals_the_vectors(hash_vectors, monkeypatch):
     assert torch.allclose(logits.grad, double(v["grad_logits"]), atol=1e-9)
 
 
-def test_the_scaler_has_the_moments_of_all_features_it_saw_in_training():
+def test_standardizing_uses_the_moments_of_all_features_it_saw_in_training():
     torch.manual_seed(0)
     batches = [torch.randn(rows, 3) * 2 + 5 for rows in (4, 7, 1)]
-    scaler = Standardised(3)
+    scaler = Standardizer(3)
     outputs = [scaler(batch) for batch in batches]
     seen = torch.cat(batches)
     mean, deviation = seen.mean(dim=0), seen.std(dim=0, correction=0)
