@@ -7,13 +7,15 @@ import re
 from collections import defaultdict
 from functools import partial
 from importlib import import_module
-
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from typing import TYPE_CHECKING
 
 import brcd_lightning
 from brcd_lightning.cli.main import COMMANDS
 from brcd_lightning.config import CONFIG_DIR
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 API_TITLES = {
     "backbones": "Backbones",
@@ -30,6 +32,8 @@ _HIDDEN = {argparse.SUPPRESS, None}
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
+    from mkdocs.structure.files import File  # noqa: PLC0415 (tests read the pages without MkDocs)
+
     pages = {"commands": commands_page(), "configuration": configuration_page()}
     pages |= {f"api/{part}": text for part, text in api_pages().items()}
     for name, text in pages.items():

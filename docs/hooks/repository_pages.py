@@ -1,8 +1,8 @@
 """A hook of MkDocs: pages of the repository outside docs/, and the links to them.
 
-Links are written for a viewer of the repository, relative to the file they stand in. On the site `experiments/` and the
-documents at the top are pages as well, at their path in the repository; other files that pages link to are copied. A link that
-leads nowhere fails the build.
+Links are written for a viewer of the repository, relative to the file they stand in. On the site `experiments/` and
+documents such as CHANGELOG.md are pages as well, at their path in the repository. Other files that pages link to are
+copied. A link that leads nowhere fails the build.
 """
 
 from __future__ import annotations
