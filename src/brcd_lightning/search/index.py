@@ -37,6 +37,18 @@ class HammingIndex:
     a graph) and ``multi_hash`` (looks substrings up in hash tables) are approximate: `recall` says what share of the
     true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
+
+    Example:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1]])
+        >>> index = HammingIndex.build(codes, ids=torch.tensor([10, 11, 12]))
+        >>> index
+        HammingIndex(3 codes, 4 bits, sharded, exact)
+        >>> found = index.search(torch.tensor([[1, 1, 1, -1]]), k=2)
+        >>> found.distances.tolist(), found.ids.tolist()
+        ([[1, 1]], [[10, 11]])
+        >>> index.search(torch.tensor([[1, 1, 1, -1]]), k=2, rescore=torch.tensor([[0.9, 0.9, 0.1, -0.9]])).ids.tolist()
+        [[11, 10]]
     """
 
     def __init__(
