@@ -74,7 +74,7 @@ def _command(name: str) -> str:
             "brcd train [KEY=VALUE ...] [+experiment=NAME] [+sweep=NAME] [--multirun] [--cfg job] [--help]\n```\n"
         )
     parser = import_module(COMMANDS[name].module).parser()
-    parser.formatter_class = partial(argparse.HelpFormatter, width=100)
+    parser.formatter_class = partial(argparse.HelpFormatter, width=80)
     usage = parser.format_usage().removeprefix("usage: ").strip()
     rows = [f"| {_shown(each)} | {_cell(each)} |" for each in parser._actions if each.help not in _HIDDEN]
     table = "\n".join(["| argument | meaning |", "|---|---|", *rows])

@@ -236,7 +236,7 @@ def small_backbone(widths: _Widths = (32, 64, 128), grid: _Grid = 4, freeze: Fre
         grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
         freeze: see `Backbone`.
 
-    Example:
+    Examples:
         >>> small_backbone([8, 16], grid=2)(torch.rand(4, 3, 32, 32)).shape
         torch.Size([4, 64])
     """

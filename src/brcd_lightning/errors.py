@@ -13,7 +13,7 @@ class InputError(ValueError):
     The message says what is wrong, what was given and what to do. The command line prints it as one line,
     without a traceback; every other exception is a bug and keeps its traceback.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import HammingIndex
         >>> HammingIndex.build(torch.zeros(2, 8))

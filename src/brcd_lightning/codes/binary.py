@@ -19,7 +19,7 @@ def sign(x: Tensor) -> Tensor:
 
     Unlike `torch.sign` it never returns 0, which is not a bit: XOR packing and Hamming identities need two values.
 
-    Example:
+    Examples:
         >>> import torch
         >>> sign(torch.tensor([-0.5, 0.0, 2.0]))
         tensor([-1.,  1.,  1.])
@@ -40,7 +40,7 @@ class _StraightThrough(torch.autograd.Function):
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
     """`value`, exactly, whose gradient goes to `x` as if it were `x` (straight-through estimator).
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.tensor([0.2, -0.7], requires_grad=True)
         >>> straight_through(x.round(), x).sum().backward()
@@ -53,7 +53,7 @@ def straight_through(value: Tensor, x: Tensor) -> Tensor:
 def sign_ste(x: Tensor) -> Tensor:
     """Sign with +1 at 0 whose gradient is the identity (straight-through estimator).
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.tensor([-0.5, 2.0], requires_grad=True)
         >>> (3 * sign_ste(x)).sum().backward()
@@ -95,7 +95,7 @@ def pack(codes: Tensor) -> Tensor:
     Raises:
         InputError: for another shape or other values.
 
-    Example:
+    Examples:
         >>> import torch
         >>> pack(torch.tensor([[1, -1, -1, -1, -1, -1, -1, -1, 1]]))
         tensor([[1, 1]], dtype=torch.uint8)
@@ -118,7 +118,7 @@ def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
     Raises:
         InputError: if the width does not belong to `bits`, or `packed` is not uint8.
 
-    Example:
+    Examples:
         >>> import torch
         >>> unpack(torch.tensor([[5]], dtype=torch.uint8), bits=3)
         tensor([[ 1, -1,  1]], dtype=torch.int8)
@@ -214,7 +214,7 @@ def hamming_distance(queries: Tensor, database: Tensor) -> Tensor:
     Returns:
         (Q, N) int64 in [0, b], from ``(b - <q, d>) / 2``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> hamming_distance(torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, -1], [1, -1, 1]]))
         tensor([[0, 2]])

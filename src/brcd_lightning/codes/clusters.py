@@ -55,7 +55,7 @@ def kmeans_codes(
     Raises:
         InputError: if there are fewer distinct codes than clusters.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]])
         >>> centroids, assignments = kmeans_codes(codes, 2)
@@ -145,7 +145,7 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
     Returns:
         (n,) int64 in [0, k); ties go to the lowest cluster.
 
-    Example:
+    Examples:
         >>> import torch
         >>> centroids = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
         >>> nearest_centroid(torch.tensor([[1, 1], [-1, -1], [1, -1]]), centroids)  # the last one ties
@@ -177,7 +177,7 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
     Returns:
         (k, b) float64 in [0, 1]; the row of an empty cluster is 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, 1]])
         >>> bit_expectations(codes, torch.tensor([0, 0, 1, 1]), 2).tolist()
@@ -205,7 +205,7 @@ def bit_masks(
     Returns:
         (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, 1]])
         >>> bit_masks(codes, torch.tensor([0, 0, 1, 1]), 2, delta=0.5).tolist()

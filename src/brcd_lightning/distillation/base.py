@@ -77,7 +77,7 @@ class KDMethod(nn.Module, ABC):
     Args:
         weight: factor of the method's loss beside the hashing loss, at least 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Pull(KDMethod):
         ...     needs = frozenset({"teacher"})

@@ -114,7 +114,7 @@ def brcd_loss(
     Returns:
         Scalar, or (M,) for ``none``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning.distillation.brcd import BatchClusters, BRCDOptions
         >>> teacher = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]])
@@ -190,7 +190,7 @@ class BRCD(KDMethod):
         seed: of k-means.
         weight: factor of the loss.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import KDInput
         >>> teacher = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, -1.0, -1.0]])

@@ -23,7 +23,7 @@ def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar in [0, 2], averaged over the batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
         >>> round(cosine_loss(student, teacher).item(), 4)
@@ -38,7 +38,7 @@ class Cosine(KDMethod):
     Args:
         weight: factor of the loss.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import KDInput
         >>> codes = torch.tensor([[1.0, -1.0]])

@@ -25,7 +25,7 @@ def kl_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
     Returns:
         Scalar, summed over bits and averaged over the batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
         >>> round(kl_loss(student, teacher).item(), 4)

@@ -30,7 +30,7 @@ def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
     Returns:
         Scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
         >>> pkt_loss(teacher, teacher).item(), pkt_loss(student, teacher).item() > 0

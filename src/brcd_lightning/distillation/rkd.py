@@ -26,7 +26,7 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar, mean over the M x M pairs.
 
-    Example:
+    Examples:
         >>> import torch
         >>> teacher = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
         >>> rkd_distance_loss(teacher.flip(1), teacher).item()  # distances do not depend on the order of bits
@@ -55,7 +55,7 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar, mean over the M x M x M triples; a degenerate one has cosine 0 on its side.
 
-    Example:
+    Examples:
         >>> import torch
         >>> teacher = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
         >>> round(rkd_angle_loss(2 * teacher, teacher).item(), 4)  # angles do not depend on the scale

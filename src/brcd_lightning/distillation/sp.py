@@ -29,7 +29,7 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar, mean over the M x M entries.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
         >>> round(sp_loss(student, teacher).item(), 4)
@@ -52,7 +52,7 @@ def sp_per_sample_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar, summed over the batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
         >>> round(sp_per_sample_loss(student, teacher).item(), 4), sp_per_sample_loss(teacher, -teacher).item()

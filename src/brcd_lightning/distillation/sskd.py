@@ -33,7 +33,7 @@ def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio:
     Returns:
         Scalar, mean over the rows that count; 0, with a gradient of 0, where none does.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.nn.functional.one_hot(torch.arange(8), 8).float().view(2, 4, 8)
         >>> sskd_loss(codes, codes).item()
@@ -62,7 +62,7 @@ def matching_loss(codes: Tensor, temperature: float = 0.5) -> Tensor:
     Returns:
         Scalar, mean over the 3M rotated images.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])[:, None].expand(2, 4, 2)  # rotations change nothing
         >>> round(matching_loss(codes, temperature=0.1).item(), 4)

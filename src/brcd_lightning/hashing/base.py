@@ -129,7 +129,7 @@ class HashNetwork(nn.Module):
         backbone: images, or rows of stored features, to features. See `Backbone` and `StoredBackbone`.
         hashing_model: features to codes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import CIBHash, HashNetwork, small_backbone
         >>> backbone = small_backbone([8], grid=2)

@@ -29,7 +29,7 @@ def nt_xent(first: Tensor, second: Tensor, tau: float) -> Tensor:
     Returns:
         Scalar, the mean over the 2M anchors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> first = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
         >>> nt_xent(first, first, tau=0.3).item() < nt_xent(first, -first, tau=0.3).item()
@@ -52,7 +52,7 @@ def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         Scalar: summed over bits, averaged over the batch and the two directions.
 
-    Example:
+    Examples:
         >>> import torch
         >>> even, sure = torch.tensor([[0.5]]), torch.tensor([[0.9]])
         >>> symmetric_bernoulli_kl(even, even).item(), round(symmetric_bernoulli_kl(even, sure).item(), 4)
@@ -76,7 +76,7 @@ class CIBHash(HashingModel):
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import HashNetwork, small_backbone
         >>> backbone = small_backbone([8], grid=2)

@@ -31,7 +31,7 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
     Returns:
         Scalar; 0 for a single image.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes, features = torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.tensor([[2.0, 0.0], [3.0, 0.0]])
         >>> round(similarity_loss(codes, features).item(), 4)  # cosine 0 of codes, 1 of features

@@ -58,7 +58,7 @@ class ITQ(ClosedFormModel):
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = ITQ(in_features=8, bits=4)
         >>> model.trains

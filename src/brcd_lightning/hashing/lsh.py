@@ -14,7 +14,7 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel
 class LSH(ClosedFormModel):
     """Projections on b Gaussian directions. Two images differ in a bit with probability angle / pi.
 
-    Example:
+    Examples:
         >>> import torch
         >>> directions, shift = LSH(in_features=8, bits=4).solve(
         ...     torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0)

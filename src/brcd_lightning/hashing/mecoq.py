@@ -40,7 +40,7 @@ def debiased_contrast(
     Returns:
         (2M,) losses and (2M,) whether the floor bound an anchor, whose negatives then have no gradient.
 
-    Example:
+    Examples:
         >>> import torch
         >>> first = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
         >>> losses, bound = debiased_contrast(first, first, tau=0.3)

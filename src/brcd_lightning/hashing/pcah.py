@@ -14,7 +14,7 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_direct
 class PCAH(ClosedFormModel):
     """Projections on the b leading eigenvectors of the covariance; b is at most the rank.
 
-    Example:
+    Examples:
         >>> import torch
         >>> directions, shift = PCAH(in_features=8, bits=4).solve(
         ...     torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0)

@@ -38,7 +38,7 @@ def normalised(similarity: Tensor) -> Tensor:
 def reconstruction_loss(features: Tensor, decoded: Tensor, scale: Reconstruction, bits: int) -> Tensor:
     """Half the squared error of decoded (M, d) features: per ``element``, as a ``sum``, or the ``paper``'s per bit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> reconstruction_loss(torch.zeros(2, 3), torch.ones(2, 3), "element", bits=8).item()
         0.5
@@ -50,7 +50,7 @@ def reconstruction_loss(features: Tensor, decoded: Tensor, scale: Reconstruction
 def critic_loss(prior: Tensor, code: Tensor) -> Tensor:
     """Cross-entropy of telling draws of the prior from codes, given their logits (M, 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> round(critic_loss(torch.tensor([[9.0]]), torch.tensor([[-9.0]])).item(), 3)  # both told apart
         0.0

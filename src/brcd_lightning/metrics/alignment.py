@@ -26,7 +26,7 @@ def individual_sample_distance(student_codes: Tensor, teacher_codes: Tensor) -> 
     Returns:
         Scalar float64: 0 for identical codes, b / 2 for unrelated balanced ones, b for opposite ones.
 
-    Example:
+    Examples:
         >>> import torch
         >>> individual_sample_distance(torch.tensor([[1, 1], [1, 1]]), torch.tensor([[1, 1], [-1, 1]])).item()
         0.5
@@ -37,7 +37,7 @@ def individual_sample_distance(student_codes: Tensor, teacher_codes: Tensor) -> 
 def individual_sample_distances(student_codes: Tensor, teacher_codes: Tensor) -> Tensor:
     """Distance of each image's two codes (N,) float64, see `individual_sample_distance`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> individual_sample_distances(torch.tensor([[1, 1], [1, 1]]), torch.tensor([[1, 1], [-1, 1]])).tolist()
         [0.0, 1.0]
@@ -71,7 +71,7 @@ def neighbor_relevance_accuracy(
     Returns:
         Scalar float64 in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1], [1, 1], [-1, -1]])
         >>> neighbor_relevance_accuracy(codes, codes, torch.tensor([0, 0, 1]), k=1).item()
@@ -94,7 +94,7 @@ def neighbor_relevance_accuracies(
 ) -> Tensor:
     """Share of relevant neighbours of each image (N,) float64, see `neighbor_relevance_accuracy`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1], [1, 1], [-1, -1]])
         >>> neighbor_relevance_accuracies(codes, codes, torch.tensor([0, 1, 1]), k=1).tolist()  # the first two tie
@@ -140,7 +140,7 @@ def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *
     Returns:
         Scalar float64 in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> centroids = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
         >>> codes, views = torch.tensor([[1, 1, 1], [1, 1, 1]]), torch.tensor([[1, 1, -1], [1, -1, -1]])
@@ -153,7 +153,7 @@ def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *
 def offset_positives(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
     """True for each image whose view falls in another cluster (N,) bool, see `offset_positive_rate`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> centroids = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
         >>> codes, views = torch.tensor([[1, 1, 1], [1, 1, 1]]), torch.tensor([[1, 1, -1], [1, -1, -1]])

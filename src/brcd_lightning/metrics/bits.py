@@ -18,7 +18,7 @@ def bit_bias(codes: Tensor, bits: int | None = None) -> Tensor:
         codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
         bits: code length b; without it the padding bits of packed codes count as bits that never change.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bit_bias(torch.tensor([[1, 1], [1, -1]])).tolist()
         [1.0, 0.0]
@@ -33,7 +33,7 @@ def bit_correlation(codes: Tensor, bits: int | None = None) -> Tensor:
         codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
         bits: code length b; without it the padding bits of packed codes count as bits that never change.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bit_correlation(torch.tensor([[1, -1], [-1, 1]])).round().tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
@@ -51,7 +51,7 @@ def kept_bits(masks: Tensor) -> Tensor:
     Args:
         masks: (k, b) of 0 and 1, or bool, of `clusters.bit_masks`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> kept_bits(torch.tensor([[1, 0, 1], [0, 0, 1]])).tolist()
         [2, 1]

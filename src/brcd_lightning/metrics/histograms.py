@@ -60,7 +60,7 @@ def distance_histograms(
             multiple of 8.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
         >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
@@ -93,7 +93,7 @@ def expected_hits(histograms: DistanceHistograms, k: int) -> Tensor:
 def expected_precision_at_k(histograms: DistanceHistograms, k: int) -> Tensor:
     """P@K (Q,) float64: relevant items in the top K over K (the denominator is K even for a smaller database).
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
         >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
@@ -106,7 +106,7 @@ def expected_precision_at_k(histograms: DistanceHistograms, k: int) -> Tensor:
 def expected_recall_at_k(histograms: DistanceHistograms, k: int) -> Tensor:
     """R@K (Q,) float64: relevant items in the top K over all relevant ones; 0 for a query that has none.
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
         >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
@@ -126,7 +126,7 @@ def precision_within_radius(histograms: DistanceHistograms, radius: int = 2) -> 
     Returns:
         Precision of each query (Q,) float64, 0 for an empty ball, and the share of empty balls (scalar).
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
         >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
@@ -148,7 +148,7 @@ def precision_recall_by_radius(histograms: DistanceHistograms, average: str = "m
         average: ``macro`` the mean over queries (precision 0 where nothing is found), ``micro`` from counts pooled
             over queries, ``nonzero`` the mean over queries with a hit within the radius.
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
         >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))

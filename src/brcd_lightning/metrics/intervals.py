@@ -28,7 +28,7 @@ def bootstrap_interval(
     Returns:
         Lower and upper end.
 
-    Example:
+    Examples:
         >>> import torch
         >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0]).repeat(50))
         >>> round(low, 1), round(high, 1)
@@ -56,7 +56,7 @@ def bootstrap_intervals(values: Tensor, *, confidence: float = 0.95, resamples: 
     Returns:
         (m, 2) float64, lower and upper ends.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bootstrap_intervals(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0]])).shape
         torch.Size([2, 2])

@@ -64,7 +64,7 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
         InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
             rankings of different lengths.
 
-    Example:
+    Examples:
         >>> import torch
         >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
         >>> lists.relevance.tolist(), lists.total.tolist()
@@ -105,7 +105,7 @@ def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tenso
     Returns:
         (Q, K) bool: the same class, at least one shared label, or an id of the list.
 
-    Example:
+    Examples:
         >>> import torch
         >>> relevance_of(torch.tensor([7]), torch.tensor([7, 5, 7]), torch.tensor([[2, 1]])).tolist()
         [[True, False]]
@@ -221,7 +221,7 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
     Returns:
         (Q,) float64 in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> list_average_precision(torch.tensor([[True, False, True]]), k=3).tolist()
         [0.8333333333333333]
@@ -241,7 +241,7 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
 def precision_at_k(lists: RankedLists, k: int) -> Tensor:
     """P@K (Q,) float64: hits in the top K over K (the denominator is K even for a smaller database).
 
-    Example:
+    Examples:
         >>> import torch
         >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
         >>> precision_at_k(lists, k=3).tolist()
@@ -253,7 +253,7 @@ def precision_at_k(lists: RankedLists, k: int) -> Tensor:
 def recall_at_k(lists: RankedLists, k: int) -> Tensor:
     """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none.
 
-    Example:
+    Examples:
         >>> import torch
         >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
         >>> recall_at_k(lists, k=1).tolist()
@@ -267,7 +267,7 @@ def recall_at_k(lists: RankedLists, k: int) -> Tensor:
 def precision_curve(lists: RankedLists) -> Tensor:
     """Precision at every k up to the length of the lists, mean over queries: (K',) float64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
         >>> precision_curve(lists).tolist()
@@ -285,7 +285,7 @@ def zero_hits(lists: RankedLists, k: int) -> Tensor:
 def zero_hit_rate(lists: RankedLists, k: int) -> Tensor:
     """Share of queries without any relevant item in the top K (scalar float64), see `zero_hits`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> zero_hit_rate(RankedLists(torch.tensor([[True, False], [False, False]]), total=None), k=2).item()
         0.5

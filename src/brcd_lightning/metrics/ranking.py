@@ -34,7 +34,7 @@ def average_precision(
     Returns:
         (Q,) float64 in [0, 1]; 0 for a query that retrieves nothing relevant.
 
-    Example:
+    Examples:
         >>> import torch
         >>> distances, relevance = torch.tensor([[2, 2, 3]]), torch.tensor([[0, 1, 0]])
         >>> average_precision(distances, relevance, k=3).tolist()
@@ -81,7 +81,7 @@ def average_precisions(
     Returns:
         (Q,) float64 in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1, 1]]), torch.tensor([[1, 1, 1], [1, 1, -1], [1, -1, -1]])
         >>> average_precisions(queries, database, torch.tensor([0]), torch.tensor([0, 1, 0]), k=3).tolist()
@@ -108,7 +108,7 @@ def average_precisions_by_ties(
     Returns:
         (Q,) float64 in [0, 1] by rule.
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, -1], [-1, 1]])  # both at distance 1
         >>> values = average_precisions_by_ties(queries, database, torch.tensor([1]), torch.tensor([0, 1]), k=2)
@@ -158,7 +158,7 @@ def mean_average_precision(
     Returns:
         Scalar float64 in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> queries, database = torch.tensor([[1, 1, 1]]), torch.tensor([[1, 1, 1], [1, 1, -1], [1, -1, -1]])
         >>> mean_average_precision(queries, database, torch.tensor([0]), torch.tensor([0, 1, 0]), k=3).item()

@@ -58,7 +58,7 @@ class _Tables(Metric):
 class CodeTable(_Tables):
     """Collects (index, code, label) rows; `compute` returns codes (n, b) and labels in index order, on the CPU.
 
-    Example:
+    Examples:
         >>> import torch
         >>> table = CodeTable()
         >>> table.update(torch.tensor([1, 0]), torch.tensor([[1, 1], [-1, -1]]), torch.tensor([7, 8]))
@@ -83,7 +83,7 @@ class CodeTable(_Tables):
 class ValueTable(_Tables):
     """Collects (index, values) rows; `compute` returns the values (n, b) in index order, on the CPU.
 
-    Example:
+    Examples:
         >>> import torch
         >>> table = ValueTable()
         >>> table.update(torch.tensor([1, 0]), torch.tensor([[0.5], [-0.5]]))
@@ -111,7 +111,7 @@ class RetrievalMetric(_Tables):
         function: such as `mean_average_precision`.
         **options: passed to it at `compute`, such as ``k`` and ``ties``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import mean_average_precision
         >>> metric = RetrievalMetric(mean_average_precision, k=1)
@@ -152,7 +152,7 @@ class AlignmentMetric(_Tables):
         with_labels: whether the function takes labels, and `update` with it.
         **options: passed to it at `compute`, such as ``k``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import individual_sample_distance
         >>> metric = AlignmentMetric(individual_sample_distance)

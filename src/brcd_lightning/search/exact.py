@@ -68,7 +68,7 @@ def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Te
     Returns:
         distances (Q, min(k, N)), ascending, and database positions (Q, min(k, N)) int64, on the queries' device.
 
-    Example:
+    Examples:
         >>> import torch
         >>> database = torch.tensor([[1, 1, 1], [-1, -1, -1], [1, 1, -1], [1, -1, 1]])
         >>> distances, positions = nearest_codes(torch.tensor([[1, 1, 1]]), database, k=3)

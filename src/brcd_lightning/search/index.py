@@ -38,7 +38,7 @@ class HammingIndex:
     true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
 
-    Example:
+    Examples:
         >>> import torch
         >>> codes = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1]])
         >>> index = HammingIndex.build(codes, ids=torch.tensor([10, 11, 12]))

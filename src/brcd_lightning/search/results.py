@@ -10,7 +10,7 @@ from torch import Tensor
 class SearchResult(NamedTuple):
     """Nearest codes of each query.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import HammingIndex
         >>> codes = torch.tensor([[1, 1], [1, -1]])
@@ -50,7 +50,7 @@ class RescoredResult(NamedTuple):
 class RadiusResult(NamedTuple):
     """Codes within a radius of each query.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from brcd_lightning import HammingIndex
         >>> index = HammingIndex.build(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, -1]]))

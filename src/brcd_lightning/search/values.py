@@ -67,7 +67,7 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
     Returns:
         scores (Q, min(k, N)) float64, descending, and database positions (Q, min(k, N)) int64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scores, positions = nearest_by_values(torch.tensor([[0.5, -0.25]]), torch.tensor([[1, 1], [1, -1]]), k=2)
         >>> scores.tolist(), positions.tolist()

@@ -61,7 +61,7 @@ class HashEncoder:
         description: of the network and of the pixels that it takes.
         runtime: computes in place of the network, an `export.onnx_runtime.OnnxRuntime` of it; None for torch.
 
-    Example:
+    Examples:
         >>> from brcd_lightning.deployment.encoding.description import EncoderDescription
         >>> description = EncoderDescription(
         ...     bits=16,
