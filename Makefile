@@ -9,8 +9,8 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos report-demo test test-fast test-lowest test-newest docs drills drill-kill lint lock \
-	format clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast test-lowest test-newest docs drills drill-kill gpu-check \
+	lint lock wheelhouse format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their
 drill-kill: $(STAMP)  ## Kill a run at ten moments, continue it each time, and compare its end with an undisturbed one
 	$(BIN)/python -m pytest tests/training/test_resume.py -k killed_at_ten_random_moments
 
+gpu-check: $(STAMP)  ## Tests, equality with the CPU and times on one GPU, in nine minutes: gpu.json, gpu.md
+	$(BIN)/python -m benchmarks.gpu
+
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,6 +92,22 @@ lock: $(STAMP)  ## Write requirements.lock anew, with the versions of constraint
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--constraint constraints.txt --extra dev --extra tensorboard pyproject.toml --output-file requirements.lock
+
+WHEELHOUSE = wheelhouse
+# For another processor: Linux with this glibc or a newer one. pip takes no older tag than those that it is given.
+GLIBC = 28
+TAGS = $(addprefix manylinux_2_,$(shell seq $(GLIBC) -1 5)) manylinux2014 manylinux2010 manylinux1
+# The one package of the lock that is published as source alone: pure Python, which becomes a wheel for any machine.
+SOURCES = antlr4-python3-runtime
+wheelhouse:  ## Collect all wheels for machines without network; PYTHON_VERSION=3.12 PLATFORM=aarch64 for another one
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip download --no-deps --require-hashes --only-binary=:all: --no-binary $(SOURCES) \
+		$(addprefix --python-version ,$(PYTHON_VERSION)) \
+		$(if $(PLATFORM),$(foreach tag,$(TAGS),--platform $(tag)_$(PLATFORM))) \
+		--dest "$(WHEELHOUSE)" --requirement requirements.lock
+	find "$(WHEELHOUSE)" -name '*.tar.gz' \
+		-exec $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir "$(WHEELHOUSE)" {} ';' -delete
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir "$(WHEELHOUSE)" .
 
 format: $(STAMP)  ## Mend style
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -82,6 +83,16 @@ def random_splits(images: int) -> Splits:
     return Splits(source, train=rest[: images // 2], query=query, database=rest, val_query=rest[-images // 10 :])
 
 
+def read_random_features(networks: Sequence[HashNetwork], splits: Splits, views: int) -> None:
+    """Lets networks read a store of the real size, of random features: a step does not see what they are."""
+    images = len(splits.used)
+    for network in networks:
+        width = network.backbone.num_features
+        parts = [torch.randn(images, 1, width), torch.randn(len(splits.train), views, width)]
+        table = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
+        network.backbone = StoredBackbone(network.backbone, table)
+
+
 def online_step(options: argparse.Namespace, workers: int) -> float:
     """Seconds of one step of a plain loop: decode nothing, augment twice, four forwards, losses, head step."""
     teacher, student = networks(options)
@@ -129,18 +140,8 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
     rows = len(few.used) + len(few.train)
     per_image = (time.perf_counter() - started) / rows
 
-    # Steps on a store of the real size, of random features: a step does not see what they are.
     splits = random_splits(2 * TRAIN)
-    views = options.views
-    images = len(splits.used)
-    for network in (teacher, student):
-        backbone = network.backbone
-        parts = [
-            torch.randn(images, 1, backbone.num_features),
-            torch.randn(len(splits.train), views, backbone.num_features),
-        ]
-        table = FeatureTable([part.half().numpy() for part in parts], images, len(splits.train))
-        network.backbone = StoredBackbone(backbone, table)
+    read_random_features([teacher, student], splits, options.views)
     times = StepTimes()
     module = DistillationModule(student, teacher, BRCD(num_clusters=10), TrainingOptions(1e-3, 1000), {})
     trainer = L.Trainer(
@@ -154,7 +155,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
         use_distributed_sampler=False,
         callbacks=[times, TeacherCodesCallback(folder, {})],
     )
-    data = StoredDataModule(HashingDataModule(splits, transforms, BATCH), {"views": views})
+    data = StoredDataModule(HashingDataModule(splits, transforms, BATCH), {"views": options.views})
     trainer.fit(module, datamodule=data)
     return per_image, times.seconds()
 

@@ -46,6 +46,11 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def kd_vectors():
     return json.loads((VECTORS / "kd.json").read_text())

@@ -17,7 +17,7 @@ EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["op
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 # Programs and modules of others, whose arguments are theirs.
 FOREIGN = {"[", "git", "scontrol"}
-FOREIGN_MODULES = {"http.server"}
+FOREIGN_MODULES = {"http.server", "venv"}
 # A part of one's own in an example -> one that is there.
 MINE = {"kd_method": "cosine", "hashing_model": "cibhash", "dataset": "imagenet100", "logger": "csv"}
 
@@ -59,10 +59,10 @@ def check_command(words):
     elif words[0] == "make":
         targets = {word for word in words[1:] if "=" not in word}
         assert targets <= TARGETS
-    elif words[0] == "pip":
+    elif words[0].endswith("pip"):
         extras = {name for word in words for found in re.findall(r"\[(.*)\]", word) for name in found.split(",")}
         assert extras <= EXTRAS
-    elif words[0] == "python":
+    elif words[0] in {"python", "python3"}:
         check_script(words[1:])
     else:
         assert words[0] in FOREIGN, f"{words[0]} is not known; see documents.py"
@@ -113,7 +113,8 @@ def check_script(words):
         assert paths
         assert all((ROOT / path).exists() for path in paths)
     elif words[0] == "-m":
-        assert words[1] in FOREIGN_MODULES
+        ours = ROOT / words[1].replace(".", "/")
+        assert words[1] in FOREIGN_MODULES or (ours / "__main__.py").is_file()
     else:
         assert (ROOT / words[0]).is_file()
 

@@ -67,6 +67,11 @@ def make_method(name):
     return build(small(configuration(*KD_CASES[name]).kd_method))
 
 
+def make_model(name, in_features, bits, limits=LIMITS):
+    cfg = configuration(f"hashing_model={name}")
+    return build(small(cfg.hashing_model, limits), in_features=in_features, bits=bits, head=cfg.student.head)
+
+
 def ready(name, generator):
     """A method that has seen its sizes and its training split."""
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Annotated, Literal
 
 import pytest
@@ -51,6 +52,8 @@ WRONG = [
     (bool, 1, "true or false, got 1"),
     (str, 3, "text, got 3"),
     (Text, "", "text that is not empty, got ''"),
+    (str | PathLike[str], None, "text or a path, got None"),
+    (str | PathLike[str], b"a", "text or a path, got b'a'"),
     (Literal["mean", "sum"], "maen", "one of mean, sum, got 'maen'. Did you mean 'mean'?"),
     (Literal["mean", "sum"], ["mean"], r"one of mean, sum, got \['mean'\]"),
     (Positive | Literal["loo"], "lo", "a positive number or one of loo, got 'lo'. Did you mean 'loo'?"),

@@ -1,6 +1,7 @@
 """The wheel works away from the checkout, with its configuration inside; what describes the project agrees with it."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -53,6 +54,27 @@ def test_the_wheel_runs_without_the_checkout(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(site / "brcd_lightning" / "conf") in done.stdout
     assert "Results go to" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_wheelhouse_for_another_machine_asks_for_what_runs_there():
+    def commands(*variables):
+        done = subprocess.run(
+            ["make", "--dry-run", "wheelhouse", *variables], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.replace("\\\n", " ")
+
+    here, there = commands(), commands("PYTHON_VERSION=3.12", "PLATFORM=aarch64", "WHEELHOUSE=some place")
+    for text in (here, there):
+        assert "pip download --no-deps --require-hashes --only-binary=:all:" in text
+        assert "--requirement requirements.lock" in text
+    assert "--platform" not in here
+    assert "--python-version" not in here
+    assert "--python-version 3.12" in there
+    assert '--dest "some place"' in there
+    tags = re.findall(r"--platform (\S+)", there)
+    assert tags[0] == "manylinux_2_28_aarch64"  # what is preferred comes first
+    assert {"manylinux_2_17_aarch64", "manylinux2014_aarch64"} <= set(tags)
 
 
 def test_the_version_has_one_source():

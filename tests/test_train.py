@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from safetensors import safe_open
@@ -222,6 +223,23 @@ def test_early_mistakes_end_in_one_line_before_anything_loads(tmp_path, argument
     assert_one_line(done)
     assert message in done.stderr
     assert elapsed < 3
+    assert not (tmp_path / "outputs" / "teachers").exists()
+
+
+def test_an_experiment_file_that_refers_to_itself_without_end_is_one_line(tmp_path):
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    lines = ["a: &a [1,1,1,1,1,1,1,1]", *(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefgh"))]
+    (tmp_path / "conf" / "experiment" / "theirs.yaml").write_text("\n".join(lines))
+    done = run_command("--config-dir=conf", "+experiment=theirs", cwd=tmp_path, timeout=30)
+    assert_one_line(done)
+    assert "theirs.yaml refers to its own values" in done.stderr
+
+
+def test_the_configuration_of_a_run_given_back_says_how_to_repeat_it(finished, tmp_path):
+    _, run_dir, _ = finished
+    done = run_command(f"--config-dir={run_dir}/.hydra", "--config-name=config", cwd=tmp_path)
+    assert_one_line(done)
+    assert "chooses no dataset, hashing_model, kd_method, profile, paradigm; to repeat a run, give" in done.stderr
     assert not (tmp_path / "outputs" / "teachers").exists()
 
 

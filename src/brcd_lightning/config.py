@@ -28,6 +28,7 @@ RANDOM = "random"
 NETWORKS = ("teacher", "student")
 GROUPS = ("dataset", "transform", "hashing_model", "kd_method", "paradigm", "optimizer", "trainer", "logger")
 _PARTS = ("data", "view_store", "collapse_monitor")
+_CHOSEN = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
 SCHEDULE = ("max_epochs", "learning_rate", "check_val_every", "patience")
 _ALLOWED_PARTS = (
     *("backbones", "data", "hashing", "distillation", "training"),
@@ -208,14 +209,22 @@ def hashing_model_of(config: Mapping[Any, Any], role: str) -> Any:
 
 
 def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
-    """The coordinates of a run in the grid, by the names of the chosen options."""
+    """The coordinates of a run in the grid, by the names of the chosen options.
+
+    Raises:
+        InputError: for a configuration that chooses none, such as the one that a run has written.
+    """
     choices = HydraConfig.get().runtime.choices
+    if absent := [group for group in _CHOSEN if group not in choices]:
+        raise InputError(
+            f"the configuration chooses no {', '.join(absent)}; to repeat a run, give the options in "
+            ".hydra/overrides.yaml of its folder; to continue it, also hydra.run.dir=FOLDER resume=auto."
+        )
 
     def backbone(role: str) -> str:
         return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
 
-    groups = ("dataset", "hashing_model", "kd_method", "profile", "paradigm")
-    coordinates = {group: choices[group] for group in groups} | {role: backbone(role) for role in NETWORKS}
+    coordinates = {group: choices[group] for group in _CHOSEN} | {role: backbone(role) for role in NETWORKS}
     models = choices.get("hashing_model@teacher.hashing_model"), choices["hashing_model"]
     return coordinates | {"hashing_model": ">".join(dict.fromkeys(filter(None, models)))}  # or teacher>student
 

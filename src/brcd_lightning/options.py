@@ -10,6 +10,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, wraps
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -95,6 +96,8 @@ def require_option(key: str, value: object, hint: Any) -> None:
         value: its value.
         hint: the annotation, such as `PositiveInt` or ``Literal["a", "b"]``.
     """
+    if isinstance(value, str) and value in get_args(hint):  # in every step of a training: without the library
+        return
     _require("", key, value, hint)
 
 
@@ -157,7 +160,7 @@ def _is_option(hint: Any) -> bool:
     origin = get_origin(hint)
     if origin is Annotated:
         return _is_option(get_args(hint)[0])
-    if origin is Literal or hint in _SCALARS:
+    if origin in (Literal, PathLike) or hint in _SCALARS:
         return True
     if origin in (Union, types.UnionType, Sequence, Mapping, list, dict, tuple):
         return all(_is_option(part) for part in get_args(hint) if part is not ...)
@@ -216,7 +219,8 @@ def _description(hint: Any, ranges: bool) -> str:
         return f"a list, each item {_description(parts[0], ranges)}"
     if origin in (Mapping, dict):
         return f"options by name, each {_description(parts[1], ranges)}"
-    names = {bool: "true or false", int: "an integer", float: "a finite number", types.NoneType: "null", Path: "a path"}
+    names = {bool: "true or false", int: "an integer", float: "a finite number", types.NoneType: "null"}
+    names |= {Path: "a path", PathLike[str]: "a path"}
     return names.get(hint, "text")
 
 

@@ -68,6 +68,7 @@ def test_answers_for_programs(index, capsys):
     assert run(["search", "photos.brcd", "photos/a/003.png", "photos/b/001.png", "-k", "2", "--json", "--rescore"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [each["query"] for each in answer["queries"]] == ["photos/a/003.png", "photos/b/001.png"]
+    assert answer["exact"] is True
     assert {"id", "path", "distance", "score"} == answer["queries"][0]["hits"][0].keys()
     assert {"prepare", "encode", "search"} == answer["queries"][0]["ms"].keys()
     assert run(["search", "photos.brcd", "photos/a/003.png", "--max-distance", "0", "-0"]) == 0

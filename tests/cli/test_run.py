@@ -71,6 +71,15 @@ def test_output_is_flushed_threads_are_waited_for_and_registered_functions_run(c
     assert ended.stderr == ""
 
 
+def test_ctrl_c_once_more_does_not_disturb_the_end():
+    script = (
+        "import atexit, os, signal\nfrom brcd_lightning.cli.run import finish\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\nfinish(130)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_lost_output_is_no_success():
     with open("/dev/full", "w") as full:

@@ -21,7 +21,8 @@ def ending(monkeypatch):
         def run(cfg):
             raise error
 
-        monkeypatch.setattr(train, "check", lambda cfg: None)
+        for check in ("check", "grid_coordinates"):
+            monkeypatch.setattr(train, check, lambda cfg: None)
         monkeypatch.setattr("brcd_lightning.cli.libraries.configure_libraries", lambda: None)
         monkeypatch.setattr(run_module, "run", run)
         return TrainTask(sys.argv)

@@ -3,6 +3,7 @@ from fractions import Fraction
 import pytest
 import torch
 
+from both_devices import DEVICES, clusters, difference
 from brcd_lightning.codes import pack
 from brcd_lightning.codes.clusters import _lloyd, bit_expectations, bit_masks, kmeans_codes, nearest_centroid
 from brcd_lightning.errors import InputError
@@ -199,3 +200,8 @@ def test_assignments_are_clusters(generator, cluster):
 def test_there_is_a_centroid(generator):
     with pytest.raises(InputError, match="at least one centroid"):
         nearest_centroid(random_codes(5, 8, generator), torch.zeros(0, 8))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_gives_the_same_clusters_and_masks(device):
+    assert difference(clusters(device), clusters("cpu")) == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as TF
 
+from both_devices import DEVICES, computed
 from brcd_lightning.data.color_jitter import FIELDS, ColorJitter, apply_colors
 
 NEUTRAL = dict(zip(FIELDS, (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0), strict=True))
@@ -87,9 +88,9 @@ def test_draws_follow_their_probabilities_and_ranges():
     assert blurred.max().item() == pytest.approx(2.0, abs=0.01)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same(images):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_gives_the_same(images, device):
     torch.manual_seed(1)
     colors = torch.stack([ColorJitter().draw() for _ in images])
-    on_gpu = apply_colors(images.cuda(), colors.cuda()).cpu()
-    assert torch.allclose(on_gpu, apply_colors(images, colors), atol=1e-5)
+    found = computed(apply_colors, images, colors, device=device)
+    assert torch.allclose(found, apply_colors(images, colors), atol=1e-5)

@@ -1,6 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from brcd_lightning.data.datamodule import HashingDataModule
+from brcd_lightning.data.extra_views import Extras
+from brcd_lightning.data.transforms import natural_images
 from brcd_lightning.errors import InputError
 from conftest import make_datamodule, network_input
 
@@ -29,6 +34,26 @@ def test_batches_do_not_depend_on_workers(splits):
     assert torch.equal(alone.index, helped.index)
     for one, other in zip(alone[1:4], helped[1:4], strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_gpu_is_given_whole_images_of_which_it_makes_the_same_batches(splits):
+    batches = []
+    for device in ("cpu", "cuda"):
+        extras = Extras(rotations="shared", positives=1)
+        data = HashingDataModule(splits, natural_images(24, center_crop=False), batch_size=16, extras=extras)
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
+        given = next(iter(data.train_dataloader()))
+        evaluated = next(iter(data.eval_dataloader("query")))
+        if device == "cuda":
+            assert given.anchor.pixels.shape == given.first.pixels.shape == (16, 3, 16, 16)
+            assert given.rotations.pixels.shape == (16, 4, 3, 24, 24)
+            assert evaluated.image.pixels.shape[1:] == (3, 16, 16)
+        batches.append([*data.on_after_batch_transfer(given), data.on_after_batch_transfer(evaluated).image])
+    for one, other in zip(*batches, strict=True):
+        assert one.shape == other.shape
+        assert (one - other).abs().max() < 0.05
+        assert (one - other).abs().float().mean() < 1e-3
 
 
 def test_evaluation_covers_queries_then_database(splits):

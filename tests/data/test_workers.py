@@ -1,12 +1,14 @@
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
-from brcd_lightning.data.workers import block_worker_signals, require_workers
+from brcd_lightning.data.workers import block_worker_signals, lost_worker, require_workers
 from brcd_lightning.errors import InputError
 
 
@@ -39,3 +41,24 @@ def test_more_workers_than_a_machine_can_start_are_refused(monkeypatch):
         InputError, match="data.num_workers must be at most 128 on this machine, 64 a processor, got 129"
     ):
         require_workers("data.num_workers", 129)
+
+
+class Killed(Dataset):
+    """Its worker gets SIGKILL, as by a kernel without memory."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_was_killed_is_told_with_its_remedy():
+    with pytest.raises(RuntimeError) as error:
+        list(DataLoader(Killed(), num_workers=1, worker_init_fn=block_worker_signals))
+    assert re.fullmatch(
+        r"a loader worker was lost \(DataLoader worker \(pid.*\).*\), most often because memory has run out; free "
+        r"some, or lower data\.num_workers, .* then continue with resume=auto\.",
+        lost_worker(error.value),
+    )
+    assert lost_worker(RuntimeError("expected scalar type Float")) is None

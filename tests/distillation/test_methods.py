@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from both_devices import OTHERS, REFERENCE, TOLERANCE, difference, distillation as outcome_on
 from brcd_lightning.config import CONFIG_DIR, build
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.errors import InputError
@@ -71,6 +72,13 @@ def test_only_student_codes_have_gradients_and_they_are_finite(name, generator):
     assert used
     assert all(bool(value.grad.isfinite().all()) and value.grad.abs().sum() > 0 for value in used)
     assert not batch.teacher.requires_grad
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_gpu_gives_the_same_losses_gradients_and_memories(name, other):
+    expected = outcome_on(name, **REFERENCE)
+    assert any(value.abs().sum() > 0 for value in expected.values()) or name == "none"
+    assert difference(outcome_on(name, **other), expected) < TOLERANCE
 
 
 def test_a_method_sees_only_what_it_asks_for(name, generator):

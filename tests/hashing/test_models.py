@@ -6,12 +6,13 @@ from pydoc import locate
 import pytest
 import torch
 
+from both_devices import OTHERS, REFERENCE, TOLERANCE, difference, hashing
 from brcd_lightning.backbones import small_backbone
 from brcd_lightning.config import build
 from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.metrics import mean_average_precision
-from offered import BITS, HASHING_MODELS, LIMITS, configuration, small
+from offered import BITS, HASHING_MODELS, configuration, make_model, small
 
 
 def model_class(name):
@@ -26,11 +27,6 @@ def name(request):
 @pytest.fixture(params=[name for name in HASHING_MODELS if model_class(name).trains])
 def trained_name(request):
     return request.param
-
-
-def make_model(name, in_features, bits, limits=LIMITS):
-    cfg = configuration(f"hashing_model={name}")
-    return build(small(cfg.hashing_model, limits), in_features=in_features, bits=bits, head=cfg.student.head)
 
 
 def network(name):
@@ -97,6 +93,13 @@ def test_scaled_losses_give_scaled_gradients(trained_name, generator):
         (factor * sum(terms(each, features).values())).backward()
         gradients.append([parameter.grad / factor for parameter in each.parameters()])
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-9) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_gpu_gives_the_same_losses_codes_and_gradients(name, other):
+    expected = hashing(name, **REFERENCE)
+    assert any(value.abs().sum() > 0 for value in expected.values())
+    assert difference(hashing(name, **other), expected) < TOLERANCE
 
 
 def test_diagnostics_say_how_balanced_and_decided_the_bits_are(name, generator):

@@ -40,6 +40,19 @@ def test_the_binary_neuron_equals_the_vectors(hash_vectors, monkeypatch):
     assert torch.allclose(logits.grad, double(v["grad_logits"]), atol=1e-9)
 
 
+def test_standardizing_uses_the_moments_of_all_features_it_saw_in_training():
+    torch.manual_seed(0)
+    batches = [torch.randn(rows, 3) * 2 + 5 for rows in (4, 7, 1)]
+    scaler = Standardizer(3)
+    outputs = [scaler(batch) for batch in batches]
+    seen = torch.cat(batches)
+    mean, deviation = seen.mean(dim=0), seen.std(dim=0, correction=0)
+    assert torch.allclose(outputs[-1], (batches[-1] - mean) / deviation, atol=1e-5)
+    scaler.eval()
+    assert torch.allclose(scaler(batches[0]), (batches[0] - mean) / deviation, atol=1e-5)
+    assert scaler.count == 12
+
+
 def test_without_draws_half_counts_as_one():
     assert TBH(3, 2).binarize(torch.tensor([[0.0, -0.1]])).tolist() == [[1, -1]]
 

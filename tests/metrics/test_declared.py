@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from both_devices import DEVICES, difference, metrics
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import (
     average_precisions_by_ties,
@@ -134,3 +135,8 @@ def test_a_function_without_a_value_for_each_query_is_named(split):
     mean = ListMetric(prefix="mean", title="mean", per_query=lambda lists, k: precision_at_k(lists, k).mean())
     with pytest.raises(TypeError, match="mean must return one value per query"):
         reported_values(*split, 7, (mean,))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_gives_the_same_values_of_every_metric(device):
+    assert difference(metrics(device), metrics("cpu")) < 1e-9

@@ -1,10 +1,12 @@
 import itertools
 import json
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from both_devices import DEVICES, computed
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.metrics import (
@@ -185,17 +187,16 @@ def test_missing_labels_are_refused():
         mean_average_precision(codes, codes, torch.zeros(2), torch.zeros(3), 1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("ties", ["stable", "expected"])
 @pytest.mark.parametrize("bits", [8, 64])
-def test_a_gpu_gives_the_same(ties, bits, generator):
+def test_a_gpu_gives_the_same(device, ties, bits, generator):
     arguments = [random_codes(n, bits, generator) for n in (50, 2000)]
     arguments += [torch.randint(0, 5, (n,), generator=generator) for n in (50, 2000)]
-    there = [part.cuda() for part in arguments]
     for normalizer in NORMALIZERS:
-        options = {"ties": ties, "normalizer": normalizer}
-        expected = mean_average_precision(*arguments, 300, **options).item()
-        assert mean_average_precision(*there, 300, **options).item() == pytest.approx(expected, abs=1e-9)
+        score = partial(mean_average_precision, k=300, ties=ties, normalizer=normalizer)
+        expected = score(*arguments).item()
+        assert computed(score, *arguments, device=device).item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("ties", ["stable", "expected"])

@@ -37,3 +37,5 @@ def test_large_groups_agree_with_shuffling(generator):
 def test_wrong_options_are_refused():
     with pytest.raises(InputError, match="normalizer must be one of topk, min, all"):
         expected_average_precision(torch.ones(1, 1), torch.ones(1, 1), 1, "mean")
+    with pytest.raises(InputError, match="k must be a positive integer, got 0"):
+        expected_average_precision(torch.ones(1, 1), torch.ones(1, 1), 0)

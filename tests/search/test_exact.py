@@ -3,6 +3,7 @@ import multiprocessing
 import pytest
 import torch
 
+from both_devices import DEVICES, difference, searches
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import exact
@@ -89,3 +90,8 @@ def test_a_forked_process_scans_in_parts_too(generator, monkeypatch):
     child.start()
     assert (queue.get(timeout=60) == expected).all()
     child.join()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_gives_the_same(device):
+    assert difference(searches(device), searches("cpu")) == 0

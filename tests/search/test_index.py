@@ -58,6 +58,26 @@ def test_approximate_kinds_say_what_they_find(codes, kind):
     assert measured == pytest.approx(index.recall, abs=0.1)
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "multi_hash"])
+def test_a_measured_recall_is_forgotten_when_codes_change(tmp_path, codes, kind):
+    index = HammingIndex.build(codes, kind=kind, build_options=BuildOptions(recall_k=20))
+    index.add(-codes[:10])
+    assert index.recall is None
+    assert "recall unknown since codes changed" in repr(index)
+    index.save(tmp_path / "a.index")
+    assert HammingIndex.load(tmp_path / "a.index").recall is None
+    exact = HammingIndex.build(codes)
+    exact.add(-codes[:10])
+    exact.remove(torch.tensor([0]))
+    assert (exact.recall, exact.exact) == (1, True)
+
+
+def test_removing_codes_forgets_the_recall_too(codes):
+    index = HammingIndex.build(codes, kind="ivf", build_options=BuildOptions(recall_k=20))
+    index.remove(torch.tensor([0]))
+    assert index.recall is None
+
+
 def test_empty_slots_are_reported(codes):
     found = HammingIndex.build(codes, kind="multi_hash", flips=0).search(-codes[:5], 500)
     assert found.empty_slots > 0

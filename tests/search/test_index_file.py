@@ -41,8 +41,9 @@ def test_a_loaded_index_finds_the_same(tmp_path, codes, kind, mmap):
     index = HammingIndex.build(codes, kind=kind, ids=torch.arange(400) * 3, fingerprint="model-a")
     index.save(tmp_path / "x.index")
     loaded = HammingIndex.load(tmp_path / "x.index", bits=40, fingerprint="model-a", mmap=mmap)
-    for one, other in zip(index.search(codes[:30], 15), loaded.search(codes[:30], 15), strict=True):
-        assert torch.equal(one, other)
+    one, other = index.search(codes[:30], 15), loaded.search(codes[:30], 15)
+    assert torch.equal(one.distances, other.distances)
+    assert torch.equal(one.ids, other.ids)
     assert (loaded.kind, loaded.recall, loaded.options, len(loaded)) == (
         index.kind,
         index.recall,
@@ -292,3 +293,25 @@ def test_a_pipe_is_not_waited_for_and_a_name_may_be_impossible(tmp_path):
         HammingIndex.load(tmp_path / "pipe.index")
     with pytest.raises(InputError, match="cannot be read: embedded null byte"):
         HammingIndex.load("a\0b")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [], b"a.index"])
+def test_what_is_no_path_is_said(codes, wrong):
+    index = HammingIndex.build(codes)
+    for use in (index.save, HammingIndex.load):
+        with pytest.raises(InputError, match="path must be a path or text, got"):
+            use(wrong)
+
+
+def test_a_name_that_no_file_can_have_is_said(tmp_path, codes):
+    with pytest.raises(InputError, match="cannot be written: embedded null byte"):
+        HammingIndex.build(codes).save(str(tmp_path / "a\0b"))
+
+
+def test_saving_to_a_link_replaces_it_and_leaves_what_it_names(tmp_path, codes):
+    (tmp_path / "named.index").write_bytes(b"precious")
+    (tmp_path / "link.index").symlink_to(tmp_path / "named.index")
+    HammingIndex.build(codes).save(tmp_path / "link.index")
+    assert (tmp_path / "named.index").read_bytes() == b"precious"
+    assert not (tmp_path / "link.index").is_symlink()
+    assert len(HammingIndex.load(tmp_path / "link.index")) == len(codes)

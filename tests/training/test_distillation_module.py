@@ -2,6 +2,8 @@ import lightning as L
 import pytest
 import torch
 
+from absent_device import ABSENT
+from both_devices import TOLERANCE, difference, training
 from brcd_lightning.data.extra_views import Extras
 from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.distillation.cosine import Cosine
@@ -9,6 +11,7 @@ from brcd_lightning.distillation.none import NoDistillation
 from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.metrics import average_precision, mean_average_precision
 from conftest import make_datamodule, network_input
+from small_cases import CASES
 from small_training import distillation, make_trainer, state_of
 
 
@@ -148,3 +151,16 @@ def test_without_a_hashing_loss_neither_views_nor_its_parameters_are_needed(spli
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     same = distillation(Cosine(), hashing_weight=1.0, model=TBH)
     assert terms_of(same, splits, True)["kd_cosine"].item() == pytest.approx(terms["kd_cosine"].item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "device"),
+    [
+        *(pytest.param(case, ABSENT.type, id=f"absent-{'-'.join(case)}") for case in CASES[::5]),  # it is a slow device
+        *(pytest.param(case, "cuda", id=f"cuda-{'-'.join(case)}", marks=pytest.mark.cuda) for case in CASES),
+    ],
+)
+def test_a_gpu_trains_as_the_cpu(case, device, splits):
+    expected = training(case, splits, "cpu")
+    assert difference(training(case, splits, device), expected) <= (TOLERANCE if device == "cuda" else 0)

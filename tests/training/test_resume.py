@@ -1,7 +1,11 @@
 import json
+import os
 import random
+import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -15,7 +19,7 @@ from brcd_lightning.experiment.signals import end_when_asked
 from brcd_lightning.hashing.tbh import TBH
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
-from brcd_lightning.training.resume import ResumePoint
+from brcd_lightning.training.resume import BestCheckpoint, ResumePoint
 from conftest import TINY, StartedCommand, make_datamodule, make_network
 from small_training import make_teacher, make_trainer
 
@@ -48,7 +52,7 @@ def train(folder, splits, every_s=0.0, step=None, **loaders):
     """Trains from the resume point of a folder, if there is one; returns the state at the end, None if interrupted."""
     L.seed_everything(0, verbose=False)
     module, point = make_module(splits), ResumePoint(folder / "resume.ckpt", every_s)
-    best = ModelCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
+    best = BestCheckpoint(folder, "best", monitor="val/map_sshp", mode="max", enable_version_counter=False)
     options = {"check_val_every_n_epoch": 2, "enable_checkpointing": True, "default_root_dir": folder}
     trainer = make_trainer(folder, EPOCHS, module, [best, AskedToEnd(step), point], **options)
     data = make_datamodule(splits, **loaders)
@@ -78,6 +82,28 @@ def assert_equal(resumed, straight):
     assert resumed.keys() == straight.keys()
     for name, value in straight.items():
         assert torch.equal(resumed[name], value), name
+
+
+def test_a_copied_run_continues_with_the_files_of_its_own_folder(tmp_path, splits, straight):
+    assert train(tmp_path / "one", splits, step=2 * STEPS + 1) is None
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "one" / "best.ckpt").write_bytes(b"other")
+    assert_equal(train(tmp_path / "two", splits), straight)
+    assert (tmp_path / "one" / "best.ckpt").read_bytes() == b"other"
+
+
+def test_the_best_checkpoint_stays_the_best_where_its_folder_was_moved(tmp_path):
+    options = {"filename": "best", "monitor": "val/map", "mode": "max", "enable_version_counter": False}
+    before, now = (BestCheckpoint(tmp_path / name, **options) for name in ("before", "now"))
+    old, new = (str(tmp_path / name / "best.ckpt") for name in ("before", "now"))
+    before.best_model_path = before.kth_best_model_path = old
+    before.best_model_score = before.kth_value = torch.tensor(0.5)
+    before.best_k_models = {old: torch.tensor(0.5)}
+    now.load_state_dict(before.state_dict())
+    assert now.best_model_path == now.kth_best_model_path == new
+    assert now.best_model_score == now.kth_value == now.best_k_models[new] == 0.5
+    assert (list(now.best_k_models), now.last_model_path) == ([new], "")
+    assert now.state_key == ModelCheckpoint(tmp_path, **options).state_key  # of runs that an earlier release began
 
 
 @pytest.mark.slow
@@ -158,7 +184,8 @@ def started(folder, *options, **variables):
 def outcome(folder):
     """Bytes of both networks and of all codes, and the metrics."""
     (teacher,) = folder.glob("teachers/*/teacher.safetensors")
-    files = [teacher, *(folder / "run" / name for name in ("student.safetensors", "codes.safetensors"))]
+    names = ("student.safetensors", "codes.safetensors", "teacher_codes.safetensors")
+    files = [teacher, *(folder / "run" / name for name in names)]
     results = json.loads((folder / "run" / "results.json").read_text())
     return [file.read_bytes() for file in files], results["metrics"], results["validation"], results["epochs"]
 
@@ -211,3 +238,30 @@ def test_sigterm_ends_a_run_with_a_code_of_its_own(tmp_path, moment):
     assert "error: asked to end (SIGTERM); continue with the same options, resume=auto and hydra.run.dir=" in text
     assert "Traceback" not in text
     assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_as_interrupted_also_when_given_twice(tmp_path):
+    process = started(tmp_path, "student.max_epochs=1000", "student.patience=1000", "resume=auto")
+    process.wait_for((tmp_path / "run/checkpoints/student/resume.ckpt").exists)
+    process.send(signal.SIGINT)
+    time.sleep(0.03)
+    process.send(signal.SIGINT)
+    assert process.wait() == 130, process.stderr
+    text = process.stdout + process.stderr
+    assert "interrupted; the run has no DONE file" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processes of Linux")
+def test_a_loader_worker_that_is_killed_ends_a_run_in_one_line(tmp_path):
+    process = started(tmp_path, "teacher.max_epochs=1000", "teacher.patience=1000", "data.num_workers=2")
+    process.wait_for((tmp_path / "run/checkpoints/teacher/resume.ckpt").exists)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[0]), signal.SIGKILL)
+    assert process.wait() == 1, process.stderr
+    text = process.stdout + process.stderr
+    assert "error: a loader worker was lost (DataLoader worker (pid" in text
+    assert "Traceback" not in text

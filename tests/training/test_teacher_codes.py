@@ -34,6 +34,17 @@ def test_a_second_fit_reclusters_for_another_teacher(tmp_path, splits):
     assert torch.equal(module.kd_method.centroids, centroids)
 
 
+def test_a_run_that_continues_in_a_later_epoch_writes_the_same_file(tmp_path, splits):
+    def written(folder, **progress):
+        module, data = distillation(), make_datamodule(splits)
+        data.load_state_dict({"epoch": 0, "steps": 0} | progress)
+        make_trainer(folder, module=module).fit(module, datamodule=data)
+        return (folder / "teacher_codes.safetensors").read_bytes()
+
+    assert written(tmp_path / "continued", epoch=3, steps=2) == written(tmp_path / "whole")
+    assert len(load_file(tmp_path / "whole" / "teacher_codes.safetensors")["view_codes"]) == len(splits.train)
+
+
 def test_methods_that_need_no_codes_cost_nothing(tmp_path, splits):
     module = distillation(NoDistillation())
     make_trainer(tmp_path, module=module).fit(module, datamodule=make_datamodule(splits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -52,6 +53,8 @@ def _printable(text: str) -> str:
 
 def finish(code: int) -> NoReturn:
     """Ends the process with an exit code; a success becomes `ExitCode.CRASH` if the output cannot be written."""
+    if code == ExitCode.INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave tracebacks of what ends here
     try:
         sys.stdout.flush()
     except OSError:  # the reader has left, or the disk is full

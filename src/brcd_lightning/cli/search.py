@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brcd_lightning.cli.command_parser import DISTANCE, RESULTS, THREADS, CommandParser, output_file
@@ -14,7 +13,7 @@ from brcd_lightning.cli.index_arguments import add_index_arguments, opened_image
 from brcd_lightning.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from brcd_lightning.deployment.image_index.searched import Found
+    from brcd_lightning.deployment.image_index.searched import Found, SearchedImages
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
             image: index.search(image, encoder, given.k, rescore=given.rescore, max_distance=given.max_distance)
             for image in given.images
         }
-    sys.stdout.write(_text(found, given.json, given.null, index.root))
+    sys.stdout.write(_text(found, given.json, given.null, index))
     for image, each in found.items():
         if each.empty_slots:
             sys.stderr.write(f"{image}: the approximate index found {each.empty_slots} fewer than asked for\n")
@@ -67,9 +66,9 @@ def parser() -> CommandParser:
     return parser
 
 
-def _text(found: dict[str, Found], as_json: bool, null: bool, root: Path) -> str:
+def _text(found: dict[str, Found], as_json: bool, null: bool, index: SearchedImages) -> str:
     if null:
-        return "".join(f"{root / hit.path}\0" for each in found.values() for hit in each.hits)
+        return "".join(f"{index.root / hit.path}\0" for each in found.values() for hit in each.hits)
     if as_json:
         queries = [
             {
@@ -80,7 +79,7 @@ def _text(found: dict[str, Found], as_json: bool, null: bool, root: Path) -> str
             }
             for image, each in found.items()
         ]
-        return json.dumps({"root": str(root), "queries": queries}, indent=1) + "\n"
+        return json.dumps({"root": str(index.root), "exact": index.exact, "queries": queries}, indent=1) + "\n"
     lines = []
     for image, each in found.items():
         lines.append(

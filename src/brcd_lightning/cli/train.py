@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # omegaconf brings it, without its stubs
 
+from brcd_lightning.cli.config_folders import require_short_files
 from brcd_lightning.cli.loading import load_libraries
 from brcd_lightning.cli.run import report_error
-from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain
+from brcd_lightning.config import CONFIG_DIR, CONFIG_NAME, check, explain, grid_coordinates
 from brcd_lightning.errors import ExitCode, InputError, RunEnded
 from brcd_lightning.storage.renamed_options import current_overrides
 
@@ -44,6 +45,7 @@ class TrainTask:
         sys.argv = list(self.argv)
         try:
             check(cfg)
+            grid_coordinates(cfg)
             # torch and lightning load only for a configuration that holds.
             load_libraries()
             from brcd_lightning.cli.libraries import configure_libraries
@@ -69,13 +71,14 @@ def main(arguments: Sequence[str]) -> int:
         The highest exit code of the jobs.
 
     Raises:
-        InputError: if the configuration does not compose.
+        InputError: for a configuration file or an option of Hydra that must not be used.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
     task = TrainTask(sys.argv)
     arguments = current_overrides(arguments)
     if any(argument.startswith("--experimental-rerun") for argument in arguments):
         raise InputError("--experimental-rerun runs whatever code a pickle holds; repeat the command instead.")
+    require_short_files(arguments)
     sys.argv = [sys.argv[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)(task)()

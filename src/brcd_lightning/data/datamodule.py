@@ -70,7 +70,7 @@ class ViewDataset(Dataset[ViewBatch]):
         self, splits: Splits, transforms: ImageTransforms, anchor_view: str, seed: int, extras: Extras
     ) -> None:
         self.splits = splits
-        self.transforms = transforms
+        self.transforms, self._in_workers = transforms, transforms.in_workers()
         self.anchor_view = anchor_view
         self.seed = seed
         self.extras = extras
@@ -81,7 +81,8 @@ class ViewDataset(Dataset[ViewBatch]):
     def __getitem__(self, key: tuple[int, int]) -> ViewBatch:
         epoch, index = key
         pixels = self.splits.source.load(int(self.splits.train[index]))
-        first, second = (self._view(pixels, epoch, index, view) if self.extras.views else None for view in (0, 1))
+        numbers = (0, 1) if self.extras.views else ()
+        first, second = [self._view(self.transforms, pixels, epoch, index, view) for view in numbers] or (None, None)
         anchor = None if self.anchor_view == "aug" else self.transforms.prepare(pixels)
         return ViewBatch(
             torch.tensor(index),
@@ -96,7 +97,7 @@ class ViewDataset(Dataset[ViewBatch]):
         if self.extras.rotations == "none":
             return None
         apart = self.extras.rotations == "independent"
-        views = (self._view(pixels, epoch, index, 2 + apart * turns) for turns in range(4))
+        views = (self._view(self._in_workers, pixels, epoch, index, 2 + apart * turns) for turns in range(4))
         return default_collate([quarter_turns(view, turns) for turns, view in enumerate(views)])
 
     def _positives(self, pixels: Tensor, epoch: int, index: int) -> MixedImages | None:
@@ -105,12 +106,12 @@ class ViewDataset(Dataset[ViewBatch]):
         drawn = []
         for number in range(self.extras.positives):
             with random_stream(self.seed, epoch, index, number, 1):
-                drawn.append(class_positive(self.splits, self.transforms, index, pixels))
+                drawn.append(class_positive(self.splits, self._in_workers, index, pixels))
         return default_collate(drawn)
 
-    def _view(self, pixels: Tensor, epoch: int, index: int, view: int) -> PreparedImages:
+    def _view(self, transforms: ImageTransforms, pixels: Tensor, epoch: int, index: int, view: int) -> PreparedImages:
         with random_stream(self.seed, epoch, index, view):
-            return self.transforms.prepare_view(pixels)
+            return transforms.prepare_view(pixels)
 
 
 class EvalDataset(Dataset[EvalBatch]):
@@ -196,22 +197,21 @@ class HashingDataModule(L.LightningDataModule):
 
     def train_dataset(self) -> Dataset[ViewBatch]:
         """Training images by (epoch, position)."""
-        return ViewDataset(self.splits, self.transforms, self.anchor_view, self.seed, self.extras)
+        return ViewDataset(self.splits, self._for_device(), self.anchor_view, self.seed, self.extras)
 
     def eval_dataset(self, role: str) -> Dataset[EvalBatch]:
         """One role of the splits, in order."""
-        return EvalDataset(self.splits, self.transforms, role)
+        return EvalDataset(self.splits, self._for_device(), role)
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
         """One batch of what a dataset gives; where no other device will finish it, finished by the loader worker."""
         kind: type[ViewBatch] | type[EvalBatch] = type(items[0])
         columns = zip(*items, strict=True)
         batch = kind._make(None if column[0] is None else default_collate(list(column)) for column in columns)
-        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        return self.on_after_batch_transfer(batch) if on_cpu else batch
+        return self.on_after_batch_transfer(batch) if self._device().type == "cpu" else batch
 
     def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
-        """Colors what the loader workers prepared, on the device; nothing of a finished batch."""
+        """Crops and colors what the loader workers prepared, on the device; nothing of a finished batch."""
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()
@@ -223,17 +223,25 @@ class HashingDataModule(L.LightningDataModule):
         return batch
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of `ViewBatch`."""
+        """Batches of `ViewBatch`, from where the training continues."""
+        return self.training_loader(self._epoch, self._steps_seen)
+
+    def training_loader(self, epoch: int = 0, steps_seen: int = 0) -> DataLoader:
+        """Batches of `ViewBatch` of an epoch; its views are the same at any point of a run.
+
+        Args:
+            epoch: of the first pass; the sampler is told which one another pass is.
+            steps_seen: batches that the first pass leaves out.
+        """
         rank, world_size = self._place()
         if self.batch_size % world_size:
             raise InputError(f"data.batch_size must be a multiple of the {world_size} devices, got {self.batch_size}.")
         batch_size = self.batch_size // world_size
-        seen = self._steps_seen * batch_size
         return DataLoader(
             self.train_dataset(),
             collate_fn=self.collate,
             batch_size=batch_size,
-            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, self._epoch, seen),
+            sampler=EpochSampler(len(self.splits.train), self.seed, rank, world_size, epoch, steps_seen * batch_size),
             drop_last=True,
             num_workers=self.num_workers,
             worker_init_fn=block_worker_signals,
@@ -265,3 +273,9 @@ class HashingDataModule(L.LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _for_device(self) -> ImageTransforms:
+        return self.transforms.for_device(self._device(), self.splits.source.one_size)

@@ -28,7 +28,7 @@ class Extras:
 
 
 def quarter_turns(images: PreparedImages, turns: int) -> PreparedImages:
-    """The images turned by multiples of 90 degrees; colors are the same, whatever the direction."""
+    """Cropped images turned by multiples of 90 degrees; colors are the same, whatever the direction."""
     return images._replace(pixels=images.pixels.rot90(turns, (-2, -1)))
 
 
@@ -40,7 +40,7 @@ def class_positive(splits: Splits, transforms: ImageTransforms, index: int, pixe
 
     Args:
         splits: the data set.
-        transforms: of views.
+        transforms: of views, which crop in loader workers.
         index: position in the training split.
         pixels: (3, H, W) uint8 of that image.
     """
@@ -55,5 +55,5 @@ def class_positive(splits: Splits, transforms: ImageTransforms, index: int, pixe
         mate = splits.source.load(int(splits.train[chosen]))
     turns = int(torch.randint(4, ()))
     pair = (transforms.prepare_view(mate.rot90(turns, (1, 2))), transforms.prepare_view(pixels))
-    pixels, colors = (torch.stack(both) for both in zip(*pair, strict=True))
+    pixels, colors, _ = (torch.stack(both) for both in zip(*pair, strict=True))
     return MixedImages(pixels, colors, torch.rand(()))

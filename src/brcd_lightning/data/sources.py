@@ -24,6 +24,9 @@ class ImageSource(ABC):
         skipped: images left out as unreadable, name to reason.
     """
 
+    one_size: bool = False
+    """True if all images have one height and one width."""
+
     def __init__(self, ids: Sequence[str], labels: Tensor, skipped: Mapping[str, str] | None = None) -> None:
         if len(ids) != len(labels):
             raise InputError(f"a data set needs one label per image, got {len(ids)} images and {len(labels)} labels.")
@@ -51,6 +54,8 @@ class ArrayImages(ImageSource):
         ids: see `ImageSource`.
         labels: see `ImageSource`.
     """
+
+    one_size = True
 
     def __init__(self, pixels: Tensor, ids: Sequence[str], labels: Tensor) -> None:
         super().__init__(ids, labels)

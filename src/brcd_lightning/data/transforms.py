@@ -1,16 +1,16 @@
 """From uint8 pixels to network input: the evaluation transform and the random view, in two steps.
 
 `prepare` crops one image and draws its random colors, in a loader worker; `finish` colors whole batches, on the
-device where the network is. Normalising is left to the backbones, which know how their weights were trained. Everything
-random draws from torch's generator in the first step, so a seeded generator gives the same view anywhere, for any
-network.
+device where the network is. A GPU also crops, where all images have one size: workers then draw boxes and crop nothing.
+Normalising is left to the backbones, which know how their weights were trained. Everything random draws from torch's
+generator in the first step, so a seeded generator gives the same view anywhere, for any network.
 
 Shapes: N images; S x S pixels of network input; P numbers that describe the colors of a view.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from brcd_lightning.data.color_jitter import FIELDS, ColorJitter, apply_colors
+from brcd_lightning.data.crops import RandomBoxes, resample, whole_box
 from brcd_lightning.options import ImageSize, checked
 
 VERSION = 3
@@ -27,12 +28,14 @@ _VALUES_IN_CACHE = 1 << 20
 
 
 class PreparedImages(NamedTuple):
-    """Cropped images on their way to the device; one image, or a batch with a leading dimension."""
+    """Images on their way to the device; one image, or a batch with a leading dimension."""
 
     pixels: Tensor
-    """(N, 3, S, S) uint8."""
+    """(N, 3, S, S) uint8; (N, 3, H, W) where the device crops."""
     colors: Tensor
     """(N, P) float32, see `color_jitter.FIELDS`; P = 0 where colors stay."""
+    boxes: Tensor
+    """(N, B) int64, see `crops.FIELDS`; B = 0 where images are cropped already."""
 
 
 class MixedImages(NamedTuple):
@@ -54,24 +57,52 @@ class ImageTransforms:
         evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.
         view: the same at random: augmented views.
         jitter: random colors of views; None for none.
+        boxes: draws what `view` would crop, where `evaluation` resizes whole images and a device can do both; None for
+            other transforms.
+        crops_on_device: whether images are cropped by `finish`, see `for_device`.
     """
 
     evaluation: nn.Module
     view: nn.Module
     jitter: ColorJitter | None = None
+    boxes: RandomBoxes | None = None
+    crops_on_device: bool = False
+
+    def for_device(self, device: torch.device, one_size: bool) -> ImageTransforms:
+        """The same transforms, which crop on the device if it is a GPU and can.
+
+        Pixels may then differ by one of 255 levels: torchvision's own resize of bytes does from processor to processor.
+
+        Args:
+            device: that finishes batches.
+            one_size: whether all images have one size.
+        """
+        return replace(self, crops_on_device=device.type == "cuda" and one_size and self.boxes is not None)
+
+    def in_workers(self) -> ImageTransforms:
+        """The same transforms, cropping in `prepare`."""
+        return replace(self, crops_on_device=False)
 
     def prepare(self, pixels: Tensor) -> PreparedImages:
         """One image (3, H, W) uint8 for evaluation."""
-        return PreparedImages(self.evaluation(pixels), torch.empty(0))
+        if self.crops_on_device:
+            return PreparedImages(pixels, torch.empty(0), whole_box(pixels))
+        return PreparedImages(self.evaluation(pixels), torch.empty(0), torch.empty(0))
 
     def prepare_view(self, pixels: Tensor) -> PreparedImages:
         """One random view of an image (3, H, W) uint8, from torch's default generator."""
-        return PreparedImages(self.view(pixels), torch.empty(0) if self.jitter is None else self.jitter.draw())
+        if self.crops_on_device and self.boxes is not None:
+            view, box = pixels, self.boxes.draw(pixels)
+        else:
+            view, box = self.view(pixels), torch.empty(0)
+        return PreparedImages(view, torch.empty(0) if self.jitter is None else self.jitter.draw(), box)
 
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
         """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may be several dimensions."""
         shape: tuple[int, ...] = prepared.pixels.shape
         pixels, colors = prepared.pixels.flatten(end_dim=-4), prepared.colors.flatten(end_dim=-2)
+        if isinstance(prepared, PreparedImages) and prepared.boxes.shape[-1] and self.boxes is not None:
+            pixels = resample(pixels, prepared.boxes.flatten(end_dim=-2), self.boxes.size)
         images = torch.empty_like(pixels, dtype=torch.float32, memory_format=torch.channels_last)
         rows = max(1, len(pixels) if pixels.is_cuda else _VALUES_IN_CACHE // pixels.shape[1:].numel())
         for part, part_pixels, part_colors in zip(
@@ -100,15 +131,14 @@ def natural_images(size: ImageSize = 224, center_crop: bool = True) -> ImageTran
             ImageNet and MSCOCO; False resizes the whole image to `size`, as for CIFAR.
     """
     bilinear = InterpolationMode.BILINEAR
-    view = [
-        v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True),
-        v2.RandomHorizontalFlip(0.5),
-    ]
+    crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True)
+    view = v2.Compose([crop, v2.RandomHorizontalFlip(0.5)])
     if center_crop:
         fixed = [v2.Resize(round(size * 8 / 7), bilinear, antialias=True), v2.CenterCrop(size)]
-    else:
-        fixed = [v2.Resize((size, size), bilinear, antialias=True)]
-    return ImageTransforms(v2.Compose(fixed), v2.Compose(view), ColorJitter())
+        return ImageTransforms(v2.Compose(fixed), view, ColorJitter())
+    return ImageTransforms(
+        v2.Resize((size, size), bilinear, antialias=True), view, ColorJitter(), RandomBoxes(crop, 0.5)
+    )
 
 
 @checked("transform")

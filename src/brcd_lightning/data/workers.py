@@ -41,6 +41,21 @@ def block_worker_signals(worker: int) -> None:
     Thread(target=_wait, args=(signals, os.getppid()), daemon=True).start()
 
 
+def lost_worker(error: RuntimeError) -> str | None:
+    """The message for a run whose loader worker was killed, None for any other error.
+
+    Args:
+        error: of a run; torch raises a plain `RuntimeError` for a lost worker.
+    """
+    told = str(error).partition("\n")[0].strip().rstrip(".")
+    if not told.startswith("DataLoader worker"):
+        return None
+    return (
+        f"a loader worker was lost ({told}), most often because memory has run out; free some, or lower "
+        "data.num_workers, view_store.num_workers or data.batch_size, then continue with resume=auto."
+    )
+
+
 def _wait(signals: Iterable[signal.Signals], main_process: int) -> None:
     while signal.sigwaitinfo(signals).si_pid != main_process:
         pass

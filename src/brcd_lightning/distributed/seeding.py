@@ -11,7 +11,7 @@ import torch
 
 def stream_seed(*key: int) -> int:
     """A 63-bit seed for the random stream of a key such as (seed, epoch, index, view)."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from brcd_lightning.search.features import require_bytes
 from brcd_lightning.storage.atomic import sha256_of, source_commit
 from brcd_lightning.storage.checkpoints import read_architecture
 from brcd_lightning.training.closed_form_fit import require_linear
+from brcd_lightning.training.losses import remembered, require_compiler
 
 
 def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
@@ -43,7 +44,7 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
     _check_processes(world_size)
     kd_method = build(cfg.kd_method)  # before the data, because it is cheap and its options are often swept
     warm_start = _build_warm_start(cfg, kd_method)
-    require_workers("data.num_workers", cfg.data.get("num_workers", 0))
+    _check_machine(cfg)
     view_store, transforms = build(cfg.view_store), build(cfg.transform)
     splits: Splits = build(cfg.dataset)
     _check_splits(cfg, kd_method, splits)
@@ -111,6 +112,13 @@ def _check_checkpoints(cfg: DictConfig) -> None:
         path = cfg[role].checkpoint
         if path is not None and not Path(path).is_file():
             raise InputError(f"{role}.checkpoint {path} is not a file.")
+
+
+def _check_machine(cfg: DictConfig) -> None:
+    """Raises `InputError` for what this machine cannot do."""
+    require_workers("data.num_workers", cfg.data.get("num_workers", 0))
+    if cfg.compile == "step":
+        require_compiler()
 
 
 def _check_processes(world_size: int) -> None:
@@ -191,11 +199,10 @@ def _check_splits(cfg: DictConfig, kd_method: KDMethod, splits: Splits) -> None:
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
     """Raises `InputError` for a part with a memory, which would drift apart between processes."""
     for key, part in parts.items():
-        remembered = part.state_dict().keys() - dict(part.named_parameters()).keys()
-        if remembered:
+        if found := remembered(part):
             raise InputError(
                 f"gather_distributed=false is not possible with {key} {type(part).__name__}: what it remembers "
-                f"({', '.join(sorted(remembered))}) must be the same on all devices."
+                f"({', '.join(found)}) must be the same on all devices."
             )
 
 
@@ -209,7 +216,7 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
         raise InputError(
             f"{role}.backbone takes images of {backbone.image_size} pixels, got transform.size={cfg.transform.size}."
         )
-    if cfg.compile:
+    if cfg.compile is True:
         backbone.network.compile()
     model = build(hashing_model_of(cfg, role), in_features=backbone.num_features, bits=cfg.bits, head=options.head)
     return HashNetwork(backbone, model)

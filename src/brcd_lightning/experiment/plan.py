@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import lightning as L
+from torch import nn
 
 from brcd_lightning.experiment.build import build_datamodule
 from brcd_lightning.experiment.context import RunContext
+from brcd_lightning.training.losses import remembered
 
 
 def plan(context: RunContext, trainer: L.Trainer) -> str:
@@ -32,6 +34,8 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
         f"({_teacher_state(context)}), student {_length(context, 'student')}",
         f"Results go to {context.run_dir}",
     ]
+    if cfg.compile == "step":
+        lines.insert(-1, _losses_line(context))
     if not context.splits.has_labels:
         lines.insert(1, f"Relevance: {context.splits.relevance}; no labels")
     if repetition := context.splits.repetition:
@@ -39,6 +43,19 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
     if context.splits.skipped:
         lines.insert(1, f"Skipping {len(context.splits.skipped)} unreadable images, listed in skipped_images.csv")
     return "\n".join(lines)
+
+
+def _losses_line(context: RunContext) -> str:
+    """Networks whose losses ``compile=step`` compiles, and why not the others."""
+    parts: dict[str, list[nn.Module]] = {
+        role: [context.networks[role].hashing_model] for role in ("teacher", "student")
+    }
+    parts["student"].append(context.kd_method)
+    states = []
+    for role, its in parts.items():
+        kept = [type(part).__name__ for part in its if remembered(part)]
+        states.append(f"{role} not ({', '.join(kept)} has a memory)" if kept else role)
+    return f"Compiled losses: {', '.join(states)}"
 
 
 def _distillation(context: RunContext) -> str:

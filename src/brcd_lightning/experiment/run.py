@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from brcd_lightning.config import check_parts, plain
 from brcd_lightning.data.manifest import write_manifest
+from brcd_lightning.data.workers import lost_worker
 from brcd_lightning.distributed.processes import is_rank_zero, print_rank_zero, tells_of_lost_process
 from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.experiment.build import build_context
@@ -63,6 +64,10 @@ def _execute(context: RunContext, trainers: Trainers) -> float | None:
     except RunEnded as error:
         exit_code = error.exit_code
         raise
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with code 1 of it
+            raise KeyboardInterrupt from None
+        raise
     except (RuntimeError, OSError) as error:
         if (explained := _explained(error, context, trainers)) is not None:
             raise explained from error
@@ -80,6 +85,8 @@ def _execute(context: RunContext, trainers: Trainers) -> float | None:
 def _explained(error: RuntimeError | OSError, context: RunContext, trainers: Trainers) -> BaseException | None:
     """The message for an error that the environment caused; None for a bug, which keeps its traceback."""
     if isinstance(error, RuntimeError):
+        if (lost := lost_worker(error)) is not None:
+            return RunEnded(lost)
         if trainers.idle.world_size == 1 or not tells_of_lost_process(error):
             return None
         return RunEnded(f"another process of this run ended or hangs ({str(error).splitlines()[0]}).")

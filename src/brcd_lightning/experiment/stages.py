@@ -31,7 +31,6 @@ from brcd_lightning.experiment.signals import asked_to_end
 from brcd_lightning.experiment.sweeps.pruning import TrialReport
 from brcd_lightning.experiment.trainers import Trainers, best_checkpoint
 from brcd_lightning.results.run_files import CHECKPOINTS, RESUME, STUDENT
-from brcd_lightning.storage.atomic import remove_temporaries
 from brcd_lightning.storage.checkpoints import REMEDY, load_network, save_network
 from brcd_lightning.storage.locks import locked
 from brcd_lightning.training.closed_form_fit import ClosedFormFit, WarmStart
@@ -56,7 +55,6 @@ def teacher_stage(context: RunContext, trainers: Trainers) -> None:
         if _agreed(trainers.idle, path.is_file()):
             _load_stored_teacher(context)
         else:
-            remove_temporaries(path.parent)
             _train_teacher(context, trainers)
 
 
@@ -109,6 +107,7 @@ def training_options(context: RunContext, stage: str) -> TrainingOptions:
         cfg.float_queries,
         cfg.student.hashing_weight if stage == "student" else 1.0,
         _kept_scores(context),
+        cfg.compile == "step",
     )
 
 
@@ -233,8 +232,6 @@ def _fit(
         if not is_rank_zero():
             sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
         raise asked_to_end(context.run_dir) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     trainer.strategy.barrier()
     best = best_checkpoint(trainer)
     if best.best_model_path:
@@ -244,8 +241,6 @@ def _fit(
 
 def _validate(trainer: L.Trainer, module: HashingModule, data: HashingDataModule, monitor: str) -> float:
     found = trainer.validate(module, datamodule=data, verbose=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if not found:  # Lightning skips the validation and every callback of it
         raise InputError("trainer.limit_val_batches must not be 0 where a head is fitted without training.")
     return found[0][monitor]

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig
 
 from brcd_lightning.config import build
@@ -20,7 +20,7 @@ from brcd_lightning.results.run_files import CHECKPOINTS, RESUME
 from brcd_lightning.storage.checkpoints import AtomicCheckpointIO
 from brcd_lightning.training.loggers import LogContext
 from brcd_lightning.training.progress import StageProgressBar
-from brcd_lightning.training.resume import ResumePoint
+from brcd_lightning.training.resume import BestCheckpoint, ResumePoint
 
 
 class Trainers:
@@ -55,7 +55,7 @@ class Trainers:
         if is_rank_zero():
             seen = LogContext(context.run_dir, stage, context.coordinates, cfg.bits, options.seed, context.kept_config)
             loggers = [build(node, context=seen) for node in cfg.logger.values()]
-        best = ModelCheckpoint(folder, "best", monitor=monitor, mode="max", enable_version_counter=False)
+        best = BestCheckpoint(folder, "best", monitor=monitor, mode="max", enable_version_counter=False)
         stopping = EarlyStopping(monitor, patience=options.patience, mode="max")
         if cfg.trainer.get("enable_progress_bar", True):
             callbacks = [*callbacks, StageProgressBar()]
@@ -96,9 +96,9 @@ class Trainers:
         return trainer
 
 
-def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
+def best_checkpoint(trainer: L.Trainer) -> BestCheckpoint:
     """The callback of a stage's trainer that keeps the best validation."""
     callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint):
+    if not isinstance(callback, BestCheckpoint):
         raise TypeError(f"a trainer of a stage keeps its best checkpoint, this one has {type(callback).__name__}.")
     return callback

@@ -19,7 +19,7 @@ from brcd_lightning.search.exact import as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
 from brcd_lightning.search.kinds import BuildOptions, Engine, Kind, build_engine, open_engine
-from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
+from brcd_lightning.search.rescoring import candidate_count, rescore_candidates
 from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
 from brcd_lightning.search.values import as_values
@@ -38,17 +38,14 @@ class HammingIndex:
     true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
 
+    Several threads may search one index at once. While one of them changes it (`add`, `remove`), no other may use it.
+
     Examples:
         >>> import torch
-        >>> codes = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1]])
-        >>> index = HammingIndex.build(codes, ids=torch.tensor([10, 11, 12]))
-        >>> index
-        HammingIndex(3 codes, 4 bits, sharded, exact)
-        >>> found = index.search(torch.tensor([[1, 1, 1, -1]]), k=2)
-        >>> found.distances.tolist(), found.ids.tolist()
-        ([[1, 1]], [[10, 11]])
-        >>> index.search(torch.tensor([[1, 1, 1, -1]]), k=2, rescore=torch.tensor([[0.9, 0.9, 0.1, -0.9]])).ids.tolist()
-        [[11, 10]]
+        >>> codes = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, -1, -1]])
+        >>> index = HammingIndex.build(codes, ids=torch.tensor([7, 8, 9]))
+        >>> index.search(torch.tensor([[1, 1, -1]]), k=2).ids.tolist()
+        [[7, 8]]
     """
 
     def __init__(
@@ -81,8 +78,8 @@ class HammingIndex:
         return self.description.options
 
     @property
-    def recall(self) -> float:
-        """1 for an exact index; otherwise measured when it was built."""
+    def recall(self) -> float | None:
+        """1 for an exact index; otherwise measured when it was built, and None once its codes have changed."""
         return self.description.recall
 
     @classmethod
@@ -136,7 +133,8 @@ class HammingIndex:
         return len(self._engine)
 
     def __repr__(self) -> str:
-        truth = "exact" if self.exact else f"recall {self.recall:.4f}"
+        measured = "unknown since codes changed" if self.recall is None else f"{self.recall:.4f}"
+        truth = "exact" if self.exact else f"recall {measured}"
         return f"HammingIndex({len(self)} codes, {self.bits} bits, {self.kind}, {truth})"
 
     def add(self, codes: Tensor, ids: Tensor | None = None) -> None:
@@ -158,6 +156,7 @@ class HammingIndex:
             if len(taken):
                 raise InputError(f"ids must be new to the index, {len(taken)} are not: {few(taken)}.")
         self._engine.add(rows, np.arange(used, used + len(rows)))
+        self.description = self.description.of_other_codes()
         if new is not None:
             self._ids = np.concatenate([known, new])
 
@@ -170,6 +169,7 @@ class HammingIndex:
             raise InputError(f"ids must be in the index, {len(absent)} are not: {few(absent)}.")
         positions = np.flatnonzero(np.isin(known, unwanted))
         self._engine.remove(positions)
+        self.description = self.description.of_other_codes()
         if self._engine.removal_shifts:
             self._ids = np.delete(known, positions)
         else:
@@ -217,11 +217,7 @@ class HammingIndex:
         values = as_values(given, self.bits, "rescore")
         if len(values) != len(rows):
             raise InputError(f"rescore must have one row for each query, got {len(values)} for {len(rows)} queries.")
-        candidates = CANDIDATES_PER_RESULT * k if candidates is None else candidates
-        require_positive_int("candidates", candidates)
-        if candidates < k:
-            raise InputError(f"candidates must be at least k, got {candidates} for k={k}.")
-        k, candidates = min(k, len(self)), min(candidates, len(self))
+        k, candidates = min(k, len(self)), min(candidate_count(k, candidates), len(self))
         distances, positions = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.int64)
         scores = np.empty((len(rows), k))
         step = max(1, _CANDIDATE_BYTES // (candidates * (self.description.code_bytes + 64)))
@@ -232,8 +228,7 @@ class HammingIndex:
             distances[part] = np.take_along_axis(found.distances, places, axis=1)
             positions[part] = np.take_along_axis(found.positions, places, axis=1)
         distances[positions < 0] = self.bits + 1
-        ids = self._ids_at(positions)
-        return RescoredResult(torch.from_numpy(distances), torch.from_numpy(ids), torch.from_numpy(scores))
+        return RescoredResult(*map(torch.from_numpy, (distances, self._ids_at(positions), scores)))
 
     def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
         """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
@@ -244,14 +239,19 @@ class HammingIndex:
         """
         require_non_negative_int("radius", radius)
         hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), min(radius, self.bits))
-        ids = self._ids_at(hits.positions)
-        return RadiusResult(torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids))
+        return RadiusResult(*map(torch.from_numpy, (hits.offsets, hits.distances, self._ids_at(hits.positions))))
 
+    @checked()
     def save(self, path: Path | str) -> None:
-        """Writes the index into one file, atomically."""
+        """Writes the index into one file, atomically; a symbolic link is replaced by the file.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
         write_index(Path(path), self.description, self._engine, self._ids)
 
     @classmethod
+    @checked()
     def load(
         cls,
         path: Path | str,

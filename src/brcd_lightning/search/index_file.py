@@ -62,8 +62,11 @@ def write_index(path: Path, description: IndexDescription, codes: Codes, ids: np
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             _write(file, description, codes, ids)
-    except OSError as error:
-        raise InputError(f"index {path} cannot be written: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"index {str(path)!r} cannot be written: {reason}.") from error
 
 
 def _write(file: BinaryIO, description: IndexDescription, codes: Codes, ids: np.ndarray | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ class IndexDescription:
     """Of the model that made the codes."""
     options: dict[str, int | None]
     """Options of the kind, with defaults filled in and probes as tuned."""
-    recall: float
-    """1 for an exact index; otherwise measured when it was built."""
+    recall: float | None
+    """1 for an exact index; otherwise measured when it was built, and None once its codes have changed."""
 
     @property
     def code_bytes(self) -> int:
@@ -45,6 +45,10 @@ class IndexDescription:
         """Takes its own fields from a file's description and leaves the others."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
+    def of_other_codes(self) -> IndexDescription:
+        """The description after a change: an approximate index finds another share of other codes."""
+        return self if self.kind in EXACT_KINDS else replace(self, recall=None)
+
     def problem(self) -> str:
         """The first value that no index has; empty if all may be."""
         if not is_count(self.bits) or self.bits == 0:
@@ -53,7 +57,7 @@ class IndexDescription:
             return f"kind {self.kind!r}"
         if not isinstance(self.fingerprint, str) or not isinstance(self.options, dict):
             return "no fingerprint or options"
-        known = isinstance(self.recall, int | float) and 0 <= self.recall <= 1
+        known = self.recall is None or (isinstance(self.recall, int | float) and 0 <= self.recall <= 1)
         return "" if known else f"recall {self.recall!r}"
 
 

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+import secrets
+import socket
+import stat
 import subprocess
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{16}\.tmp(\.[^.]*)?")
+"""Name of a temporary file, and of the host that writes it."""
+_STALE_S = 24 * 3600
+"""Age of a temporary file of another host, whose locks this one may not see."""
 
 
 @contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `target` that becomes `target` when the block ends well.
 
-    A failure or a kill leaves an older `target` untouched; the temporary file of a failure is removed. Being in
-    the same folder, the rename never crosses a file system.
+    A failure or a kill leaves an older `target` untouched; the temporary file of a failure is removed, that of a kill
+    by whoever writes into the folder next (`remove_temporaries`). Being in the same folder, the rename never crosses a
+    file system. A `target` that is a symbolic link is replaced; the file that the link names stays as it is.
 
     Raises:
         OSError: naming `target`, also where a library that writes has its own words for a full disk.
     """
-    target, temporary = Path(target), None
+    target, temporary, handle = Path(target), None, -1
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{target.suffix}")
-        os.close(handle)
-        temporary = Path(name)
+        remove_temporaries(target.parent)
+        temporary, handle = _locked_temporary(target)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp files are private, ordinary files follow the umask
         os.replace(temporary, target)
     except Exception as error:
         number = _os_error(error)
@@ -41,6 +50,19 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked_temporary(target: Path) -> tuple[Path, int]:
+    """A new file beside `target`, and the handle that holds its lock for as long as this process lives."""
+    while True:
+        name = f".{target.name}.{_HOST}-{secrets.token_hex(8)}.tmp{target.suffix}"
+        handle = os.open(target.parent / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # not taken for a stale one before it was locked
+            return target.parent / name, handle
+        os.close(handle)
 
 
 def _os_error(error: BaseException) -> int | None:
@@ -53,15 +75,27 @@ def _os_error(error: BaseException) -> int | None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what processes left in a folder that were killed while writing; nobody else may be writing there."""
-    for stale in folder.glob(".*.tmp*"):
-        stale.unlink(missing_ok=True)
+    """Removes the temporary files that processes left in a folder which were killed while writing.
+
+    Files of living processes stay: each holds the lock of what it writes. Those of another host go when they are a day
+    old, since its locks may not be seen here.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if named := _TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):  # gone meanwhile, of another user, or locked
+                    _remove_stale(entry.path, _STALE_S if named[1] != _HOST else 0)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove_stale(path: str, least_age_s: float) -> None:
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        found = os.fstat(handle)
+        if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime >= least_age_s:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+    finally:
+        os.close(handle)
 
 
 def write_text(target: Path | str, text: str) -> None:

@@ -43,7 +43,7 @@ _GENERAL: dict[str, Any] = {
     "output_dir": Text,
     "checkpoint_every_s": NonNegative,
     "dry_run": bool,
-    "compile": bool,
+    "compile": bool | Literal["step"],
     "gather_distributed": bool,
     "float_queries": bool,
     "feature_baselines": bool,

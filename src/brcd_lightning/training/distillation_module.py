@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from brcd_lightning.hashing.base import Encoder, HashNetwork
 from brcd_lightning.options import AnchorView, checked
 from brcd_lightning.training.evaluator import IN_TRAINING, Pair
 from brcd_lightning.training.hashing_module import HashingModule, Pairs, TrainingOptions, as_float
+from brcd_lightning.training.losses import Losses, distillation_losses
 
 TEACHER = "teacher"
 
@@ -98,16 +100,16 @@ class DistillationModule(HashingModule):
         found = self.network([*views.values(), *others.values()], self.options.gather_distributed)
         with self._full_precision():
             outputs = dict(zip((*views, *others), map(as_float, found), strict=True))
-            terms = self._hashing_terms([outputs[name] for name in views]) if views else {}
-            if not views:
-                self._note_diagnostics([outputs["anchor"]])
+            kd_input = None
             if self.kd_method.needs:
                 codes = {name: self.network.hashing_model.kd_code(output) for name, output in outputs.items()}
-                kd = self.kd_method(self._kd_input(batch, codes))
-                terms |= {f"kd_{name}": term for name, term in kd.terms.items()}
-                for name, value in kd.diagnostics.items():
-                    self._note(f"kd_{name}", value)
-        return terms
+                kd_input = self._kd_input(batch, codes)
+            return self._noted(self._losses([outputs[name] for name in views], outputs.get("anchor"), kd_input))
+
+    @cached_property
+    def _losses(self) -> Callable[..., Losses]:
+        model, weight = self.network.hashing_model, self.options.hashing_weight
+        return self._compiled(partial(distillation_losses, model, weight, self.kd_method), [model, self.kd_method])
 
     def _inputs(self, batch: ViewBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Inputs of the student by name: the views of its objective, and those that only distillation needs."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from brcd_lightning.data.datamodule import EvalBatch, ViewBatch, finished
 from brcd_lightning.hashing.base import Encoder, HashNetwork, HashOutput
 from brcd_lightning.options import NonNegative, Positive, PositiveInt, checked
 from brcd_lightning.training.evaluator import IN_TRAINING, SIDES, Evaluation, Pair, RetrievalEvaluator
+from brcd_lightning.training.losses import Losses, compiled_losses, hashing_losses, remembered
 
 Pairs = Mapping[str, Mapping[str, Pair]]
 ADAM = partial(torch.optim.Adam, fused=True)
@@ -36,6 +37,7 @@ class TrainingOptions:
         float_queries: whether a test also ranks by soft values of queries (``*_float``, ``*_rescored``).
         hashing_weight: factor of the hashing objective of a student, at least 0; with 0 it is not computed.
         kept_scores: see `RetrievalEvaluator`.
+        compile_losses: compile the losses for each device, see `compiled_losses`.
 
     Raises:
         InputError: for a value out of range.
@@ -48,6 +50,7 @@ class TrainingOptions:
     float_queries: bool = True
     hashing_weight: NonNegative = 1.0
     kept_scores: Path | None = None
+    compile_losses: bool = False
 
 
 class HashingModule(L.LightningModule):
@@ -109,18 +112,23 @@ class HashingModule(L.LightningModule):
         views = [finished(images) for images in chosen]
         outputs = self.network(views, self.options.gather_distributed)
         with self._full_precision():
-            return self._hashing_terms([as_float(output) for output in outputs])
+            return self._noted(self._losses([as_float(output) for output in outputs]))
 
-    def _hashing_terms(self, views: list[HashOutput]) -> dict[str, Tensor]:
+    @cached_property
+    def _losses(self) -> Callable[..., Losses]:
         model = self.network.hashing_model
-        weight = self.options.hashing_weight
-        self._note_diagnostics(views)
-        return {f"hash_{name}": weight * term for name, term in model.objective(views).items()}
+        return self._compiled(partial(hashing_losses, model, self.options.hashing_weight), [model])
 
-    def _note_diagnostics(self, views: list[HashOutput]) -> None:
-        with torch.no_grad():
-            for name, value in self.network.hashing_model.diagnostics(views).items():
-                self._note(name, value)
+    def _compiled(self, losses: Callable[..., Losses], parts: Sequence[nn.Module]) -> Callable[..., Losses]:
+        """The function itself or, if the options say so and its parts remember nothing, compiled for the device."""
+        compiles = self.options.compile_losses and not any(map(remembered, parts))
+        return compiled_losses(losses, self.device) if compiles else losses
+
+    def _noted(self, losses: Losses) -> dict[str, Tensor]:
+        """The terms; diagnostics go into the epoch's means."""
+        for name, value in losses.diagnostics.items():
+            self._note(name, value)
+        return losses.terms
 
     def _full_precision(self) -> torch.autocast:
         """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
@@ -129,7 +137,8 @@ class HashingModule(L.LightningModule):
     def _note(self, name: str, value: Tensor) -> None:
         """Adds to the epoch's mean of ``train/<name>``; `log` at every step would cost more than a step on features."""
         value = value.detach()
-        self._epoch_sums[name] = self._epoch_sums[name] + value if name in self._epoch_sums else value
+        # A copy at first: the next replay of a CUDA graph overwrites what this one returned.
+        self._epoch_sums[name] = self._epoch_sums[name] + value if name in self._epoch_sums else value.clone()
 
     def _log_means(self) -> None:
         means = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_sums.items()}

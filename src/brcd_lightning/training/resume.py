@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brcd_lightning.errors import RunEnded
@@ -115,6 +116,28 @@ class ResumePoint(L.Callback):
         if len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint of the best validation, which stays the best one where the run's folder was moved or copied.
+
+    Lightning forgets the best score when the folder has another path, and goes on to name the file in the old one.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's own, under which earlier runs have kept it."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the state with the files of this folder."""
+
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "", Path(path).name)) if path else path
+
+        files = {name: here(state_dict[name]) for name in state_dict if name.endswith("_model_path")}
+        kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | files | {"dirpath": self.dirpath, "best_k_models": kept})
 
 
 def _log_every_n_steps(trainer: L.Trainer) -> int:

@@ -71,10 +71,11 @@ class TeacherCodesCallback(L.Callback):
     def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
         """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
 
-        An epoch leaves out the images that fill no batch; ``view_index`` says which are there.
+        The views are those of the first epoch, also where the run continues in a later one. An epoch leaves out the
+        images that fill no batch; ``view_index`` says which are there.
         """
         table = CodeTable().to(module.device)
-        loader = data_of(trainer).train_dataloader()
+        loader = data_of(trainer).training_loader()
         for batch in track(loader, "Encoding views", transient=True, disable=not trainer.is_global_zero):
             batch = trainer.strategy.batch_to_device(batch, module.device)  # noqa: PLW2901
             table.update(batch.index, module.teacher.encode(finished(batch.second)), batch.index)

@@ -56,7 +56,7 @@ def collect_views(
     """
     values: list[Tensor] = []
     positions: list[Tensor] = []
-    loader = data_of(trainer).train_dataloader()
+    loader = data_of(trainer).training_loader()
     epochs = range((count + 1) // 2)
     for epoch in track(epochs, "Collecting views", transient=True, disable=not trainer.is_global_zero):
         cast(EpochSampler, loader.sampler).set_epoch(epoch)

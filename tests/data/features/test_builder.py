@@ -8,7 +8,7 @@ from brcd_lightning.data.features.builder import TransformedSplits, fill, stored
 from brcd_lightning.data.features.datamodule import evaluation_rows
 from brcd_lightning.data.features.layout import first_rows
 from brcd_lightning.data.features.store import FeatureStore
-from brcd_lightning.data.transforms import digit_images
+from brcd_lightning.data.transforms import digit_images, natural_images
 from brcd_lightning.distributed.seeding import random_stream
 from brcd_lightning.errors import InputError
 from conftest import network_input
@@ -75,6 +75,27 @@ def test_rotations_and_positives_are_stored_too(tmp_path, splits):
             (online,) = forward([backbone], default_collate([positive]))
             stored = table(torch.tensor([first["positives"] + number * store.train + index]))
             assert torch.allclose(stored, online, atol=1e-5)
+
+
+def test_features_of_images_that_the_device_crops_are_the_same(tmp_path, splits):
+    transforms, found = natural_images(16, center_crop=False), []
+    for device in ("cpu", "cuda"):
+        store, backbone = make_target(tmp_path / device, splits, dtype="float32")
+        sizes = set()
+
+        @torch.no_grad()
+        def forward(backbones, images, sizes=sizes):
+            sizes.add((type(images).__name__, images[0].shape[-1], getattr(images, "boxes", images[0]).shape[-1] > 0))
+            return [backbone(transforms.finish(images)) for backbone in backbones]
+
+        images = TransformedSplits(splits, transforms).for_device(torch.device(device))
+        amounts = {"views": 2, "rotations": 3, "positives": 1}
+        options = {"seed": 3, "num_workers": 0, "progress": False}
+        fill([(store, backbone)], images, amounts=amounts, forward=forward, **options)
+        assert ("PreparedImages", 16, True) in sizes or device == "cpu"
+        found.append(store.open(amounts)(torch.arange(store.images + 6 * store.train)))
+    assert (found[0] - found[1]).abs().max() < 0.1
+    assert (found[0] - found[1]).abs().mean() < 0.005
 
 
 def test_views_differ_and_do_not_depend_on_who_draws_them(tmp_path, splits):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from both_devices import DEVICES, computed
 from brcd_lightning.data.features import table
 from brcd_lightning.data.features.table import FeatureTable
 from brcd_lightning.errors import InputError
@@ -38,3 +39,11 @@ def test_views_follow_the_images_one_view_after_the_other(dtype, in_memory, monk
 def test_views_that_were_not_opened_are_refused():
     with pytest.raises(InputError, match="opened without views"):
         make_table([])(torch.tensor([IMAGES]))
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 30])
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_looks_up_the_same(device, in_memory, monkeypatch):
+    monkeypatch.setattr(table, "IN_MEMORY", in_memory)
+    rows = torch.tensor([9, 0, 22, 9])
+    assert torch.equal(computed(make_table([1, 1, 2], "float16"), rows, device=device), make_table([1, 1, 2])(rows))

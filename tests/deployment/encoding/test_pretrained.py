@@ -72,6 +72,30 @@ def test_the_card_says_what_it_is(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["about"] == ABOUT
 
 
+@pytest.mark.parametrize("wrong", [None, 5, ["a"], b"a"])
+def test_what_is_no_folder_is_said(wrong):
+    with pytest.raises(InputError, match="folder must be text or a path, got"):
+        make_encoder().save_pretrained(wrong)
+    with pytest.raises(InputError, match="source must be text or a path, got"):
+        HashEncoder.from_pretrained(wrong)
+
+
+def test_any_kind_of_path_is_a_folder(tmp_path):
+    class Place:
+        def __fspath__(self):
+            return str(tmp_path / "saved")
+
+    for place in (Place(), tmp_path / "saved", str(tmp_path / "saved")):
+        assert make_encoder().save_pretrained(place) == tmp_path / "saved"
+        assert HashEncoder.from_pretrained(place).fingerprint == make_encoder().fingerprint
+
+
+def test_a_teacher_that_is_no_encoder_is_said(tmp_path):
+    with pytest.raises(InputError, match="teacher must be a HashEncoder, got str"):
+        make_encoder().save_pretrained(tmp_path / "saved", teacher="teacher")
+    assert not (tmp_path / "saved").exists()
+
+
 def test_upload_sends_the_folder(monkeypatch):
     sent = {}
 

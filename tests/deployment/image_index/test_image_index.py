@@ -27,10 +27,10 @@ def test_hits_are_those_of_the_hamming_index(photos, index):
     query = photos.root / "007.png"
     found = ImageIndex.open(index.folder).search(query, encoder, 5)
     codes = encoder.encode([photos.root / name for name in photos.names])
-    distances, ids = HammingIndex.build(codes, kind="flat").search(codes[7:8], 5)
+    truth = HammingIndex.build(codes, kind="flat").search(codes[7:8], 5)
     assert [(hit.path, hit.distance, hit.score) for hit in found.hits] == [
         (photos.names[number], distance, None)
-        for number, distance in zip(ids[0].tolist(), distances[0].tolist(), strict=True)
+        for number, distance in zip(truth.ids[0].tolist(), truth.distances[0].tolist(), strict=True)
     ]
     assert found.hits[0].distance == 0
     assert min(found.prepare_ms, found.encode_ms, found.search_ms) > 0

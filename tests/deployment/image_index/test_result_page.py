@@ -24,6 +24,7 @@ def test_a_page_shows_every_hit_and_escapes_names(tmp_path):
     write_page(tmp_path / "page.html", index, found, rescored=True)
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page
+    assert "16-bit codes, exact search</h1>" in page
     assert "&lt;script&gt;" in page
     pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
     assert len(pictures) == 5, "the query and four hits; one is gone"

@@ -33,6 +33,16 @@ def test_both_paradigms_stand_side_by_side(indexes):
         assert [(hit.path, hit.distance) for hit in result.hits] == [(hit.path, hit.distance) for hit in expected.hits]
 
 
+@pytest.mark.parametrize(("kind", "exact"), [("flat", True), ("ivf", False)])
+def test_answers_say_whether_they_are_exact(tmp_path, kind, exact):
+    write_images(tmp_path / "photos", 20)
+    names = image_names(tmp_path / "photos")
+    index = build_index(tmp_path / "index", make_encoder(), names, kind=kind, options=OPTIONS).changed
+    assert index.exact == exact
+    pixels = read_image(index.root / "004.png")
+    assert [result.exact for result in Searcher([index]).answer(lambda: pixels, Wanted()).results] == [exact]
+
+
 def test_ties_are_counted(indexes):
     index, _ = indexes
     searcher = Searcher([index])

@@ -55,6 +55,7 @@ def test_a_job_that_fails_is_listed_and_stops_no_other(tmp_path):
     assert [job["state"] for job in states(tmp_path).values()] == ["failed", "finished", "finished"]
     assert "kd_method.alpha must be in [0, 1], got 2" in (tmp_path / "sweep" / "0" / "console.log").read_text()
     assert "2 of 3 jobs have results" in done.stdout
+    assert "#0 failed with exit code 2, see " in done.stdout
     assert len(list((tmp_path / "outputs" / "teachers").iterdir())) == 1
     # Again: what has finished is not run again, and what failed is.
     before = (tmp_path / "sweep" / "1" / "results.json").stat().st_mtime_ns

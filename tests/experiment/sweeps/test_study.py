@@ -90,12 +90,34 @@ def test_the_folder_of_another_sweep_is_refused(tmp_path):
     assert not (tmp_path / STUDY).exists()
 
 
-def test_a_damaged_study_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "{\n" + text,
+        lambda text: text + '{"op_code": 99, "worker_id": "x"}\n',
+        lambda text: text + "[1]\n",
+    ],
+)
+def test_a_damaged_study_is_refused(tmp_path, damage):
     study_in(tmp_path)
     path = tmp_path / STUDY
-    path.write_text("{\n" + path.read_text())
+    path.write_text(damage(path.read_text()))
     with pytest.raises(InputError, match="study.journal cannot be read"):
         study_in(tmp_path)
+
+
+def test_a_study_that_was_cut_says_what_to_remove_and_goes_on_without_it(tmp_path):
+    study_in(tmp_path).ask()
+    path = tmp_path / STUDY
+    cut = path.read_text()[:-20]
+    path.write_text(cut)
+    with pytest.raises(InputError, match="study.journal ends inside a line.*remove that line"):
+        study_in(tmp_path)
+    assert path.read_text() == cut
+    path.write_text(cut[: cut.rindex("\n") + 1])
+    study = study_in(tmp_path)
+    study.settle()
+    assert study.ask()[0] == 1
 
 
 @pytest.mark.parametrize(("prune", "expected"), [(True, [True, False]), (False, [True, True])])

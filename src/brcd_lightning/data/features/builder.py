@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -37,9 +37,13 @@ class TransformedSplits:
     transforms: ImageTransforms
     """Evaluation and view transform."""
 
+    def for_device(self, device: torch.device) -> TransformedSplits:
+        """The same images, see `ImageTransforms.for_device`."""
+        return replace(self, transforms=self.transforms.for_device(device, self.splits.source.one_size))
+
 
 def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> PreparedImages:
-    """View number `view` of training image `index`: the same pixels for every backbone, worker and machine."""
+    """View number `view` of training image `index`: the same for every backbone, worker and machine."""
     with random_stream(seed, index, view):
         return transforms.prepare_view(pixels)
 
@@ -49,6 +53,7 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
 
     def __init__(self, images: TransformedSplits, seed: int, part: Part, blocks: Sequence[range]) -> None:
         self._splits, self._transforms = images.splits, images.transforms
+        self._in_workers = images.transforms.in_workers()
         self._positions = self._splits.used if part.kind == "evaluation" else self._splits.train
         self._seed, self._part, self._blocks = seed, part, blocks
 
@@ -73,11 +78,11 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
             case "views":
                 return stored_view(self._transforms, pixels, self._seed, item, number)
             case "rotations":
-                view = stored_view(self._transforms, pixels, self._seed, item, number // TURNS)
+                view = stored_view(self._in_workers, pixels, self._seed, item, number // TURNS)
                 return quarter_turns(view, number % TURNS + 1)
             case "positives":
                 with random_stream(self._seed, item, number, 1):
-                    return class_positive(self._splits, self._transforms, item, pixels)
+                    return class_positive(self._splits, self._in_workers, item, pixels)
             case kind:
                 raise ValueError(f"no part of a store is of kind {kind!r}.")
 

@@ -151,7 +151,7 @@ class ViewStore:
             self._announce(lacking, amounts, display.say)
         seconds = fill(
             [(stores[role], backbone.to(inference.device).eval()) for role, backbone in online.items()],
-            images,
+            images.for_device(inference.device),
             amounts=amounts,
             seed=self.seed,
             num_workers=self.num_workers,

@@ -84,6 +84,7 @@ class HashEncoder:
         self._transforms = description.build_transforms()
 
     @classmethod
+    @checked()
     def from_pretrained(
         cls,
         source: str | PathLike[str],
@@ -222,6 +223,7 @@ class HashEncoder:
             codes, values = self.folded_network.encode_soft(images)
         return EncodedImages(pack(codes).cpu(), values.cpu())
 
+    @checked()
     def save_pretrained(self, folder: str | PathLike[str], *, teacher: HashEncoder | None = None) -> Path:
         """Writes the encoder into a folder: ``config.json``, ``model.safetensors`` and a model card.
 
@@ -235,6 +237,8 @@ class HashEncoder:
         Raises:
             InputError: for the teacher of another student.
         """
+        if teacher is not None and not isinstance(teacher, HashEncoder):
+            raise InputError(f"teacher must be a HashEncoder, got {type(teacher).__name__}.")
         path = Path(folder).expanduser()
         save_folder(path, self.network, self.description, self.fingerprint)
         if teacher is not None:

@@ -25,7 +25,7 @@ from brcd_lightning.deployment.encoding.parts import codes_of
 from brcd_lightning.deployment.image_index.searched import CodesOfImages
 from brcd_lightning.errors import InputError
 from brcd_lightning.search import HammingIndex
-from brcd_lightning.storage.atomic import atomic_path, remove_temporaries, write_text
+from brcd_lightning.storage.atomic import atomic_path, write_text
 from brcd_lightning.storage.locks import locked
 
 MANIFEST, MODEL, ENCODING = "index.json", "model", "encoding"
@@ -92,7 +92,6 @@ def write_change(folder: Path, manifest: Manifest, index: HammingIndex, images: 
     _write_images(images_path(folder, manifest.change), images)
     content: Mapping[str, object] = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
     write_text(folder / MANIFEST, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    remove_temporaries(folder)
     kept = {codes_path(folder, manifest.change), images_path(folder, manifest.change)}
     for old in (*folder.glob("codes-*.safetensors"), *folder.glob("images-*.parquet")):
         if old not in kept:

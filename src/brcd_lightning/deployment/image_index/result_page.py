@@ -37,7 +37,7 @@ def write_page(path: Path, index: SearchedImages, found: Mapping[str, Found], *,
         for query, each in found.items()
     ]
     page = environment.get_template("results.html").render(
-        queries=queries, bits=index.bits, count=len(index), rescored=rescored
+        queries=queries, bits=index.bits, count=len(index), exact=index.exact, rescored=rescored
     )
     write_text(path, page)
 

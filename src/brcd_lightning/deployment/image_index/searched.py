@@ -18,6 +18,7 @@ from brcd_lightning.deployment.encoding.encoder import HashEncoder, ImageLike
 from brcd_lightning.errors import InputError, require_non_negative_int, require_positive_int
 from brcd_lightning.options import Role
 from brcd_lightning.search import SearchResult
+from brcd_lightning.search.stored import EXACT_KINDS
 
 
 class Hit(NamedTuple):
@@ -99,6 +100,11 @@ class SearchedImages(ABC):
     def kind(self) -> str:
         """Kind of the index."""
         return self._described.kind
+
+    @property
+    def exact(self) -> bool:
+        """True if a search gives the true neighbours."""
+        return self.kind in EXACT_KINDS
 
     @property
     def root(self) -> Path:

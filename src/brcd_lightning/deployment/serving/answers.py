@@ -57,6 +57,7 @@ class ResultAnswer(BaseModel):
 
     paradigm: Annotated[str, Field(description="SSHP: the student made the codes; ASHP: its teacher did.")]
     mode: Mode
+    exact: Annotated[bool, Field(description="False where the index is approximate and may miss near images.")]
     search_ms: float
     hits: list[HitAnswer]
     ties_left_out: Annotated[
@@ -147,6 +148,7 @@ class Searcher:
         return ResultAnswer(
             paradigm=PARADIGMS[index.manifest.role],
             mode=mode,
+            exact=index.exact,
             search_ms=1e3 * (searched - started),
             hits=[self._hit(hit, int(at_distance[hit.distance])) for hit in hits],
             ties_left_out=left_out,

@@ -58,6 +58,7 @@ class Study:
         self.sweep_dir, self.overrides, self.space, self.seed = sweep_dir, dict(overrides), dict(space), seed
         if not (sweep_dir / STUDY).exists() and any(sweep_dir.glob("*/.hydra")):
             raise InputError(f"{sweep_dir} holds jobs of another sweep; give the search a hydra.sweep.dir of its own.")
+        _require_whole(sweep_dir / STUDY)
         storage = _storage(sweep_dir)
         self._study = optuna.create_study(
             storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=NopPruner()
@@ -161,8 +162,17 @@ def _storage(sweep_dir: Path) -> JournalStorage:
     path = sweep_dir / STUDY
     try:
         return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # as its lines provoke
         raise InputError(f"{path} cannot be read ({error}); give another hydra.sweep.dir.") from error
+
+
+def _require_whole(path: Path) -> None:
+    """Refuses a journal that ends inside a line: Optuna reads it, and damages it with the next line that it adds."""
+    if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+        raise InputError(
+            f"{path} ends inside a line, which was not written whole; remove that line, and what it told is tried "
+            "again, or give another hydra.sweep.dir."
+        )
 
 
 def _pruner(prune: bool, startup_trials: int, warmup_epochs: int) -> BasePruner:

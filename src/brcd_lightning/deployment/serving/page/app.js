@@ -136,7 +136,7 @@ function showTimes(ms) {
 
 function column(result, bits) {
   const made = element("column").content.cloneNode(true).firstElementChild;
-  const title = `${result.paradigm} · ${SEARCHES[result.mode]}`;
+  const title = `${result.paradigm} · ${SEARCHES[result.mode]}${result.exact ? "" : " · approximate"}`;
   made.querySelector("h3").textContent = title;
   made.querySelector(".order").textContent = ORDERS[result.mode];
   made.querySelector("ol").setAttribute("aria-label", title);
