@@ -9,8 +9,8 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos report-demo test test-fast test-lowest test-newest docs drills drill-kill gpu-check \
-	lint lock wheelhouse format clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast coverage test-lowest test-newest docs drills drill-kill \
+	gpu-check lint lock wheelhouse format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,10 @@ test: lint  ## Lint, check the environment and run all tests
 
 test-fast: $(STAMP)  ## Run the tests that take seconds
 	$(PYTEST) -m "not slow" --durations 10
+
+coverage: $(STAMP)  ## Measure which lines the fast tests run; fails below the floors
+	$(PYTEST) -m "not slow" --cov --cov-report=json:coverage.json
+	$(BIN)/python tests/covered.py coverage.json
 
 LOWEST = .venv-lowest
 test-lowest: $(STAMP)  ## Run the fast tests with the lowest versions that pyproject.toml allows

@@ -189,3 +189,10 @@ def test_targets_outside_of_the_allow_list_are_not_even_looked_up(target):
 def test_options_of_hydra_itself_are_left_to_it():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         check_parts(compose("train", return_hydra_config=True))  # some of them have no value outside of a job
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.precision=32", "bits=4096", "+trainer.devices=[0,1]", "+trainer.limit_train_batches=0.5"]
+)
+def test_usual_values_are_taken(override):
+    check(composed([override]))

@@ -169,6 +169,9 @@ def test_min_bits_keeps_the_strongest_bits_and_warns():
         masks = bit_masks(codes, torch.zeros(4, dtype=torch.long), 1, 0.9, min_bits=2)
     assert masks.tolist() == [[1, 1, 0, 0]]  # ties to the lowest bit
     assert bit_masks(codes, torch.zeros(4, dtype=torch.long), 1, 0.9, min_bits=0).sum() == 0
+    with pytest.warns(UserWarning, match="leaves fewer than 4 bits"):
+        everything = bit_masks(codes, torch.zeros(4, dtype=torch.long), 1, 0.9, min_bits=codes.shape[1])
+    assert everything.all()
 
 
 @pytest.mark.parametrize("delta", [-0.1, 1.1, float("nan"), True])

@@ -80,3 +80,8 @@ def test_wrong_options_are_refused(splits, options, message):
     with pytest.raises(InputError) as error:
         make_datamodule(splits, **options)
     assert message in str(error.value)
+
+
+def test_progress_is_that_of_a_trainer(splits):
+    with pytest.raises(RuntimeError, match="the data module has no trainer, whose progress it could save"):
+        make_datamodule(splits).state_dict()
