@@ -9,8 +9,8 @@ DRILLS := $(addprefix tests/, $(addsuffix .py, training/test_resume experiment/t
 	data/test_datamodule data/test_workers))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-photos report-demo test test-fast coverage test-lowest drills drill-kill gpu-check lint lock \
-	wheelhouse format clean clean-cache clean-outputs
+.PHONY: help install demo demo-photos report-demo test test-fast coverage test-lowest test-newest docs drills drill-kill \
+	gpu-check lint lock wheelhouse format clean clean-cache clean-outputs
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,16 @@ test-lowest: $(STAMP)  ## Run the fast tests with the lowest versions that pypro
 	$(BIN)/uv pip install --python $(LOWEST) --resolution lowest-direct --editable '.[dev,tensorboard]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
+NEWEST = .venv-newest
+test-newest: $(STAMP)  ## Run the fast tests with the newest versions of everything
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --allow-existing --python $(PYTHON) $(NEWEST)
+	$(BIN)/uv pip install --python $(NEWEST) --upgrade --editable '.[dev,tensorboard]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+docs: $(STAMP)  ## Build the documentation site into site/; a dead link fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 drills: $(STAMP)  ## Kill, interrupt, fill up and misuse runs, and compare their ends with undisturbed ones
 	$(BIN)/python -m pytest $(DRILLS)
 
@@ -108,7 +118,7 @@ format: $(STAMP)  ## Mend style
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) site .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
 clean-cache:  ## Remove the stored features of frozen backbones
 	rm -rf outputs/features

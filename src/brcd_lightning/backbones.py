@@ -235,6 +235,10 @@ def small_backbone(widths: _Widths = (32, 64, 128), grid: _Grid = 4, freeze: Fre
         widths: channels of each stage (3x3 convolution, batch norm, ReLU); the resolution halves between stages.
         grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
         freeze: see `Backbone`.
+
+    Examples:
+        >>> small_backbone([8, 16], grid=2)(torch.rand(4, 3, 32, 32)).shape
+        torch.Size([4, 64])
     """
     layers: list[nn.Module] = []
     channels = 3

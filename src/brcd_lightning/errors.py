@@ -12,6 +12,13 @@ class InputError(ValueError):
 
     The message says what is wrong, what was given and what to do. The command line prints it as one line,
     without a traceback; every other exception is a bug and keeps its traceback.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import HammingIndex
+        >>> HammingIndex.build(torch.zeros(2, 8))
+        Traceback (most recent call last):
+        brcd_lightning.errors.InputError: codes must hold only -1 and +1; binarise logits with codes.sign first.
     """
 
 

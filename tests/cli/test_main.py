@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from importlib import import_module
 
 import pytest
 
@@ -56,6 +57,15 @@ def test_the_help_of_every_command_is_fast(tmp_path, name):
     assert done.stderr == ""
     assert min(seconds) < 2.5
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(set(main.COMMANDS) - {"train"}))  # Hydra parses those of brcd train
+def test_every_command_shows_its_parser(name):
+    """The command reference and the tests of documents read it."""
+    parser = import_module(main.COMMANDS[name].module).parser()
+    assert parser.prog == f"brcd {name}"
+    assert parser.description
+    assert all(action.help for action in parser._actions)
 
 
 @pytest.mark.parametrize("name", ["latency", "check-data", "preview-data"])

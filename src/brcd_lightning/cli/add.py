@@ -20,16 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for images outside of the root of the index.
     """
-    parser = CommandParser(
-        prog="brcd add",
-        description="Adds images to an index, encoded by the model that lies in it. Paths that it holds stay.",
-    )
-    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
-    parser.add_argument(
-        "images", type=any_path, metavar="IMAGES", help="folder, image, or list, below the index's root"
-    )
-    add_encoding_arguments(parser)
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     options = encode_options(given)
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.image_index.bundle import read_manifest
@@ -43,3 +34,17 @@ def main(arguments: Sequence[str]) -> int:
     lines += [f"{done.kept:,} were there already"] if done.kept else []
     sys.stdout.write("\n".join([*lines, f"{len(done.changed):,} images are in {folder} now"]) + "\n")
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd add``."""
+    parser = CommandParser(
+        prog="brcd add",
+        description="Adds images to an index, encoded by the model that lies in it. Paths that it holds stay.",
+    )
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "images", type=any_path, metavar="IMAGES", help="folder, image, or list, below the index's root"
+    )
+    add_encoding_arguments(parser)
+    return parser

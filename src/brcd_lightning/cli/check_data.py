@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from brcd_lightning.cli.hydra_command import read_config
+from brcd_lightning.cli.command_parser import CommandParser
+from brcd_lightning.cli.hydra_command import config_parser, read_config
 from brcd_lightning.config import build, check_parts
 from brcd_lightning.errors import ExitCode, InputError
 
@@ -25,15 +26,19 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: saying what is missing.
     """
-    cfg = read_config(
-        arguments,
-        command="check-data",
-        description="Builds a data set as a training would, and prints what is there or what is missing.",
-        example="dataset=mscoco dataset.root=DIR",
-    )
+    cfg = read_config(arguments, parser())
     if cfg is not None:
         check_data(cfg)
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd check-data``."""
+    return config_parser(
+        "check-data",
+        description="Builds a data set as a training would, and prints what is there or what is missing.",
+        example="dataset=mscoco dataset.root=DIR",
+    )
 
 
 def check_data(cfg: DictConfig) -> None:

@@ -17,11 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder without jobs of a sweep.
     """
-    parser = CommandParser(
-        prog="brcd collect", description="Prints the table of a sweep so far, and writes it to DIR/summary.csv."
-    )
-    parser.add_argument("folder", type=any_path, metavar="DIR", help="folder of the sweep")
-    folder = parser.parse_args(arguments).folder.resolve()
+    folder = parser().parse_args(arguments).folder.resolve()
     from brcd_lightning.report.collect import summarise  # loads torch, which --help does not need
     from brcd_lightning.report.runs import run_folders
 
@@ -29,3 +25,12 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"{folder} holds no jobs of a sweep (folders with .hydra inside).")
     summarise(folder)
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd collect``."""
+    parser = CommandParser(
+        prog="brcd collect", description="Prints the table of a sweep so far, and writes it to DIR/summary.csv."
+    )
+    parser.add_argument("folder", type=any_path, metavar="DIR", help="folder of the sweep")
+    return parser

@@ -19,15 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder that is no index.
     """
-    parser = CommandParser(
-        prog="brcd dedup",
-        description="Prints groups of images whose codes are linked by steps of at most D bits, the largest group "
-        "first: a line for each image, an empty line between groups.",
-    )
-    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
-    parser.add_argument("--max-distance", type=DISTANCE, default=0, metavar="D", help="Hamming distance (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print a list of groups as JSON")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     from brcd_lightning.deployment.image_index.image_index import ImageIndex
     from brcd_lightning.deployment.image_index.verification import (
         near_duplicates,
@@ -41,3 +33,16 @@ def main(arguments: Sequence[str]) -> int:
     images = sum(map(len, groups))
     sys.stderr.write(f"{len(groups):,} groups of {images:,} images, at most {given.max_distance} bits apart\n")
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd dedup``."""
+    parser = CommandParser(
+        prog="brcd dedup",
+        description="Prints groups of images whose codes are linked by steps of at most D bits, the largest group "
+        "first: a line for each image, an empty line between groups.",
+    )
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument("--max-distance", type=DISTANCE, default=0, metavar="D", help="Hamming distance (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print a list of groups as JSON")
+    return parser

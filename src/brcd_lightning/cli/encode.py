@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong model, no images, or a folder of other codes.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     options = encode_options(given)
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.corpus import encode_corpus
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
+    """The arguments of ``brcd encode``."""
     parser = CommandParser(
         prog="brcd encode",
         description="Encodes images into a folder of Parquet parts (path, code, status). Interrupted, the same command "

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong model or option, or packages that are not installed.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     _check(given)
     from brcd_lightning.deployment.encoding.encoder import HashEncoder  # loads torch, which --help does not need
 
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
+    """The arguments of ``brcd export``."""
     parser = CommandParser(
         prog="brcd export",
         description="Writes a trained model as one ONNX file and compares it with the network (NAME.parity.json), and "

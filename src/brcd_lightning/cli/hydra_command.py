@@ -12,16 +12,30 @@ from brcd_lightning.config import CONFIG_NAME, compose_config
 from brcd_lightning.storage.renamed_options import current_overrides
 
 
-def read_config(
-    arguments: Sequence[str], *, command: str, description: str, example: str, config_name: str = CONFIG_NAME
-) -> DictConfig | None:
+def config_parser(command: str, description: str, example: str) -> CommandParser:
+    """The arguments of a command that reads the configuration.
+
+    Args:
+        command: name of the command.
+        description: one sentence for ``--help``.
+        example: arguments for ``--help``.
+    """
+    parser = CommandParser(
+        prog=f"brcd {command}",
+        description=f"{description} For example: brcd {command} {example}",
+        epilog=f"brcd {command} --options prints every KEY and its VALUE.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="an option, or the choice of a group")
+    parser.add_argument("--options", action="store_true", help="print all options as they would be, and stop")
+    return parser
+
+
+def read_config(arguments: Sequence[str], parser: CommandParser, config_name: str = CONFIG_NAME) -> DictConfig | None:
     """Composes the configuration of a command; ``--help`` prints a short text and exits.
 
     Args:
         arguments: ``--options``, or Hydra overrides.
-        command: name of the command.
-        description: one sentence for ``--help``.
-        example: arguments for ``--help``.
+        parser: of `config_parser`.
         config_name: of the primary configuration.
 
     Returns:
@@ -30,13 +44,6 @@ def read_config(
     Raises:
         InputError: if the configuration does not compose.
     """
-    parser = CommandParser(
-        prog=f"brcd {command}",
-        description=f"{description} For example: brcd {command} {example}",
-        epilog=f"brcd {command} --options prints every KEY and its VALUE; README.md lists the groups.",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="an option, or the choice of a group")
-    parser.add_argument("--options", action="store_true", help="print all options as they would be, and stop")
     given = parser.parse_intermixed_args(arguments)
     cfg = compose_config(current_overrides(given.overrides), config_name)
     if not given.options:

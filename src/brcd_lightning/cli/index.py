@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         InputError: for a wrong model, no images, or an index that is there already.
     """
     keep_freed_memory()
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     options, out = encode_options(given), given.out
     from brcd_lightning.data.image_names import image_names  # these load torch, which --help does not need
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
@@ -63,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
+    """The arguments of ``brcd index``."""
     parser = CommandParser(
         prog="brcd index",
         description="Encodes images and indexes their codes. The index is a folder that holds the model too. "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from brcd_lightning.cli.hydra_command import read_config
+from brcd_lightning.cli.command_parser import CommandParser
+from brcd_lightning.cli.hydra_command import config_parser, read_config
 from brcd_lightning.errors import ExitCode
 
 
@@ -17,15 +18,18 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong option.
     """
-    cfg = read_config(
-        arguments,
-        command="latency",
-        config_name="latency",
-        description="Measures the time to encode images and to search codes, and writes OUTPUT_DIR/latency.json.",
-        example="latency.backbones=[resnet18,mobilenet_v2] dataset=cifar10",
-    )
+    cfg = read_config(arguments, parser(), config_name="latency")
     if cfg is not None:
         from brcd_lightning.cli.latency_measurement import measure  # torch loads only for a configuration that holds
 
         measure(cfg)
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd latency``."""
+    return config_parser(
+        "latency",
+        description="Measures the time to encode images and to search codes, and writes OUTPUT_DIR/latency.json.",
+        example="latency.backbones=[resnet18,mobilenet_v2] dataset=cifar10",
+    )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.console import Console
 
-from brcd_lightning.cli.hydra_command import read_config
+from brcd_lightning.cli.command_parser import CommandParser
+from brcd_lightning.cli.hydra_command import config_parser, read_config
 from brcd_lightning.config import build, check_parts
 from brcd_lightning.errors import ExitCode
 from brcd_lightning.storage.atomic import atomic_path
@@ -30,15 +31,19 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a wrong option, or if the data set is not there.
     """
-    cfg = read_config(
-        arguments,
-        command="preview-data",
-        description="Draws training images, their anchors and their augmented views as a network receives them.",
-        example="dataset=cifar10",
-    )
+    cfg = read_config(arguments, parser())
     if cfg is not None:
         preview(cfg)
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd preview-data``."""
+    return config_parser(
+        "preview-data",
+        description="Draws training images, their anchors and their augmented views as a network receives them.",
+        example="dataset=cifar10",
+    )
 
 
 def preview(cfg: DictConfig) -> None:

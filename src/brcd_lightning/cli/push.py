@@ -19,6 +19,24 @@ def main(arguments: Sequence[str]) -> int:
         InputError: for a folder that holds no codes, a table that is there already, or a database that cannot be
             reached.
     """
+    given = parser().parse_args(arguments)
+    from brcd_lightning.deployment.databases.addresses import shown  # these load torch, which --help does not need
+    from brcd_lightning.deployment.databases.database import TABLE
+    from brcd_lightning.deployment.databases.push import push_codes
+
+    table = TABLE if given.table is None else given.table
+    done = push_codes(given.codes, given.to, table=table, kind=given.kind, replace=given.replace)
+    told = done.description
+    left_out = f"; left out, {done.left_out:,} that could not be read" if done.left_out else ""
+    sys.stdout.write(
+        f"Pushed {told.count:,} codes of {told.bits} bits ({told.kind}) in {done.seconds:.1f} s{left_out}\n"
+        f"They are in table {table} of {shown(given.to)}\n"
+    )
+    return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd push``."""
     parser = CommandParser(
         prog="brcd push",
         description="Writes the codes of brcd encode into a table of PostgreSQL with pgvector, or of LanceDB. In the "
@@ -36,17 +54,4 @@ def main(arguments: Sequence[str]) -> int:
         "--kind", help="flat (default, exact); approximate: hnsw of PostgreSQL, ivf of LanceDB, see docs/search.md"
     )
     parser.add_argument("--replace", action="store_true", help="take the place of an earlier push to that table")
-    given = parser.parse_args(arguments)
-    from brcd_lightning.deployment.databases.addresses import shown  # these load torch, which --help does not need
-    from brcd_lightning.deployment.databases.database import TABLE
-    from brcd_lightning.deployment.databases.push import push_codes
-
-    table = TABLE if given.table is None else given.table
-    done = push_codes(given.codes, given.to, table=table, kind=given.kind, replace=given.replace)
-    told = done.description
-    left_out = f"; left out, {done.left_out:,} that could not be read" if done.left_out else ""
-    sys.stdout.write(
-        f"Pushed {told.count:,} codes of {told.bits} bits ({told.kind}) in {done.seconds:.1f} s{left_out}\n"
-        f"They are in table {table} of {shown(given.to)}\n"
-    )
-    return ExitCode.OK
+    return parser

@@ -18,14 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a path that the index does not hold.
     """
-    parser = CommandParser(
-        prog="brcd remove", description="Takes images out of an index. The files themselves stay where they are."
-    )
-    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="as brcd search prints it; a folder stands for all images below it"
-    )
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     from brcd_lightning.deployment.image_index.bundle import (
         read_manifest,
     )  # these load torch, which --help does not need
@@ -36,3 +29,15 @@ def main(arguments: Sequence[str]) -> int:
     now = remove_images(folder, given.paths)
     sys.stdout.write(f"Removed {before - len(now):,} images; {len(now):,} are in {folder} now\n")
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd remove``."""
+    parser = CommandParser(
+        prog="brcd remove", description="Takes images out of an index. The files themselves stay where they are."
+    )
+    parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="as brcd search prints it; a folder stands for all images below it"
+    )
+    return parser

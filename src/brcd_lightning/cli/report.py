@@ -20,6 +20,20 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder without runs, or if the report cannot be written.
     """
+    given = parser().parse_args(arguments)
+    from brcd_lightning.report.write import write_report  # loads torch and matplotlib, which --help does not need
+
+    try:
+        written = write_report(given.folders, given.out)
+    except OSError as error:
+        place = error.filename or given.out
+        raise InputError(f"{place}: {error.strerror or error}; choose another --out, or mend the folder.") from error
+    Console(soft_wrap=True, highlight=False).print(f"Report: {written.resolve()}", markup=False)
+    return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd report``."""
     parser = CommandParser(
         prog="brcd report",
         description="Writes report.html, the tables as Markdown, CSV and LaTeX, and the figures as PNG and SVG.",
@@ -30,13 +44,4 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=output_folder, default=Path("outputs/report"), metavar="DIR", help="default: %(default)s"
     )
-    given = parser.parse_args(arguments)
-    from brcd_lightning.report.write import write_report  # loads torch and matplotlib, which --help does not need
-
-    try:
-        written = write_report(given.folders, given.out)
-    except OSError as error:
-        place = error.filename or given.out
-        raise InputError(f"{place}: {error.strerror or error}; choose another --out, or mend the folder.") from error
-    Console(soft_wrap=True, highlight=False).print(f"Report: {written.resolve()}", markup=False)
-    return ExitCode.OK
+    return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for an image that cannot be read, a folder that is no index, or a model of another index.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     if given.json and given.null:
         raise InputError("--json and -0 exclude each other; choose one.")
     from brcd_lightning.deployment.image_index.result_page import (
@@ -51,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
+    """The arguments of ``brcd search``."""
     parser = CommandParser(prog="brcd search", description="Prints the nearest images of an index, the nearest first.")
     add_index_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to search for")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import signal
 import socket
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a folder that is no index, or an address that cannot be had.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     try:
         import uvicorn  # these take long to load, which --help does not need
@@ -67,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
+    """The arguments of ``brcd serve``."""
     parser = CommandParser(
         prog="brcd serve",
         description="Serves an index: a page in the browser, and JSON, see docs/serve.md. Ctrl-C ends it.",

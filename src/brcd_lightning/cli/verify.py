@@ -19,17 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: for a recall below the one that is demanded.
     """
-    parser = CommandParser(
-        prog="brcd verify",
-        description="Checks the files of an index, and compares its answers with an exact scan of its codes. Results "
-        "at equal distances are equally right.",
-    )
-    add_index_arguments(parser)
-    parser.add_argument("--recall", type=unit_interval, default=0.99, help="least recall (default: 0.99)")
-    parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
-    parser.add_argument("--queries", type=RESULTS, default=200, help="how many (default: 200)")
-    parser.add_argument("--threads", type=THREADS, default=1, help="of a search (default: 1)")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     from brcd_lightning.deployment.image_index.verification import (
         verify,
     )  # these load torch, which --help does not need
@@ -52,3 +42,18 @@ def main(arguments: Sequence[str]) -> int:
             "with another --kind, or demand less by --recall."
         )
     return ExitCode.OK
+
+
+def parser() -> CommandParser:
+    """The arguments of ``brcd verify``."""
+    parser = CommandParser(
+        prog="brcd verify",
+        description="Checks the files of an index, and compares its answers with an exact scan of its codes. Results "
+        "at equal distances are equally right.",
+    )
+    add_index_arguments(parser)
+    parser.add_argument("--recall", type=unit_interval, default=0.99, help="least recall (default: 0.99)")
+    parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
+    parser.add_argument("--queries", type=RESULTS, default=200, help="how many (default: 200)")
+    parser.add_argument("--threads", type=THREADS, default=1, help="of a search (default: 1)")
+    return parser

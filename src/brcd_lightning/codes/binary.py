@@ -18,6 +18,11 @@ def sign(x: Tensor) -> Tensor:
     """Returns +1 where ``x >= 0`` and -1 elsewhere, in the dtype of `x`.
 
     Unlike `torch.sign` it never returns 0, which is not a bit: XOR packing and Hamming identities need two values.
+
+    Examples:
+        >>> import torch
+        >>> sign(torch.tensor([-0.5, 0.0, 2.0]))
+        tensor([-1.,  1.,  1.])
     """
     return torch.where(x >= 0, 1, -1).to(x.dtype)
 
@@ -33,12 +38,28 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
-    """`value`, exactly, whose gradient goes to `x` as if it were `x` (straight-through estimator)."""
+    """`value`, exactly, whose gradient goes to `x` as if it were `x` (straight-through estimator).
+
+    Examples:
+        >>> import torch
+        >>> x = torch.tensor([0.2, -0.7], requires_grad=True)
+        >>> straight_through(x.round(), x).sum().backward()
+        >>> x.grad
+        tensor([1., 1.])
+    """
     return _StraightThrough.apply(value, x)
 
 
 def sign_ste(x: Tensor) -> Tensor:
-    """Sign with +1 at 0 whose gradient is the identity (straight-through estimator)."""
+    """Sign with +1 at 0 whose gradient is the identity (straight-through estimator).
+
+    Examples:
+        >>> import torch
+        >>> x = torch.tensor([-0.5, 2.0], requires_grad=True)
+        >>> (3 * sign_ste(x)).sum().backward()
+        >>> x.grad
+        tensor([3., 3.])
+    """
     return straight_through(sign(x), x)
 
 
@@ -73,6 +94,11 @@ def pack(codes: Tensor) -> Tensor:
 
     Raises:
         InputError: for another shape or other values.
+
+    Examples:
+        >>> import torch
+        >>> pack(torch.tensor([[1, -1, -1, -1, -1, -1, -1, -1, 1]]))
+        tensor([[1, 1]], dtype=torch.uint8)
     """
     check_codes(codes)
     packed = np.packbits((codes.detach() > 0).cpu().numpy(), axis=1, bitorder="little")
@@ -91,6 +117,11 @@ def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
 
     Raises:
         InputError: if the width does not belong to `bits`, or `packed` is not uint8.
+
+    Examples:
+        >>> import torch
+        >>> unpack(torch.tensor([[5]], dtype=torch.uint8), bits=3)
+        tensor([[ 1, -1,  1]], dtype=torch.int8)
     """
     require_option("bits", bits, PositiveInt)
     require_tensor("packed codes", packed)
@@ -182,6 +213,11 @@ def hamming_distance(queries: Tensor, database: Tensor) -> Tensor:
 
     Returns:
         (Q, N) int64 in [0, b], from ``(b - <q, d>) / 2``.
+
+    Examples:
+        >>> import torch
+        >>> hamming_distance(torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, -1], [1, -1, 1]]))
+        tensor([[0, 2]])
     """
     require_same_bits(queries, database)
     queries, database = as_signs(queries), as_signs(database)

@@ -54,6 +54,15 @@ def kmeans_codes(
 
     Raises:
         InputError: if there are fewer distinct codes than clusters.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]])
+        >>> centroids, assignments = kmeans_codes(codes, 2)
+        >>> bool(assignments[0] == assignments[1]), bool(assignments[0] == assignments[2])
+        (True, False)
+        >>> centroids[assignments[0]].tolist()
+        [1.0, 1.0, 0.0]
     """
     check_codes(codes)
     if num_clusters > len(codes):
@@ -135,6 +144,12 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
 
     Returns:
         (n,) int64 in [0, k); ties go to the lowest cluster.
+
+    Examples:
+        >>> import torch
+        >>> centroids = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        >>> nearest_centroid(torch.tensor([[1, 1], [-1, -1], [1, -1]]), centroids)  # the last one ties
+        tensor([0, 1, 0])
     """
     if codes.shape[1] != centroids.shape[1]:
         raise InputError(f"codes have {codes.shape[1]} bits but centroids have {centroids.shape[1]}.")
@@ -161,6 +176,12 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
 
     Returns:
         (k, b) float64 in [0, 1]; the row of an empty cluster is 0.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, 1]])
+        >>> bit_expectations(codes, torch.tensor([0, 0, 1, 1]), 2).tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
     """
     if assignments.numel() and not 0 <= int(assignments.min()) <= int(assignments.max()) < num_clusters:
         raise InputError(f"assignments must be clusters in [0, {num_clusters}).")
@@ -183,6 +204,12 @@ def bit_masks(
 
     Returns:
         (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, 1]])
+        >>> bit_masks(codes, torch.tensor([0, 0, 1, 1]), 2, delta=0.5).tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
     """
     bits = codes.shape[1]
     if min_bits > bits:

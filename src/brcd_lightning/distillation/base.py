@@ -76,6 +76,17 @@ class KDMethod(nn.Module, ABC):
 
     Args:
         weight: factor of the method's loss beside the hashing loss, at least 0.
+
+    Examples:
+        >>> import torch
+        >>> class Pull(KDMethod):
+        ...     needs = frozenset({"teacher"})
+        ...
+        ...     def forward(self, batch):
+        ...         return KDOutput({"pull": self.weight * (batch.student - batch.teacher).square().mean()}, {})
+        >>> student, teacher = torch.zeros(2, 4), torch.ones(2, 4)
+        >>> Pull(weight=0.5)(KDInput(student, teacher, torch.arange(2))).terms
+        {'pull': tensor(0.5000)}
     """
 
     # Set by a class; a constructor may set another value where it depends on the options.

@@ -113,6 +113,16 @@ def brcd_loss(
 
     Returns:
         Scalar, or (M,) for ``none``.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning.distillation.brcd import BatchClusters, BRCDOptions
+        >>> teacher = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]])
+        >>> clusters = BatchClusters(torch.tensor([0, 1]), torch.tensor([0, 1]), masks=torch.ones(2, 4))
+        >>> options = BRCDOptions(tau=0.5)
+        >>> near, far = (brcd_loss(sign * teacher, teacher, teacher, clusters, options).item() for sign in (1, -1))
+        >>> near < far
+        True
     """
     require_option("reduction", reduction, Reduction)  # a check of all arguments takes longer, in every step
     teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
@@ -179,6 +189,16 @@ class BRCD(KDMethod):
         kmeans: ``sklearn``, or ``faiss`` for millions of training images, see `kmeans_codes`.
         seed: of k-means.
         weight: factor of the loss.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import KDInput
+        >>> teacher = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, -1.0, -1.0]])
+        >>> method = BRCD(num_clusters=2)
+        >>> kept = method.prepare(teacher)  # clusters and masks of the training split
+        >>> batch = KDInput(teacher, teacher, torch.arange(4), teacher_view=teacher)
+        >>> list(method(batch).terms)
+        ['brcd']
     """
 
     needs = frozenset({"teacher", "teacher_view"})

@@ -22,6 +22,12 @@ def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar in [0, 2], averaged over the batch.
+
+    Examples:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+        >>> round(cosine_loss(student, teacher).item(), 4)
+        0.5
     """
     return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
 
@@ -31,6 +37,13 @@ class Cosine(KDMethod):
 
     Args:
         weight: factor of the loss.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import KDInput
+        >>> codes = torch.tensor([[1.0, -1.0]])
+        >>> Cosine(weight=2.0)(KDInput(codes, -codes, torch.arange(1))).terms["cosine"].item()
+        4.0
     """
 
     needs = frozenset({"teacher"})

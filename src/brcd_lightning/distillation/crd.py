@@ -41,6 +41,13 @@ def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
 
     Returns:
         (...): one loss per anchor.
+
+    Examples:
+        >>> import torch
+        >>> scores = torch.tensor([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])  # the positive first
+        >>> good, bad = nce_loss(scores, log_z=torch.tensor(0.0), num_images=100).tolist()
+        >>> good < bad
+        True
     """
     negatives = scores.shape[-1] - 1
     logits = scores - log_noise(log_z, num_images, negatives)

@@ -64,6 +64,12 @@ def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolera
 
     Returns:
         (M, P, P), each summing to about 1.
+
+    Examples:
+        >>> import torch
+        >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+        >>> (2 * transport_plan(cost)).round().tolist()  # the mass goes where it costs nothing
+        [[[1.0, 0.0], [0.0, 1.0]]]
     """
     views = cost.shape[1]
     log_marginal = math.log(1 / views + 1e-8)

@@ -29,6 +29,12 @@ def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
 
     Returns:
         Scalar.
+
+    Examples:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+        >>> pkt_loss(teacher, teacher).item(), pkt_loss(student, teacher).item() > 0
+        (0.0, True)
     """
     guess, target = (_neighbour_probabilities(codes, eps) for codes in (student, teacher))
     return (target * ((target + eps) / (guess + eps)).log()).mean()

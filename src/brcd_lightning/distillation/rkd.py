@@ -25,6 +25,12 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar, mean over the M x M pairs.
+
+    Examples:
+        >>> import torch
+        >>> teacher = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+        >>> rkd_distance_loss(teacher.flip(1), teacher).item()  # distances do not depend on the order of bits
+        0.0
     """
     return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
 
@@ -48,6 +54,12 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar, mean over the M x M x M triples; a degenerate one has cosine 0 on its side.
+
+    Examples:
+        >>> import torch
+        >>> teacher = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+        >>> round(rkd_angle_loss(2 * teacher, teacher).item(), 4)  # angles do not depend on the scale
+        0.0
     """
     return F.smooth_l1_loss(_corner_cosines(student), _corner_cosines(teacher))
 

@@ -28,6 +28,12 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar, mean over the M x M entries.
+
+    Examples:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+        >>> round(sp_loss(student, teacher).item(), 4)
+        0.2929
     """
     guess, target = (F.normalize(codes @ codes.T, dim=1, eps=_EPS) for codes in (student, teacher))  # (M, M)
     return F.mse_loss(guess, target)
@@ -45,6 +51,12 @@ def sp_per_sample_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar, summed over the batch.
+
+    Examples:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+        >>> round(sp_per_sample_loss(student, teacher).item(), 4), sp_per_sample_loss(teacher, -teacher).item()
+        (1.0, 0.0)
     """
     grams = [F.normalize(codes[:, :, None] * codes[:, None, :], dim=2, eps=_EPS) for codes in (student, teacher)]
     return (grams[0] - grams[1]).square().mean(dim=(1, 2)).sum()

@@ -32,6 +32,12 @@ def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio:
 
     Returns:
         Scalar, mean over the rows that count; 0, with a gradient of 0, where none does.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.nn.functional.one_hot(torch.arange(8), 8).float().view(2, 4, 8)
+        >>> sskd_loss(codes, codes).item()
+        0.0
     """
     target, guess = (_similarities(codes) for codes in (teacher.detach(), student))  # (3M, M)
     kept = _kept_rows(target, ratio)
@@ -55,6 +61,12 @@ def matching_loss(codes: Tensor, temperature: float = 0.5) -> Tensor:
 
     Returns:
         Scalar, mean over the 3M rotated images.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])[:, None].expand(2, 4, 2)  # rotations change nothing
+        >>> round(matching_loss(codes, temperature=0.1).item(), 4)
+        0.0
     """
     similarities = _similarities(codes)
     right = torch.arange(len(codes), device=codes.device).repeat_interleave(3)

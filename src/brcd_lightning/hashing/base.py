@@ -128,6 +128,17 @@ class HashNetwork(nn.Module):
     Args:
         backbone: images, or rows of stored features, to features. See `Backbone` and `StoredBackbone`.
         hashing_model: features to codes.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import CIBHash, HashNetwork, small_backbone
+        >>> backbone = small_backbone([8], grid=2)
+        >>> network = HashNetwork(backbone, CIBHash(backbone.num_features, bits=16))
+        >>> (output,) = network([torch.rand(4, 3, 32, 32)])
+        >>> output.features.shape, output.code.shape
+        (torch.Size([4, 32]), torch.Size([4, 16]))
+        >>> network.encode(torch.rand(4, 3, 32, 32)).abs().unique().tolist()
+        [1]
     """
 
     def __init__(self, backbone: Backbone, hashing_model: HashingModel) -> None:

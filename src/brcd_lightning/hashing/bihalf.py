@@ -21,7 +21,13 @@ KDCode = Literal["hash_layer", "sign_ste"]
 
 
 def bihalf_codes(logits: Tensor) -> Tensor:
-    """Codes (M, b) in {-1, +1}: in every column +1 for the largest M // 2 logits, of equal ones the first rows."""
+    """Codes (M, b) in {-1, +1}: in every column +1 for the largest M // 2 logits, of equal ones the first rows.
+
+    Examples:
+        >>> import torch
+        >>> bihalf_codes(torch.tensor([[3.0], [1.0], [2.0], [5.0]])).flatten().tolist()
+        [1.0, -1.0, -1.0, 1.0]
+    """
     largest = logits.detach().argsort(dim=0, descending=True, stable=True)[: len(logits) // 2]
     return torch.full_like(logits, -1).scatter(0, largest, 1)
 

@@ -28,6 +28,12 @@ def nt_xent(first: Tensor, second: Tensor, tau: float) -> Tensor:
 
     Returns:
         Scalar, the mean over the 2M anchors.
+
+    Examples:
+        >>> import torch
+        >>> first = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        >>> nt_xent(first, first, tau=0.3).item() < nt_xent(first, -first, tau=0.3).item()
+        True
     """
     rows = F.normalize(torch.cat([first, second]), dim=1, eps=1e-8)  # (2M, b)
     logits = rows @ rows.T / tau  # (2M, 2M)
@@ -45,6 +51,12 @@ def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
 
     Returns:
         Scalar: summed over bits, averaged over the batch and the two directions.
+
+    Examples:
+        >>> import torch
+        >>> even, sure = torch.tensor([[0.5]]), torch.tensor([[0.9]])
+        >>> symmetric_bernoulli_kl(even, even).item(), round(symmetric_bernoulli_kl(even, sure).item(), 4)
+        (0.0, 0.4394)
     """
     both = torch.stack([first, second])  # (2, M, b)
     on, off = (both + _LOG_EPS).log(), (1 - both + _LOG_EPS).log()
@@ -63,6 +75,15 @@ class CIBHash(HashingModel):
         beta: weight of the KL term, at least 0.
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import HashNetwork, small_backbone
+        >>> backbone = small_backbone([8], grid=2)
+        >>> network = HashNetwork(backbone, CIBHash(backbone.num_features, bits=16))
+        >>> views = network([torch.rand(4, 3, 16, 16), torch.rand(4, 3, 16, 16)])
+        >>> sorted(network.hashing_model.objective(views))
+        ['bottleneck', 'contrastive']
     """
 
     num_views = 2

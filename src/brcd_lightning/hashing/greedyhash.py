@@ -30,6 +30,12 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
 
     Returns:
         Scalar; 0 for a single image.
+
+    Examples:
+        >>> import torch
+        >>> codes, features = torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.tensor([[2.0, 0.0], [3.0, 0.0]])
+        >>> round(similarity_loss(codes, features).item(), 4)  # cosine 0 of codes, 1 of features
+        1.0
     """
     require_option("pairs", pairs, Pairs)  # a check of all arguments takes longer, in every step
     half = len(codes) // 2

@@ -57,6 +57,15 @@ class ITQ(ClosedFormModel):
         iterations: of `learn_rotation`, at least 0; with 0 the rotation stays random.
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
+
+    Examples:
+        >>> import torch
+        >>> model = ITQ(in_features=8, bits=4)
+        >>> model.trains
+        False
+        >>> directions, shift = model.solve(torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0))
+        >>> directions.shape
+        torch.Size([8, 4])
     """
 
     def __init__(

@@ -12,7 +12,16 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel
 
 
 class LSH(ClosedFormModel):
-    """Projections on b Gaussian directions. Two images differ in a bit with probability angle / pi."""
+    """Projections on b Gaussian directions. Two images differ in a bit with probability angle / pi.
+
+    Examples:
+        >>> import torch
+        >>> directions, shift = LSH(in_features=8, bits=4).solve(
+        ...     torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0)
+        ... )
+        >>> directions.shape
+        torch.Size([8, 4])
+    """
 
     def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """W with entries from N(0, 1)."""

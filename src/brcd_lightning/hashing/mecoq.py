@@ -39,6 +39,13 @@ def debiased_contrast(
 
     Returns:
         (2M,) losses and (2M,) whether the floor bound an anchor, whose negatives then have no gradient.
+
+    Examples:
+        >>> import torch
+        >>> first = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        >>> losses, bound = debiased_contrast(first, first, tau=0.3)
+        >>> losses.shape, bound.any().item()
+        (torch.Size([4]), False)
     """
     rows = F.normalize(torch.cat([first, second]), dim=1, eps=1e-8)  # (2M, b)
     similarities = rows @ rows.T / tau

@@ -12,7 +12,16 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_direct
 
 
 class PCARR(ClosedFormModel):
-    """Principal components times a random rotation, which gives every bit about the same variance."""
+    """Principal components times a random rotation, which gives every bit about the same variance.
+
+    Examples:
+        >>> import torch
+        >>> directions, shift = PCARR(in_features=8, bits=4).solve(
+        ...     torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0)
+        ... )
+        >>> directions.shape
+        torch.Size([8, 4])
+    """
 
     def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """W of `principal_directions` times `random_rotation`."""

@@ -12,7 +12,16 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_direct
 
 
 class PCAH(ClosedFormModel):
-    """Projections on the b leading eigenvectors of the covariance; b is at most the rank."""
+    """Projections on the b leading eigenvectors of the covariance; b is at most the rank.
+
+    Examples:
+        >>> import torch
+        >>> directions, shift = PCAH(in_features=8, bits=4).solve(
+        ...     torch.randn(50, 8, dtype=torch.float64), torch.Generator().manual_seed(0)
+        ... )
+        >>> directions.shape
+        torch.Size([8, 4])
+    """
 
     def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """W of `principal_directions`."""

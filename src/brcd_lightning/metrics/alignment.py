@@ -25,12 +25,23 @@ def individual_sample_distance(student_codes: Tensor, teacher_codes: Tensor) -> 
 
     Returns:
         Scalar float64: 0 for identical codes, b / 2 for unrelated balanced ones, b for opposite ones.
+
+    Examples:
+        >>> import torch
+        >>> individual_sample_distance(torch.tensor([[1, 1], [1, 1]]), torch.tensor([[1, 1], [-1, 1]])).item()
+        0.5
     """
     return individual_sample_distances(student_codes, teacher_codes).mean()
 
 
 def individual_sample_distances(student_codes: Tensor, teacher_codes: Tensor) -> Tensor:
-    """Distance of each image's two codes (N,) float64, see `individual_sample_distance`."""
+    """Distance of each image's two codes (N,) float64, see `individual_sample_distance`.
+
+    Examples:
+        >>> import torch
+        >>> individual_sample_distances(torch.tensor([[1, 1], [1, 1]]), torch.tensor([[1, 1], [-1, 1]])).tolist()
+        [0.0, 1.0]
+    """
     _check_pairs(student_codes, teacher_codes)
     return (as_signs(student_codes) != as_signs(teacher_codes)).sum(dim=1).double()
 
@@ -59,6 +70,12 @@ def neighbor_relevance_accuracy(
 
     Returns:
         Scalar float64 in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1], [1, 1], [-1, -1]])
+        >>> neighbor_relevance_accuracy(codes, codes, torch.tensor([0, 0, 1]), k=1).item()
+        1.0
     """
     accuracies = neighbor_relevance_accuracies(
         student_codes, teacher_codes, labels, k, exclude_self=exclude_self, ties=ties
@@ -75,7 +92,14 @@ def neighbor_relevance_accuracies(
     exclude_self: bool = False,
     ties: str = "expected",
 ) -> Tensor:
-    """Share of relevant neighbours of each image (N,) float64, see `neighbor_relevance_accuracy`."""
+    """Share of relevant neighbours of each image (N,) float64, see `neighbor_relevance_accuracy`.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1], [1, 1], [-1, -1]])
+        >>> neighbor_relevance_accuracies(codes, codes, torch.tensor([0, 1, 1]), k=1).tolist()  # the first two tie
+        [0.5, 0.5, 1.0]
+    """
     _check_pairs(student_codes, teacher_codes)
     if len(labels) != len(student_codes):
         raise InputError(f"each image needs one label, got {len(student_codes)} images and {len(labels)} labels.")
@@ -115,12 +139,27 @@ def offset_positive_rate(codes: Tensor, view_codes: Tensor, centroids: Tensor, *
 
     Returns:
         Scalar float64 in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> centroids = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+        >>> codes, views = torch.tensor([[1, 1, 1], [1, 1, 1]]), torch.tensor([[1, 1, -1], [1, -1, -1]])
+        >>> offset_positive_rate(codes, views, centroids).item()
+        0.5
     """
     return offset_positives(codes, view_codes, centroids, distance=distance).double().mean()
 
 
 def offset_positives(codes: Tensor, view_codes: Tensor, centroids: Tensor, *, distance: str = "euclid") -> Tensor:
-    """True for each image whose view falls in another cluster (N,) bool, see `offset_positive_rate`."""
+    """True for each image whose view falls in another cluster (N,) bool, see `offset_positive_rate`.
+
+    Examples:
+        >>> import torch
+        >>> centroids = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+        >>> codes, views = torch.tensor([[1, 1, 1], [1, 1, 1]]), torch.tensor([[1, 1, -1], [1, -1, -1]])
+        >>> offset_positives(codes, views, centroids).tolist()
+        [False, True]
+    """
     _check_pairs(codes, view_codes)
     require_choice("distance", distance, ("euclid", "sign"))
     centres = centroids if distance == "euclid" else sign(centroids)

@@ -17,6 +17,11 @@ def bit_bias(codes: Tensor, bits: int | None = None) -> Tensor:
     Args:
         codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
         bits: code length b; without it the padding bits of packed codes count as bits that never change.
+
+    Examples:
+        >>> import torch
+        >>> bit_bias(torch.tensor([[1, 1], [1, -1]])).tolist()
+        [1.0, 0.0]
     """
     return as_signs(codes, bits).double().mean(dim=0).abs()
 
@@ -27,6 +32,11 @@ def bit_correlation(codes: Tensor, bits: int | None = None) -> Tensor:
     Args:
         codes: (N, b) in {-1, +1}, or packed (N, B) uint8.
         bits: code length b; without it the padding bits of packed codes count as bits that never change.
+
+    Examples:
+        >>> import torch
+        >>> bit_correlation(torch.tensor([[1, -1], [-1, 1]])).round().tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
     """
     codes = as_signs(codes, bits)
     centred = codes.double() - codes.double().mean(dim=0)
@@ -40,5 +50,10 @@ def kept_bits(masks: Tensor) -> Tensor:
 
     Args:
         masks: (k, b) of 0 and 1, or bool, of `clusters.bit_masks`.
+
+    Examples:
+        >>> import torch
+        >>> kept_bits(torch.tensor([[1, 0, 1], [0, 0, 1]])).tolist()
+        [2, 1]
     """
     return (masks != 0).sum(dim=1)

@@ -59,6 +59,13 @@ def distance_histograms(
         bits: code length b. Packed codes do not know it: it is taken for 8 B when None, so give it unless it is a
             multiple of 8.
         memory_budget: bytes of working memory; queries are taken in as many parts as that needs.
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
+        >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
+        >>> histograms.items.tolist(), histograms.relevant.tolist()
+        ([[1, 2, 0]], [[1, 1, 0]])
     """
     require_same_bits(query_codes, database_codes)
     queries, database = as_signs(query_codes, bits, "query_codes"), as_signs(database_codes, bits, "database_codes")
@@ -84,12 +91,28 @@ def expected_hits(histograms: DistanceHistograms, k: int) -> Tensor:
 
 
 def expected_precision_at_k(histograms: DistanceHistograms, k: int) -> Tensor:
-    """P@K (Q,) float64: relevant items in the top K over K (the denominator is K even for a smaller database)."""
+    """P@K (Q,) float64: relevant items in the top K over K (the denominator is K even for a smaller database).
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
+        >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
+        >>> expected_precision_at_k(histograms, k=2).tolist()  # the second place is one of two ties
+        [0.75]
+    """
     return expected_hits(histograms, k) / k
 
 
 def expected_recall_at_k(histograms: DistanceHistograms, k: int) -> Tensor:
-    """R@K (Q,) float64: relevant items in the top K over all relevant ones; 0 for a query that has none."""
+    """R@K (Q,) float64: relevant items in the top K over all relevant ones; 0 for a query that has none.
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
+        >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
+        >>> expected_recall_at_k(histograms, k=2).tolist()
+        [0.75]
+    """
     return expected_hits(histograms, k) / histograms.relevant.sum(dim=1).clamp_min(1)
 
 
@@ -102,6 +125,14 @@ def precision_within_radius(histograms: DistanceHistograms, radius: int = 2) -> 
 
     Returns:
         Precision of each query (Q,) float64, 0 for an empty ball, and the share of empty balls (scalar).
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
+        >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
+        >>> precision, empty = precision_within_radius(histograms, radius=0)
+        >>> precision.tolist(), empty.item()
+        ([1.0], 0.0)
     """
     if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
         raise InputError(f"radius must be an integer of at least 0, got {radius!r}.")
@@ -116,6 +147,13 @@ def precision_recall_by_radius(histograms: DistanceHistograms, average: str = "m
         histograms: of all queries.
         average: ``macro`` the mean over queries (precision 0 where nothing is found), ``micro`` from counts pooled
             over queries, ``nonzero`` the mean over queries with a hit within the radius.
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, 1], [1, -1], [-1, 1]])
+        >>> histograms = distance_histograms(queries, database, torch.tensor([0]), torch.tensor([0, 0, 1]))
+        >>> precision_recall_by_radius(histograms).recall.tolist()
+        [0.5, 1.0, 1.0]
     """
     require_choice("average", average, AVERAGES)
     found, hits = (counts.cumsum(dim=1).double() for counts in histograms)  # (Q, b + 1)

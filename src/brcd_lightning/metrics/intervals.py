@@ -27,6 +27,12 @@ def bootstrap_interval(
 
     Returns:
         Lower and upper end.
+
+    Examples:
+        >>> import torch
+        >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0]).repeat(50))
+        >>> round(low, 1), round(high, 1)
+        (0.4, 0.6)
     """
     if not isinstance(values, Tensor):
         raise InputError(f"values must be a tensor, got {type(values).__name__}; use torch.as_tensor.")
@@ -49,6 +55,11 @@ def bootstrap_intervals(values: Tensor, *, confidence: float = 0.95, resamples: 
 
     Returns:
         (m, 2) float64, lower and upper ends.
+
+    Examples:
+        >>> import torch
+        >>> bootstrap_intervals(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0]])).shape
+        torch.Size([2, 2])
     """
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(

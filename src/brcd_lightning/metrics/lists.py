@@ -63,6 +63,12 @@ def ranked_lists(positions: Tensor, query_labels: Tensor, database_labels: Tenso
     Raises:
         InputError: for empty slots (-1), which an approximate index leaves: metrics of such lists would compare
             rankings of different lengths.
+
+    Examples:
+        >>> import torch
+        >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
+        >>> lists.relevance.tolist(), lists.total.tolist()
+        ([[True, True, False]], [2])
     """
     check_label_kinds(query_labels, database_labels)
     check_label_values(query_labels, database_labels)
@@ -98,6 +104,11 @@ def relevance_of(query_labels: Tensor, database_labels: Tensor, positions: Tenso
 
     Returns:
         (Q, K) bool: the same class, at least one shared label, or an id of the list.
+
+    Examples:
+        >>> import torch
+        >>> relevance_of(torch.tensor([7]), torch.tensor([7, 5, 7]), torch.tensor([[2, 1]])).tolist()
+        [[True, False]]
     """
     check_label_kinds(query_labels, database_labels)
     found = database_labels[positions]
@@ -209,6 +220,11 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
 
     Returns:
         (Q,) float64 in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> list_average_precision(torch.tensor([[True, False, True]]), k=3).tolist()
+        [0.8333333333333333]
     """
     require_positive_int("k", k)
     require_choice("normalizer", normalizer, NORMALIZERS)
@@ -223,19 +239,40 @@ def list_average_precision(relevance: Tensor, k: int, normalizer: str = "topk", 
 
 
 def precision_at_k(lists: RankedLists, k: int) -> Tensor:
-    """P@K (Q,) float64: hits in the top K over K (the denominator is K even for a smaller database)."""
+    """P@K (Q,) float64: hits in the top K over K (the denominator is K even for a smaller database).
+
+    Examples:
+        >>> import torch
+        >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
+        >>> precision_at_k(lists, k=3).tolist()
+        [0.6666666666666666]
+    """
     return lists.top(k).sum(dim=1).double() / k
 
 
 def recall_at_k(lists: RankedLists, k: int) -> Tensor:
-    """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none."""
+    """R@K (Q,) float64: hits in the top K over all relevant items; 0 for a query that has none.
+
+    Examples:
+        >>> import torch
+        >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
+        >>> recall_at_k(lists, k=1).tolist()
+        [0.5]
+    """
     if lists.total is None:
         raise InputError("recall needs the total of relevant items of each query.")
     return lists.top(k).sum(dim=1).double() / lists.total.clamp_min(1)
 
 
 def precision_curve(lists: RankedLists) -> Tensor:
-    """Precision at every k up to the length of the lists, mean over queries: (K',) float64."""
+    """Precision at every k up to the length of the lists, mean over queries: (K',) float64.
+
+    Examples:
+        >>> import torch
+        >>> lists = ranked_lists(torch.tensor([[2, 0, 1]]), torch.tensor([7]), torch.tensor([7, 5, 7]))
+        >>> precision_curve(lists).tolist()
+        [1.0, 1.0, 0.6666666666666666]
+    """
     places = torch.arange(1, lists.relevance.shape[1] + 1, device=lists.relevance.device)
     return lists.relevance.double().mean(dim=0).cumsum(dim=0) / places
 
@@ -246,7 +283,13 @@ def zero_hits(lists: RankedLists, k: int) -> Tensor:
 
 
 def zero_hit_rate(lists: RankedLists, k: int) -> Tensor:
-    """Share of queries without any relevant item in the top K (scalar float64), see `zero_hits`."""
+    """Share of queries without any relevant item in the top K (scalar float64), see `zero_hits`.
+
+    Examples:
+        >>> import torch
+        >>> zero_hit_rate(RankedLists(torch.tensor([[True, False], [False, False]]), total=None), k=2).item()
+        0.5
+    """
     return zero_hits(lists, k).mean()
 
 

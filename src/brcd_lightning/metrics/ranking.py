@@ -33,6 +33,14 @@ def average_precision(
 
     Returns:
         (Q,) float64 in [0, 1]; 0 for a query that retrieves nothing relevant.
+
+    Examples:
+        >>> import torch
+        >>> distances, relevance = torch.tensor([[2, 2, 3]]), torch.tensor([[0, 1, 0]])
+        >>> average_precision(distances, relevance, k=3).tolist()
+        [0.5]
+        >>> average_precision(distances, relevance, k=3, ties="expected").tolist()
+        [0.75]
     """
     _check_options(k, ties, normalizer)
     for name, values in (("distances", distances), ("relevance", relevance)):
@@ -72,6 +80,12 @@ def average_precisions(
 
     Returns:
         (Q,) float64 in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1, 1]]), torch.tensor([[1, 1, 1], [1, 1, -1], [1, -1, -1]])
+        >>> average_precisions(queries, database, torch.tensor([0]), torch.tensor([0, 1, 0]), k=3).tolist()
+        [0.8333333333333333]
     """
     values = average_precisions_by_ties(
         query_codes, database_codes, query_labels, database_labels, k, ties=(ties,), normalizer=normalizer
@@ -93,6 +107,13 @@ def average_precisions_by_ties(
 
     Returns:
         (Q,) float64 in [0, 1] by rule.
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1]]), torch.tensor([[1, -1], [-1, 1]])  # both at distance 1
+        >>> values = average_precisions_by_ties(queries, database, torch.tensor([1]), torch.tensor([0, 1]), k=2)
+        >>> values["stable"].tolist(), values["expected"].tolist()
+        ([0.5], [0.75])
     """
     for rule in ties:
         _check_options(k, rule, normalizer)
@@ -136,6 +157,14 @@ def mean_average_precision(
 
     Returns:
         Scalar float64 in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> queries, database = torch.tensor([[1, 1, 1]]), torch.tensor([[1, 1, 1], [1, 1, -1], [1, -1, -1]])
+        >>> mean_average_precision(queries, database, torch.tensor([0]), torch.tensor([0, 1, 0]), k=3).item()
+        0.8333333333333333
+        >>> mean_average_precision(queries, database, torch.tensor([0]), torch.tensor([0, 1, 0]), k=1).item()
+        1.0
     """
     values = average_precisions(
         query_codes, database_codes, query_labels, database_labels, k, ties=ties, normalizer=normalizer

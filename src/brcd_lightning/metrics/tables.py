@@ -56,7 +56,16 @@ class _Tables(Metric):
 
 
 class CodeTable(_Tables):
-    """Collects (index, code, label) rows; `compute` returns codes (n, b) and labels in index order, on the CPU."""
+    """Collects (index, code, label) rows; `compute` returns codes (n, b) and labels in index order, on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> table = CodeTable()
+        >>> table.update(torch.tensor([1, 0]), torch.tensor([[1, 1], [-1, -1]]), torch.tensor([7, 8]))
+        >>> codes, labels = table.compute()
+        >>> codes.tolist(), labels.tolist()
+        ([[-1, -1], [1, 1]], [8, 7])
+    """
 
     def __init__(self) -> None:
         super().__init__({"rows": ("codes", "labels")})
@@ -72,7 +81,15 @@ class CodeTable(_Tables):
 
 
 class ValueTable(_Tables):
-    """Collects (index, values) rows; `compute` returns the values (n, b) in index order, on the CPU."""
+    """Collects (index, values) rows; `compute` returns the values (n, b) in index order, on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> table = ValueTable()
+        >>> table.update(torch.tensor([1, 0]), torch.tensor([[0.5], [-0.5]]))
+        >>> table.compute().tolist()
+        [[-0.5], [0.5]]
+    """
 
     def __init__(self) -> None:
         super().__init__({"rows": ("values",)})
@@ -93,6 +110,16 @@ class RetrievalMetric(_Tables):
     Args:
         function: such as `mean_average_precision`.
         **options: passed to it at `compute`, such as ``k`` and ``ties``.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import mean_average_precision
+        >>> metric = RetrievalMetric(mean_average_precision, k=1)
+        >>> codes, labels = torch.tensor([[1, 1], [-1, -1]]), torch.tensor([0, 1])
+        >>> metric.update("database", torch.arange(2), codes, labels)
+        >>> metric.update("query", torch.arange(2), codes, labels)
+        >>> metric.compute().item()
+        1.0
     """
 
     def __init__(self, function: Callable[..., Tensor], **options: Any) -> None:
@@ -124,6 +151,14 @@ class AlignmentMetric(_Tables):
         function: such as `individual_sample_distance` or `neighbor_relevance_accuracy`.
         with_labels: whether the function takes labels, and `update` with it.
         **options: passed to it at `compute`, such as ``k``.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import individual_sample_distance
+        >>> metric = AlignmentMetric(individual_sample_distance)
+        >>> metric.update(torch.arange(2), torch.tensor([[1, 1], [1, 1]]), torch.tensor([[1, 1], [-1, 1]]))
+        >>> metric.compute().item()
+        0.5
     """
 
     def __init__(self, function: Callable[..., Tensor], *, with_labels: bool = False, **options: Any) -> None:

@@ -67,6 +67,13 @@ def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Te
 
     Returns:
         distances (Q, min(k, N)), ascending, and database positions (Q, min(k, N)) int64, on the queries' device.
+
+    Examples:
+        >>> import torch
+        >>> database = torch.tensor([[1, 1, 1], [-1, -1, -1], [1, 1, -1], [1, -1, 1]])
+        >>> distances, positions = nearest_codes(torch.tensor([[1, 1, 1]]), database, k=3)
+        >>> distances.tolist(), positions.tolist()
+        ([[0, 1, 1]], [[0, 2, 3]])
     """
     require_positive_int("k", k)
     require_same_bits(queries, database)

@@ -19,7 +19,7 @@ from brcd_lightning.search.exact import as_bytes
 from brcd_lightning.search.ids import checked_ids, few
 from brcd_lightning.search.index_file import read_header, write_index
 from brcd_lightning.search.kinds import BuildOptions, Engine, Kind, build_engine, open_engine
-from brcd_lightning.search.rescoring import CANDIDATES_PER_RESULT, rescore_candidates
+from brcd_lightning.search.rescoring import candidate_count, rescore_candidates
 from brcd_lightning.search.results import RadiusResult, RescoredResult, SearchResult
 from brcd_lightning.search.stored import IndexDescription
 from brcd_lightning.search.values import as_values
@@ -39,6 +39,13 @@ class HammingIndex:
     at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
 
     Several threads may search one index at once. While one of them changes it (`add`, `remove`), no other may use it.
+
+    Examples:
+        >>> import torch
+        >>> codes = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, -1, -1]])
+        >>> index = HammingIndex.build(codes, ids=torch.tensor([7, 8, 9]))
+        >>> index.search(torch.tensor([[1, 1, -1]]), k=2).ids.tolist()
+        [[7, 8]]
     """
 
     def __init__(
@@ -210,11 +217,7 @@ class HammingIndex:
         values = as_values(given, self.bits, "rescore")
         if len(values) != len(rows):
             raise InputError(f"rescore must have one row for each query, got {len(values)} for {len(rows)} queries.")
-        candidates = CANDIDATES_PER_RESULT * k if candidates is None else candidates
-        require_positive_int("candidates", candidates)
-        if candidates < k:
-            raise InputError(f"candidates must be at least k, got {candidates} for k={k}.")
-        k, candidates = min(k, len(self)), min(candidates, len(self))
+        k, candidates = min(k, len(self)), min(candidate_count(k, candidates), len(self))
         distances, positions = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.int64)
         scores = np.empty((len(rows), k))
         step = max(1, _CANDIDATE_BYTES // (candidates * (self.description.code_bytes + 64)))
@@ -225,8 +228,7 @@ class HammingIndex:
             distances[part] = np.take_along_axis(found.distances, places, axis=1)
             positions[part] = np.take_along_axis(found.positions, places, axis=1)
         distances[positions < 0] = self.bits + 1
-        tensors = torch.from_numpy(distances), torch.from_numpy(self._ids_at(positions)), torch.from_numpy(scores)
-        return RescoredResult(*tensors)
+        return RescoredResult(*map(torch.from_numpy, (distances, self._ids_at(positions), scores)))
 
     def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
         """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
@@ -237,9 +239,7 @@ class HammingIndex:
         """
         require_non_negative_int("radius", radius)
         hits = self._engine.search_radius(as_bytes(queries, self.bits, "queries"), min(radius, self.bits))
-        ids = self._ids_at(hits.positions)
-        tensors = torch.from_numpy(hits.offsets), torch.from_numpy(hits.distances), torch.from_numpy(ids)
-        return RadiusResult(*tensors)
+        return RadiusResult(*map(torch.from_numpy, (hits.offsets, hits.distances, self._ids_at(hits.positions))))
 
     @checked()
     def save(self, path: Path | str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.search.exact import scan
 from brcd_lightning.search.values import best_places, exact_scores
 
@@ -24,6 +25,19 @@ class Ranking(NamedTuple):
     """(Q, L) float64, descending."""
     positions: np.ndarray
     """(Q, L) int64."""
+
+
+def candidate_count(k: int, candidates: int | None) -> int:
+    """Number of candidates for k results: the given one, or `CANDIDATES_PER_RESULT` k.
+
+    Raises:
+        InputError: if it is below k.
+    """
+    count = CANDIDATES_PER_RESULT * k if candidates is None else candidates
+    require_positive_int("candidates", count)
+    if count < k:
+        raise InputError(f"candidates must be at least k, got {count} for k={k}.")
+    return count
 
 
 def rescore_candidates(

@@ -8,7 +8,17 @@ from torch import Tensor
 
 
 class SearchResult(NamedTuple):
-    """Nearest codes of each query."""
+    """Nearest codes of each query.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import HammingIndex
+        >>> codes = torch.tensor([[1, 1], [1, -1]])
+        >>> HammingIndex.build(codes).search(codes, k=1)
+        SearchResult(distances=tensor([[0],
+                [0]], dtype=torch.int32), ids=tensor([[0],
+                [1]]))
+    """
 
     distances: Tensor
     """(Q, k) int32, ascending; b + 1 in an empty slot."""
@@ -38,7 +48,16 @@ class RescoredResult(NamedTuple):
 
 
 class RadiusResult(NamedTuple):
-    """Codes within a radius of each query."""
+    """Codes within a radius of each query.
+
+    Examples:
+        >>> import torch
+        >>> from brcd_lightning import HammingIndex
+        >>> index = HammingIndex.build(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, -1]]))
+        >>> found = index.search_radius(torch.tensor([[1, 1, 1]]), radius=1)
+        >>> found.ids[found.offsets[0] : found.offsets[1]].tolist()
+        [0, 1]
+    """
 
     offsets: Tensor
     """(Q + 1,) int64: the hits of query q are ``offsets[q]:offsets[q + 1]``."""

@@ -66,6 +66,12 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
 
     Returns:
         scores (Q, min(k, N)) float64, descending, and database positions (Q, min(k, N)) int64.
+
+    Examples:
+        >>> import torch
+        >>> scores, positions = nearest_by_values(torch.tensor([[0.5, -0.25]]), torch.tensor([[1, 1], [1, -1]]), k=2)
+        >>> scores.tolist(), positions.tolist()
+        ([[0.75, 0.25]], [[1, 0]])
     """
     require_positive_int("k", k)
     queries = as_values(values)

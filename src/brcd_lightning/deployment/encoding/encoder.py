@@ -60,6 +60,21 @@ class HashEncoder:
         network: with its weights; put in eval mode.
         description: of the network and of the pixels that it takes.
         runtime: computes in place of the network, an `export.onnx_runtime.OnnxRuntime` of it; None for torch.
+
+    Examples:
+        >>> from brcd_lightning.deployment.encoding.description import EncoderDescription
+        >>> description = EncoderDescription(
+        ...     bits=16,
+        ...     role="student",
+        ...     teacher="",
+        ...     backbone={"type": "small", "widths": [4], "grid": 2},
+        ...     hashing_model={"type": "cibhash", "head": "linear"},
+        ...     transform={"type": "natural_images", "size": 32},
+        ... )
+        >>> encoder = HashEncoder(description.build_network(), description)  # random weights; see `from_pretrained`
+        >>> codes = encoder.encode([Image.new("RGB", (40, 30)), Image.new("RGB", (30, 30))])
+        >>> codes.shape, codes.dtype
+        (torch.Size([2, 2]), torch.uint8)
     """
 
     def __init__(self, network: HashNetwork, description: EncoderDescription, runtime: Runtime | None = None) -> None:
