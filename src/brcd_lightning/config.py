@@ -115,7 +115,7 @@ def _targets(value: object, key: str) -> Iterator[tuple[str, str, dict[Any, Any]
 
 
 def _require_allowed(key: str, path: object, options: Mapping[Any, Any]) -> None:
-    """Refuses a `_target_` that is no part, such as a function that a file of the project merely imports."""
+    """Refuses a `_target_` that is not a part, such as a function that a file of the project merely imports."""
     for name in _OF_HYDRA:
         if name in options:
             raise InputError(f"{key}: unknown option {name!r}; leave it out.")

@@ -78,7 +78,7 @@ def test_codes_of_the_teacher_in_another_table(place, address, capsys):
     [
         (["push", "student"], "in table 'brcd_codes' already; replace them by --replace, or name another --table"),
         (["push", "teacher"], "in table 'brcd_codes' already; replace them by --replace, or name another --table"),
-        (["push", "photos"], "photos is no folder of codes that brcd encode has written"),
+        (["push", "photos"], "photos is not a folder of codes that brcd encode has written"),
         (["push", "student", "--table", "x", "--kind", "tree"], "--kind must be one of flat, "),
         (["search", PHOTO], "holds codes and no model; give the model of the queries by --model"),
         (["search", PHOTO, "--model", "foreign"], "makes other ones; query it with its own model"),

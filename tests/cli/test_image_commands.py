@@ -150,9 +150,9 @@ def test_an_engine_that_is_not_installed_is_named(place, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("index nothing photos --out x", "nothing is no folder here"),
+        ("index nothing photos --out x", "nothing is not a folder here"),
         ("index photos photos --out x", "photos holds no student"),
-        ("index model nothing --out x", "nothing is no folder, no image and no list of images"),
+        ("index model nothing --out x", "nothing is not a folder, an image or a list of images"),
         ("index model photos --out x --kind tree", "--kind must be one of flat, sharded, ivf, hnsw, multi_hash, auto"),
         ("index model photos --out x --batch-size 0", "--batch-size must be an integer in 1..65536, got '0'"),
         ("encode model photos --out x --shard 3/2", "a shard must be i/n with 1 <= i <= n, got 3/2"),
@@ -161,7 +161,7 @@ def test_an_engine_that_is_not_installed_is_named(place, capsys, monkeypatch):
         ("encode model photos --out x --engine daft --device cuda", "--engine daft encodes on CPUs, got --device cuda"),
         ("encode model photos --out photos", "photos is not empty and holds no codes"),
         ("index model photos --out photos", "photos is not empty and holds no index"),
-        ("search photos photos/a/000.png", "photos is no image index"),
+        ("search photos photos/a/000.png", "photos is not an image index"),
         ("search photos.brcd nothing.png", "image nothing.png cannot be decoded"),
         ("search photos.brcd photos/bad.png", "photos/bad.png cannot be decoded: the file is empty"),
         ("search photos.brcd photos/a/000.png -k 0", "-k must be an integer in 1..1000000, got '0'"),
@@ -172,11 +172,11 @@ def test_an_engine_that_is_not_installed_is_named(place, capsys, monkeypatch):
         ("search photos.brcd photos/a/000.png --json -0", "--json and -0 exclude each other"),
         ("search photos.brcd photos/a/000.png --model photos", "photos holds no student"),
         ("verify photos.brcd --recall 2", "--recall must be a number in [0, 1], got '2'"),
-        ("verify photos", "photos is no image index"),
+        ("verify photos", "photos is not an image index"),
         ("dedup photos.brcd --max-distance -3", "--max-distance must be an integer in 0..65536, got '-3'"),
         ("remove photos.brcd x", "holds no image x; give paths as brcd search prints them"),
         ("add photos.brcd model", "model holds no images"),
-        ("add photos photos", "photos is no image index"),
+        ("add photos photos", "photos is not an image index"),
     ],
 )
 def test_mistakes_take_one_line_and_write_nothing(index, place, capsys, monkeypatch, arguments, message):

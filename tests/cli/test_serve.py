@@ -73,7 +73,7 @@ def test_mistakes_take_one_line(place, capsys, arguments, message):
 
 def test_a_folder_that_is_no_index_is_named(place, capsys):
     assert run(["serve", str(place), "--port", "0"]) == 2
-    assert "is no image index; make one with: brcd index" in capsys.readouterr().err
+    assert "is not an image index; make one with: brcd index" in capsys.readouterr().err
 
 
 @pytest.mark.slow

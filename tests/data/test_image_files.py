@@ -44,5 +44,5 @@ def test_names_that_are_no_text_are_refused(tmp_path):
     os.mkdir(os.fsencode(tmp_path) + b"/cat\xff")
     with open(os.fsencode(tmp_path) + b"/cat\xff/a.png", "wb"):
         pass
-    with pytest.raises(InputError, match="a file whose name is no UTF-8"):
+    with pytest.raises(InputError, match="a file whose name is not UTF-8"):
         image_files(tmp_path)

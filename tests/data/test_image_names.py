@@ -54,11 +54,11 @@ def test_malformed_lists_are_named(tmp_path, name, content, message):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="nothing is no folder, no image and no list of images"):
+    with pytest.raises(InputError, match="nothing is not a folder, an image or a list of images"):
         image_names(tmp_path / "nothing")
     with pytest.raises(InputError, match=r"holds no images \("):
         image_names(tmp_path)
-    with pytest.raises(InputError, match="is no folder, no image and no list of images"):
+    with pytest.raises(InputError, match="is not a folder, an image or a list of images"):
         image_names(tmp_path / ("x" * 300))
     (tmp_path / "list.txt").write_text("a.png\nb.png\n")
     with pytest.raises(InputError, match="none of the 2 images that .*list.txt lists is there, such as a.png"):
@@ -69,5 +69,5 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_names_that_are_no_text_are_refused(tmp_path):
     with open(os.fsencode(tmp_path) + b"/\xff.png", "wb"):
         pass
-    with pytest.raises(InputError, match="a file whose name is no UTF-8"):
+    with pytest.raises(InputError, match="a file whose name is not UTF-8"):
         image_names(tmp_path)

@@ -51,7 +51,7 @@ def test_a_damaged_table_of_trials_is_named(tmp_path, table, capsys):
     write_run(tmp_path / "0")
     (tmp_path / "study.csv").write_bytes(table)
     assert main.run(["collect", str(tmp_path)]) == 2
-    assert f"{tmp_path / 'study.csv'} is no table of trials" in capsys.readouterr().err
+    assert f"{tmp_path / 'study.csv'} is not a table of trials" in capsys.readouterr().err
 
 
 def test_a_search_ends_in_its_best_trial_by_validation(tmp_path, capsys):

@@ -64,7 +64,7 @@ def test_a_damaged_gallery_and_a_damaged_list_of_files_do_not_end_a_report(tmp_p
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "files.txt").write_bytes(b"\xff\xfe\n")
     page = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
-    assert f"{run / 'gallery.png'} is no PNG file, or a damaged one." in page
+    assert f"{run / 'gallery.png'} is not a PNG file, or a damaged one." in page
     assert not list((tmp_path / "report" / "figures").glob("gallery*"))
 
 

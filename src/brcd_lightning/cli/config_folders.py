@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _values(path: Path) -> float:
-    """Values of a file with its references followed; infinite for one that refers to itself, 0 for what is no YAML."""
+    """Values of a file with its references followed; infinite for one that refers to itself, 0 for what is not YAML."""
     try:
         content = path.read_bytes() if path.is_file() else b""
         root = yaml.compose(content, Loader=yaml.SafeLoader) if b"&" in content and b"*" in content else None

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd dedup --help``.
 
     Raises:
-        InputError: for a folder that is no index.
+        InputError: for a folder that is not an index.
     """
     given = parser().parse_args(arguments)
     from brcd_lightning.deployment.image_index.image_index import ImageIndex

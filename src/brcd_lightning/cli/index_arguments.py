@@ -48,7 +48,7 @@ def opened_images(index: Path | str, table: str | None) -> Iterator[SearchedImag
         table: of a database; None for the usual one, and for a folder.
 
     Raises:
-        InputError: if it is no index, or the database cannot be reached.
+        InputError: if it is not an index, or the database cannot be reached.
     """
     from brcd_lightning.deployment.databases.database import TABLE  # these load torch, which --help does not need
     from brcd_lightning.deployment.databases.opener import open_images

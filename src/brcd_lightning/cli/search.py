@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd search --help``.
 
     Raises:
-        InputError: for an image that cannot be read, a folder that is no index, or a model of another index.
+        InputError: for an image that cannot be read, a folder that is not an index, or a model of another index.
     """
     given = parser().parse_args(arguments)
     if given.json and given.null:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd serve --help``.
 
     Raises:
-        InputError: for a folder that is no index, or an address that cannot be had.
+        InputError: for a folder that is not an index, or an address that cannot be had.
     """
     given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)

@@ -51,7 +51,7 @@ def image_files(folder: Path, parts: Sequence[str] = ("",)) -> list[list[str]]:
         Relative paths with forward slashes, for each part.
 
     Raises:
-        InputError: for a name that is no text.
+        InputError: for a name that is not text.
     """
     others: Counter[str] = Counter()
     names = [sorted(_walk(str(folder), part, others)) for part in parts]
@@ -67,7 +67,7 @@ def require_text(source: Path, names: Iterable[str]) -> None:
     """Raises `InputError` for a name of which the operating system gave bytes that are no UTF-8."""
     strange = next((name for name in names if not name.isascii() and _SURROGATES.search(name)), None)
     if strange is not None:
-        raise InputError(f"{source} holds a file whose name is no UTF-8, {strange!r}; rename it.")
+        raise InputError(f"{source} holds a file whose name is not UTF-8, {strange!r}; rename it.")
 
 
 def _walk(root: str, part: str, others: Counter[str]) -> Iterator[str]:

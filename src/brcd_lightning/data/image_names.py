@@ -36,7 +36,7 @@ def image_names(source: Path, column: str = "path") -> ImageNames:
         if not names:
             raise InputError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     elif not os.path.isfile(source):
-        raise InputError(f"{source} is no folder, no image and no list of images.")
+        raise InputError(f"{source} is not a folder, an image or a list of images.")
     elif source.suffix.lower() in IMAGE_SUFFIXES:
         return ImageNames(source.parent, [source.name])
     else:

@@ -59,7 +59,7 @@ def read_image(path: Path | str, at_least: int | None = None, digest: bytes | No
         digest: of the file when it was scanned, see `FileScan`; any when None.
 
     Raises:
-        ValueError: for what is no image, or another file than the one that was scanned.
+        ValueError: for what is not an image, or another file than the one that was scanned.
         OSError: if it cannot be read.
     """
     content = _content(path)

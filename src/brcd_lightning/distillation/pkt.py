@@ -14,7 +14,7 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.options import NonNegative
 
 Smoothing = Annotated[float, Interval(ge=1e-12, le=1)]
-"""A smaller one is 0 in single precision, where the loss of opposite codes is then no number."""
+"""A smaller one is 0 in single precision, where the loss of opposite codes is then NaN."""
 
 
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:

@@ -188,7 +188,7 @@ def check_label_kinds(query_labels: Tensor, database_labels: Tensor) -> None:
 
 
 def check_label_values(query_labels: Tensor, database_labels: Tensor) -> None:
-    """Raises `InputError` for values that are no labels of their kind, see `check_label_kinds`."""
+    """Raises `InputError` for values that are not labels of their kind, see `check_label_kinds`."""
     lists = are_lists(query_labels, database_labels)
     for name, labels in (("query_labels", query_labels), ("database_labels", database_labels)):
         if labels.ndim == 1:

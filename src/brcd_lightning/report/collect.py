@@ -54,7 +54,9 @@ def _best_trial(path: Path) -> str:
         with path.open(encoding="utf-8", newline="") as file:
             return _best_of(list(csv.DictReader(file)), path)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} is no table of trials, or a damaged one; continue the search to write it.") from error
+        raise InputError(
+            f"{path} is not a table of trials, or a damaged one; continue the search to write it."
+        ) from error
 
 
 def _best_of(trials: Sequence[Mapping[str, str]], path: Path) -> str:

@@ -92,7 +92,7 @@ def read_teacher_codes(path: Path) -> Mapping[str, Tensor]:
     """Reads the teacher's codes of the training images, with clusters and masks where the method made them.
 
     Args:
-        path: the file. It may be absent, which is no error.
+        path: the file. It may be absent, which is not an error.
 
     Returns:
         ``codes`` (n, b) and what else the method kept: ``assignments`` (n,) in [0, k), ``masks`` and ``expectations``

@@ -135,7 +135,7 @@ def _galleries(records: Records, folder: Path) -> tuple[list[tuple[str, Path]], 
         if source.is_file() and source not in taken:
             taken.append(source)
             if not _is_picture(source):
-                damaged.append(f"{source} is no PNG file, or a damaged one.")
+                damaged.append(f"{source} is not a PNG file, or a damaged one.")
                 continue
             with atomic_path(folder / f"{name}.png") as temporary:
                 shutil.copyfile(source, temporary)

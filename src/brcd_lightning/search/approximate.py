@@ -142,7 +142,7 @@ def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, cou
     """Fills in the defaults of a kind and checks what was given.
 
     Raises:
-        InputError: for an unknown option, or one that is no positive integer or too large.
+        InputError: for an unknown option, or one that is not a positive integer or too large.
     """
     allowed = OPTIONS.get(kind, {})
     for name, value in options.items():

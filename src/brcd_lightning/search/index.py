@@ -99,7 +99,7 @@ class HammingIndex:
 
         Args:
             codes: (N, b) in {-1, +1}, or packed (N, ceil(b / 8)) uint8.
-            bits: code length, needed for packed codes whose length is no multiple of 8.
+            bits: code length, needed for packed codes whose length is not a multiple of 8.
             ids: (N,) distinct integers of at least 0; 0..N-1 when None.
             kind: ``flat``, ``sharded``, ``ivf``, ``hnsw``, ``multi_hash``, or ``auto``: ``sharded`` up to 2 million
                 codes or below 32 bits; above, ``ivf`` if it reaches a recall of 0.99 by reading an eighth of the
@@ -188,7 +188,7 @@ class HammingIndex:
         """The k nearest codes of each query (all codes if there are fewer).
 
         With `rescore` the best `candidates` of the Hamming search are re-ordered by their score ``<v(q), c(x)>``,
-        which is no Hamming distance. Of equal scores the smaller distance comes first, then database order.
+        which is not a Hamming distance. Of equal scores the smaller distance comes first, then database order.
 
         Args:
             queries: (Q, b) in {-1, +1}, or packed.

@@ -1,6 +1,6 @@
 """Float queries: real values of a query against stored bits, by ``score(q, x) = <v(q), c(x)>``; larger is nearer.
 
-The score is no Hamming distance. Both agree for values in {-1, +1}, where the score is ``b - 2 * distance``.
+The score is not a Hamming distance. Both agree for values in {-1, +1}, where the score is ``b - 2 * distance``.
 
 Shapes: Q queries, N database codes, R candidates of a query, b bits, B bytes a code.
 """

@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         content = _load_pickle_free(Path(path))
         if absent := sorted(_OF_A_TRAINING - content.keys()):
-            raise InputError(f"{path} lacks {', '.join(absent)}; it is no checkpoint of a training. {REMEDY}")
+            raise InputError(f"{path} lacks {', '.join(absent)}; it is not a checkpoint of a training. {REMEDY}")
         _require_numbers(path, content["state_dict"], f"{REMEDY[0].lower()}{REMEDY[1:]}")
         return content
 
@@ -164,7 +164,7 @@ def read_architecture(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} does not say what network it holds; it was not written by brcd_lightning.")
     try:
         return named_architecture({key: value for key, value in found.items() if key != _DIGEST})
-    except (AttributeError, TypeError, KeyError) as error:  # such as a component whose name is no text
+    except (AttributeError, TypeError, KeyError) as error:  # such as a component whose name is not text
         raise InputError(f"{path} holds a damaged description of its network; use another file.") from error
 
 

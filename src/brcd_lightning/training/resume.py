@@ -57,7 +57,7 @@ class ResumePoint(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Looks at the loss, and whether any process was asked to end: all of them end after the same step."""
-        # After the last batch a validation may come, which cannot encode anything with weights that are no numbers.
+        # After the last batch a validation may come, which cannot encode anything with NaN weights.
         if trainer.global_step % _log_every_n_steps(trainer) == 0 or trainer.is_last_batch:
             self._require_a_number(trainer, outputs["loss"])
         if trainer.world_size > 1 and not trainer.is_last_batch:  # after the last one, validation may come first

@@ -64,7 +64,7 @@ def test_folders_are_no_addresses():
     ],
 )
 def test_messages_hide_the_passwords_of_addresses(address):
-    told = without_passwords(f"{address} is no image index; make one with: brcd index")
+    told = without_passwords(f"{address} is not an image index; make one with: brcd index")
     assert "cret" not in told
-    assert told.endswith(" is no image index; make one with: brcd index")
+    assert told.endswith(" is not an image index; make one with: brcd index")
     assert without_passwords("12:30@home: photos/me@home") == "12:30@home: photos/me@home"

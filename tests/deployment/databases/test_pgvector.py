@@ -205,8 +205,8 @@ def test_wrong_addresses_are_one_line_without_the_password(postgres_address):
         f"postgresql://guarded:{PASSWORD}@/nowhere?{options}": 'database "nowhere" does not exist',
         f"postgresql://guarded:{PASSWORD}@/postgres?host=/nowhere": "No such file or directory",
         f"postgresql://guarded:{PASSWORD}@127.0.0.1:1/postgres": "Connection refused",
-        f"postgresql://guarded:{PASSWORD}%zz@127.0.0.1:1/postgres": "is no address of PostgreSQL",
-        f"postgresql://guarded:{PASSWORD}@127.0.0.1/postgres?nonsense=1": "is no address of PostgreSQL",
+        f"postgresql://guarded:{PASSWORD}%zz@127.0.0.1:1/postgres": "is not an address of PostgreSQL",
+        f"postgresql://guarded:{PASSWORD}@127.0.0.1/postgres?nonsense=1": "is not an address of PostgreSQL",
     }
     for address, expected in cases.items():
         told = message_of(lambda address=address: pgvector.open_table(address, "brcd_codes"))

@@ -62,7 +62,7 @@ def test_nothing_is_written_after_a_mistake(tmp_path, backend):
     write_codes(tmp_path / "partial", clustered(10, 16), 16, part_size=4)
     part_path(tmp_path / "partial", 1).unlink()
     for codes, options, message in (
-        (tmp_path / "nothing", {}, "is no folder of codes that brcd encode has written"),
+        (tmp_path / "nothing", {}, "is not a folder of codes that brcd encode has written"),
         (folder, {"kind": "tree"}, "--kind must be one of flat, fast, got 'tree'"),
         (folder, {"table": "taken"}, "full"),
         (tmp_path / "dark", {}, "holds no image that could be read"),

@@ -60,7 +60,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(InputError, match="is not empty and holds no codes"):
         begin(tmp_path, DESCRIPTION)
-    with pytest.raises(InputError, match="is no folder of codes"):
+    with pytest.raises(InputError, match="is not a folder of codes"):
         read_description(tmp_path)
 
 

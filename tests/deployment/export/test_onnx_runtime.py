@@ -44,7 +44,7 @@ def test_int8_is_refused_where_codes_must_be_those_of_the_model(tmp_path, model)
 
 
 def test_other_files_are_refused(tmp_path, model):
-    with pytest.raises(InputError, match="is no file; write it with brcd export"):
+    with pytest.raises(InputError, match="is not a file; write it with brcd export"):
         OnnxRuntime(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(model.read_bytes()[:1000])
     with pytest.raises(InputError, match="no ONNX file, or a damaged one"):

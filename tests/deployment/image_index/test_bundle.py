@@ -52,9 +52,9 @@ def test_a_change_that_fails_did_not_happen(tmp_path, monkeypatch, call):
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "brcd_lightning.ImageIndex", "version": 2}'])
 def test_what_is_no_index_is_named(tmp_path, content):
     (tmp_path / "index.json").write_text(content)
-    with pytest.raises(InputError, match="is no image index; make one with: brcd index"):
+    with pytest.raises(InputError, match="is not an image index; make one with: brcd index"):
         read_manifest(tmp_path)
-    with pytest.raises(InputError, match="is no image index"):
+    with pytest.raises(InputError, match="is not an image index"):
         read_manifest(tmp_path / "missing")
 
 

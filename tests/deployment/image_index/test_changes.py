@@ -47,7 +47,7 @@ def test_no_readable_image_makes_no_index(tmp_path):
     (tmp_path / "photos" / "a.png").write_bytes(b"no")
     with pytest.raises(InputError, match="none of the 1 images of .* can be read"):
         build_index(tmp_path / "index", make_encoder(), image_names(tmp_path / "photos"), options=OPTIONS)
-    with pytest.raises(InputError, match="is no image index"):
+    with pytest.raises(InputError, match="is not an image index"):
         ImageIndex.open(tmp_path / "index")
 
 

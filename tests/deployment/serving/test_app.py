@@ -114,9 +114,9 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     ("content", "code", "told"),
     [
         (b"", 400, "Send an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "This is no image of a known format"),
-        (b"<!doctype html><script>alert(1)</script>", 415, "This is no image of a known format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "This is no image of a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "This is not an image of a known format"),
+        (b"<!doctype html><script>alert(1)</script>", 415, "This is not an image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "This is not an image of a known format"),
         (claiming(20_000, 20_000), 413, "more than 50 megapixels"),
         (claiming(9_000, 9_000), 413, "9000 x 9000 pixels; at most 50 megapixels are taken"),
         (claiming(10_000, 2), 413, "too thin to be compared"),

@@ -181,8 +181,8 @@ def _connect(address: str) -> Connection:
         options = conninfo_to_dict(address)
     except psycopg.ProgrammingError:  # its text may hold a part of the password
         raise InputError(
-            f"{shown(address)} is no address of PostgreSQL; give postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
-            "% in a password as %25."
+            f"{shown(address)} is not an address of PostgreSQL; give postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "with % in a password as %25."
         ) from None
     seconds = options.get("connect_timeout", _CONNECT_SECONDS)
     try:

@@ -195,7 +195,7 @@ class HashEncoder:
         """Network input (3, S, S) uint8 of one image.
 
         Raises:
-            InputError: for what is no image, naming the path.
+            InputError: for what is not an image, naming the path.
         """
         return self._transforms.evaluation(pixels_of(image))
 

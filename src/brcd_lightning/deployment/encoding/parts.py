@@ -104,7 +104,7 @@ def read_description(folder: Path) -> CodesDescription:
     """Reads the description of a folder of codes.
 
     Raises:
-        InputError: if it is no folder of codes.
+        InputError: if it is not a folder of codes.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def read_description(folder: Path) -> CodesDescription:
             raise ValueError("another format")
         return CodesDescription(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} is no folder of codes that brcd encode has written.") from error
+        raise InputError(f"{folder} is not a folder of codes that brcd encode has written.") from error
 
 
 def part_path(folder: Path, number: int) -> Path:

@@ -35,7 +35,7 @@ def pixels_of(image: ImageLike, at_least: int | None = None) -> Tensor:
         at_least: for JPEG files, see `read_image`.
 
     Raises:
-        InputError: for what is no image, naming the path.
+        InputError: for what is not an image, naming the path.
     """
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:

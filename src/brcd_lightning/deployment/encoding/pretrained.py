@@ -75,11 +75,11 @@ def download(repo_id: str, revision: str | None) -> Path:
         found = snapshot_download(repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
     except HFValidationError as error:
         raise InputError(
-            f"{repo_id} is no folder, and no owner/name of a repository on the Hugging Face hub."
+            f"{repo_id} is neither a folder nor an owner/name of a repository on the Hugging Face hub."
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{repo_id} is no folder here, and cannot be fetched from the hub: {reason}") from error
+        raise InputError(f"{repo_id} is not a folder here, and cannot be fetched from the hub: {reason}") from error
     return Path(found)
 
 

@@ -178,4 +178,4 @@ def description_of(metadata: Mapping[str, str], path: Path) -> OnnxDescription:
             precision=metadata["precision"],
         )
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is no encoder that brcd export has written.") from error
+        raise InputError(f"{path} is not an encoder that brcd export has written.") from error

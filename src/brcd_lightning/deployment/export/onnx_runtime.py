@@ -34,12 +34,12 @@ class OnnxRuntime:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         if not os.path.isfile(path):
-            raise InputError(f"{path} is no file; write it with brcd export MODEL --onnx {path}.")
+            raise InputError(f"{path} is not a file; write it with brcd export MODEL --onnx {path}.")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the package raises kinds of its own that share no other base
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is no ONNX file, or a damaged one: {reason}") from error
+            raise InputError(f"{path} is not an ONNX file, or a damaged one: {reason}") from error
         self.description = description_of(self._session.get_modelmeta().custom_metadata_map, path)
         if fingerprint not in (None, self.description.fingerprint):
             raise InputError(

@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads the description of an image index.
 
     Raises:
-        InputError: if it is no image index.
+        InputError: if it is not an image index.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder} is no image index; make one with: brcd index MODEL IMAGES --out {folder}"
+            f"{folder} is not an image index; make one with: brcd index MODEL IMAGES --out {folder}"
         ) from error
 
 

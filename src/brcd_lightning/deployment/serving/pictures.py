@@ -23,7 +23,7 @@ from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.deployment.image_index.bundle import Images
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats of PIL that are read. Others start programs (EPS) or are no images of today."""
+"""Formats of PIL that are read. Others start programs (EPS) or are no longer in use."""
 SHOWN = {
     "AVIF": "image/avif",
     "BMP": "image/bmp",
@@ -52,7 +52,7 @@ def decode(file: IO[bytes], max_pixels: int) -> Tensor:
         max_pixels: most of them.
 
     Raises:
-        HTTPException: for what is no image (415) or a larger one (413).
+        HTTPException: for what is not an image (415) or a larger one (413).
     """
     with open_image(file, max_pixels) as image:
         try:
@@ -69,7 +69,7 @@ def open_image(file: IO[bytes], max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise HTTPException(413, f"The image has more than {max_pixels / 1e6:g} megapixels.") from error
     except Exception as error:  # PIL's plugins raise many kinds for what is not theirs
-        raise HTTPException(415, f"This is no image of a known format ({', '.join(FORMATS)}).") from error
+        raise HTTPException(415, f"This is not an image of a known format ({', '.join(FORMATS)}).") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()

@@ -150,7 +150,7 @@ function listen() {
     byId("drop").classList.remove("over");
     const image = imageIn(event.dataTransfer);
     if (image) searchWithFile(image, image.name);
-    else tell("That is no image file.", true);
+    else tell("That is not an image file.", true);
   });
 }
 

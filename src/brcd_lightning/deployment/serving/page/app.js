@@ -217,7 +217,7 @@ function listen() {
     element("drop").classList.remove("over");
     const file = firstImage(event.dataTransfer?.files);
     if (file) ask(file);
-    else say("That was no file.", true);
+    else say("That was not a file.", true);
   });
 }
 
