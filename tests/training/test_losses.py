@@ -69,8 +69,10 @@ def steps(losses, part, inputs):
 
 
 def assert_compiled_alike(case, name, compiled):
-    eager = steps(*case(name))
     losses, part, inputs = case(name)
+    if remembered(part):
+        pytest.skip("has a memory, and is not compiled")
+    eager = steps(*case(name))
     torch._dynamo.reset()
     found = steps(compiled(losses), part, inputs)
     for one, other in zip([*eager[0], eager[1]], [*found[0], found[1]], strict=True):
