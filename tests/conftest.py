@@ -38,6 +38,10 @@ TINY = [
 ]
 
 
+# A job that a shell runs in the background ignores Ctrl-C, and so would all commands that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """What the project remembers between runs stays out of the user's cache folder."""
