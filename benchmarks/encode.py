@@ -1,15 +1,15 @@
-"""Encoding of many images, and the path of one query, against the plain way.
+"""Encoding of an image collection, and latency of one query, against a plain implementation.
 
     python benchmarks/encode.py MODEL IMAGES [--count 8000] [--codes 1000000]
 
 MODEL is a run or a saved encoder, IMAGES a folder of photographs. The plain side is a DataLoader with as many worker
 processes as there are processors, PIL and torchvision's v1 transforms, and the eager network in batches of 64. Ours is
 `encode_corpus`: threads that decode and encode whole batches. The limits are decoding and cropping alone, and the
-network alone, by the same threads; the share of the limit is their time, one after the other, of that of the encoding.
+network alone, in the same threads. The share of the limit is the sum of their times divided by that of the encoding.
 
 A query is decoded, encoded and searched among random codes, one at a time on one thread. The plain side is PIL,
-torchvision's v1 transforms, the eager network, and a scan of all codes with torch, or by our index. Rounds take turns,
-so that a slow moment of the machine hits all sides.
+torchvision's v1 transforms, the eager network, and a scan of all codes with torch or with our index. Rounds are
+interleaved, so that a slow moment of the machine affects all sides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLAIN, DECODING = "DataLoader and eager network", "limit: decoding and cropping 
 
 
 class PlainImages(Dataset[Tensor]):
-    """Files as network input, by PIL and torchvision's first transforms."""
+    """Files as network input, by PIL and torchvision's v1 transforms."""
 
     def __init__(self, paths: list[Path], transform: dict) -> None:
         size = transform["size"]
@@ -67,13 +67,13 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def in_threads(call: Callable[[int], object], batches: int) -> None:
-    """Calls by as many threads as there are processors, each with one thread of torch."""
+    """Makes the calls in as many threads as there are processors, each with one torch thread."""
     with ThreadPoolExecutor(PROCESSORS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(call, range(batches)))
 
 
 def corpus(encoder: HashEncoder, images: ImageNames, onnx: HashEncoder | None) -> None:
-    """Prints images a second of both sides and of the limits."""
+    """Prints the images per second of both sides and of the limits."""
     paths = [images.root / name for name in images.names]
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     plain = PlainImages(paths, dict(encoder.description.transform))
@@ -105,7 +105,7 @@ def corpus(encoder: HashEncoder, images: ImageNames, onnx: HashEncoder | None) -
 
 
 def query(encoder: HashEncoder, onnx: HashEncoder | None, paths: list[Path], count: int) -> None:
-    """Prints the milliseconds of single queries."""
+    """Prints the latency of single queries in milliseconds."""
     use_threads(1)
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 256, (count, -(-encoder.bits // 8)), dtype=torch.uint8, generator=generator)
@@ -143,7 +143,7 @@ def query(encoder: HashEncoder, onnx: HashEncoder | None, paths: list[Path], cou
 
 
 def main() -> None:
-    """Reads the command."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("images", type=Path)

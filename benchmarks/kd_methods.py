@@ -1,10 +1,10 @@
-"""What one step of each distillation loss costs, on one CPU core: forward and backward, with its memory.
+"""Time and memory of one step of each distillation loss on one CPU core, forward and backward.
 
     python benchmarks/kd_methods.py
 
-64 images of 64 bits, 5,000 training images, embeddings of 128, 500 negatives. Each method runs in a process of its own.
-The time is the median of 30 steps, also as a ratio to BRCD's; the memory is how far the process grows at the peak of a
-step, beyond the method's own state (Linux).
+64 images of 64 bits, 5,000 training images, embeddings of 128, 500 negatives. Each method runs in its own process. The
+time is the median of 30 steps, also as a ratio to BRCD's. The memory is the peak growth of the process during a step,
+without the method's own state (Linux).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METHODS = ("brcd", "kl", "sp", "rkd", "pkt", "crd", "sskd", "crcd", "packd")
 
 
 def make_method(name: str) -> KDMethod:
-    """A method with its configured options, that has seen its sizes and a training split."""
+    """A method with its configured options, prepared for a training split."""
     options = OmegaConf.load(CONFIG_DIR / "kd_method" / f"{name}.yaml")
     if "dim" in options:
         options.dim = 128
@@ -70,10 +70,10 @@ def measure(name: str) -> None:
     """Prints milliseconds per step and MiB of a step."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    step(make_method("kl"))  # what autograd itself needs
+    step(make_method("kl"))  # warms up autograd
     method = make_method(name)
-    ctypes.CDLL(None).malloc_trim(0)  # give back what the preparation left
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = resident("VmRSS")
     step(method)
     memory = resident("VmHWM") - before
@@ -86,7 +86,7 @@ def measure(name: str) -> None:
 
 
 def main() -> None:
-    """Measures every method in a process of its own, and prints the table."""
+    """Measures every method in its own process, and prints the table."""
     if len(sys.argv) > 1:
         measure(sys.argv[1])
         return

@@ -1,9 +1,9 @@
-"""The time of encoding by ONNX Runtime against eager torch: one thread, batches of 1 and 64, in one run.
+"""Encoding time of ONNX Runtime against eager torch: one thread, batches of 1 and 64, in one run.
 
     python benchmarks/onnx_export.py MODEL [--int8]
 
-MODEL is a run or a saved encoder. Both sides take turns on the same random pixels and give packed codes. Ratios above 1
-mean that the exported file is faster.
+MODEL is a run or a saved encoder. Both sides encode the same random pixels in interleaved rounds and return packed
+codes. Ratios above 1 mean that the exported file is faster.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Time of our evaluation and of our index against named alternatives, in one run.
+"""Time of our evaluation and index against common alternatives, in one run.
 
     python benchmarks/retrieval.py                  # evaluation, and the index at 1M and 10M codes
     python benchmarks/retrieval.py --sizes 1 10 50  # millions of codes; 50 needs about 6 GB of memory
     python benchmarks/retrieval.py --sizes          # evaluation only
 
 Evaluation: 10,000 queries x 50,000 codes (ten noisy class prototypes), against the classic per-query loop. Memory is
-the growth of the process's peak over its size before.
+the peak growth of the process.
 
 Index: codes are 1,000 random prototypes with each bit flipped with probability 0.1; queries are drawn the same way
-and are not in the database. Raw faiss is IndexBinaryFlat, by counting (its faster way). A plain copy of the codes
-gives the machine's memory bandwidth. With --plot the time of a single query is drawn against the number of codes.
+and are not in the database. Raw faiss is IndexBinaryFlat with counting, its faster mode. A plain copy of the codes
+measures the machine's memory bandwidth. --plot draws the time of a single query against the number of codes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Call = Callable[[], object]
 def classic_loop(
     queries: np.ndarray, database: np.ndarray, q_labels: np.ndarray, d_labels: np.ndarray, k: int
 ) -> float:
-    """mAP@K as the field writes it: per query a dot product, an argsort, and a cumulative sum."""
+    """mAP@K as commonly implemented: per query a dot product, an argsort, and a cumulative sum."""
     total = 0.0
     for query, label in zip(queries, q_labels, strict=True):
         distance = 0.5 * (database.shape[1] - database @ query)
@@ -54,7 +54,7 @@ def classic_loop(
 def clustered_codes(
     rows: int, prototypes: torch.Tensor, flips: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes of random prototypes with a share of the bits flipped, and which prototypes."""
+    """Codes of random prototypes with a share of the bits flipped, and the index of each prototype."""
     labels = torch.randint(0, len(prototypes), (rows,), generator=generator)
     flipped = torch.rand(rows, prototypes.shape[1], generator=generator) < flips
     return torch.where(flipped, -prototypes[labels], prototypes[labels]).to(torch.int8), labels
@@ -77,7 +77,7 @@ def timed(name: str, call: Callable[[], float]) -> float:
 
 
 def evaluation(queries: int, database: int, bits: int, k: int) -> None:
-    """Ours against the classic loop."""
+    """Compares our evaluation with the classic loop."""
     generator = torch.Generator().manual_seed(0)
     prototypes = random_prototypes(10, bits, generator)
     q_codes, q_labels = clustered_codes(queries, prototypes, 0.25, generator)
@@ -92,7 +92,7 @@ def evaluation(queries: int, database: int, bits: int, k: int) -> None:
 
 
 def interleaved(calls: dict[str, Call], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call; the calls take turns, so that a slow moment of the machine hits all of them."""
+    """Seconds of each call, in interleaved rounds so that a slow moment of the machine affects all of them."""
     for call in calls.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -105,7 +105,7 @@ def interleaved(calls: dict[str, Call], repeats: int) -> dict[str, list[float]]:
 
 
 def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
-    """Median over the rounds of the time of one call over that of another."""
+    """Ratio of the times of two calls, median over the rounds."""
     return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
 
 
@@ -123,7 +123,7 @@ def recall(found: SearchResult, truth: SearchResult) -> float:
 
 
 def index(millions: int, bits: int, batches: list[int]) -> dict[str, float]:
-    """Our kinds against raw faiss; returns the milliseconds of a single query with k=100."""
+    """Compares our kinds of index with raw faiss; returns the milliseconds of a single query with k=100."""
     codes, queries = database_of(millions, bits)
     rows, asked = codes.numpy(), queries.numpy()
     raw = faiss.IndexBinaryFlat(bits)

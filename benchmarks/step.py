@@ -1,11 +1,11 @@
-"""A training step on stored features: ``compile=step`` against the plain step, and both against their arithmetic.
+"""Time of a training step on stored features: ``compile=step`` against the eager step, and both against their limit.
 
     python benchmarks/step.py                              # BRCD, 64 bits, features as wide as EfficientNet-B0's
     python benchmarks/step.py --method kl --width 1024 --head linear
 
-Whole epochs of 78 steps of batch 64 through Lightning, plain and compiled in turn; the medians are of epochs. The limit
-is what no step can do without: the matrix products of the student's head, forward and backward, for two views and the
-anchors, and one read of the codes by the losses.
+Whole epochs of 78 steps of batch 64 run through Lightning, eager and compiled in turn; medians are over epochs. The
+limit is the unavoidable work of a step: the matrix products of the student's head, forward and backward, for two views
+and the anchors, and one read of the codes by the losses.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ METHODS: dict[str, Callable[[], KDMethod]] = {"brcd": BRCD, "cosine": Cosine, "k
 
 
 class EpochTimes(L.Callback):
-    """Seconds a step of each epoch, loading included."""
+    """Records the seconds per step of each epoch, loading included."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -56,7 +56,7 @@ class EpochTimes(L.Callback):
 
 
 class Training:
-    """A student whose training goes on epoch by epoch."""
+    """A student that is trained epoch by epoch."""
 
     def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool) -> None:
         torch.manual_seed(0)
@@ -122,7 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ways = {name: Training(options, Path(folder), name == "compiled") for name in ("plain", "compiled")}
         started = time.perf_counter()
-        ways["compiled"].epochs(1)  # compiles, or reads what an earlier process has compiled
+        ways["compiled"].epochs(1)  # compiles, or reads the compile cache
         first = time.perf_counter() - started
         ways["compiled"].times.seconds.clear()
         for _ in range(options.rounds):

@@ -1,15 +1,17 @@
-"""What a cell of the grid costs: a plain online loop against the view store, in one run.
+"""Cost of one cell of the grid: a plain online loop against the view store, in one run.
 
     python benchmarks/training_cost.py                     # ViT-B/16 -> EfficientNet-B0 at 224 pixels, minutes on a CPU
     python benchmarks/training_cost.py --teacher resnet18 --student mobilenet_v2 --size 64
 
 A cell: 5,000 training images of 32 pixels, 400 epochs of batch 64, a database of 50,000 and 10,000 queries. Weights and
-images are random, which changes no time. The online loop is what the field writes: per step two augmented views of
-each image through both frozen backbones (two student and two teacher forwards), then the losses and a step of the
-student's head. Ours computes the features of every image and of --views views once, then trains the head on them.
+images are random, which does not affect the times. The online loop is the usual implementation: per step, two augmented
+views of each image pass through both frozen backbones (two student and two teacher forwards), followed by the losses
+and a step of the student's head. Ours computes the features of every image and of --views views once, then trains the
+head on them.
 
-Measured: seconds per step of both, and seconds per image of filling the store. Everything else is multiplied out and
-says so. Validation during training is left out of both; online it would cost 50,000 forwards more each time.
+Measured are the seconds per step of both, and the seconds per image for filling the store. Everything else is
+extrapolated and marked as such. Both leave out validation during training, which would cost 50,000 more forwards each
+time online.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ STEPS = TRAIN // BATCH * EPOCHS
 
 
 class StepTimes(L.Callback):
-    """Seconds of each training step, loading included."""
+    """Records the seconds of each training step, loading included."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -61,7 +63,7 @@ class StepTimes(L.Callback):
         self.ends.append(time.perf_counter())
 
     def seconds(self) -> float:
-        """Median, without the first."""
+        """Median without the first step."""
         return statistics.median(b - a for a, b in itertools.pairwise(self.ends[1:]))
 
 
@@ -75,7 +77,7 @@ def networks(options: argparse.Namespace) -> tuple[HashNetwork, HashNetwork]:
 
 
 def random_splits(images: int) -> Splits:
-    """A stand-in with CIFAR-10's images; one in ten is in the training split."""
+    """Random images in the size of CIFAR-10's; one in ten is in the training split."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 32, 32), generator=generator, dtype=torch.uint8)
     source = ArrayImages(pixels, [str(i) for i in range(images)], torch.arange(images) % 10)
@@ -84,7 +86,7 @@ def random_splits(images: int) -> Splits:
 
 
 def read_random_features(networks: Sequence[HashNetwork], splits: Splits, views: int) -> None:
-    """Lets networks read a store of the real size, of random features: a step does not see what they are."""
+    """Gives the networks a store of the real size with random features, whose values do not affect the times."""
     images = len(splits.used)
     for network in networks:
         width = network.backbone.num_features
@@ -94,7 +96,7 @@ def read_random_features(networks: Sequence[HashNetwork], splits: Splits, views:
 
 
 def online_step(options: argparse.Namespace, workers: int) -> float:
-    """Seconds of one step of a plain loop: decode nothing, augment twice, four forwards, losses, head step."""
+    """Seconds of one step of a plain loop: no decoding, two augmentations, four forwards, losses, and a head step."""
     teacher, student = networks(options)
     teacher.eval()
     splits = random_splits(max(10 * BATCH, 4 * BATCH * options.steps))
@@ -161,7 +163,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
 
 
 def main() -> None:
-    """Measures, multiplies out, prints ratios."""
+    """Measures, extrapolates and prints ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="vit_b_16")
     parser.add_argument("--student", default="efficientnet_b0")

@@ -1,1 +1,1 @@
-"""What a machine with one GPU can say about this project: `python -m benchmarks.gpu`, see its help."""
+"""Checks and measurements on a machine with one GPU: `python -m benchmarks.gpu`, see its help."""

@@ -1,13 +1,13 @@
-"""What a machine with one GPU can say about this project, in less than nine minutes and without network.
+"""Checks and measurements on a machine with one GPU, in less than nine minutes and without network.
 
     python -m benchmarks.gpu                # writes gpu.json, and gpu.md with the same as a table
     python -m benchmarks.gpu --part steps --part cell
 
-Tests, losses, gradients, clusters, metrics and searches are held against the CPU; then half precision is tried, and the
-building of a store, steps, one cell of the paper's grid, evaluation and search are timed; last, two processes share the
-GPU. A part has a process of its own and a time budget. What has passed, or cannot run here, is not run again for the
-same source, device and versions, so that a check that was interrupted continues. Without a GPU small forms of the parts
-run on the CPU. The exit code is 1 if a part failed.
+Tests run, and losses, gradients, clusters, metrics and searches are compared with the CPU. Half precision is checked.
+Building a store, training steps, one cell of the paper's grid, evaluation and search are timed. Finally, two processes
+share the GPU. Each part has its own process and time budget. A part that passed, or cannot run here, is not repeated
+for the same source, device and versions, so that an interrupted check can be continued. Without a GPU, reduced forms of
+the parts run on the CPU. The exit code is 1 if a part failed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from brcd_lightning.experiment.sweeps.warm_process import WarmProcess
 
 
 def run_part(part: Part, size: str) -> Outcome:
-    """Runs a part in a process that ends with its budget."""
+    """Runs a part in a process that is ended when its time budget is used up."""
     started, budget_s = time.perf_counter(), part.budget_s * (1 if torch.cuda.is_available() else 3)
     with tempfile.TemporaryDirectory() as folder:
         found, log = Path(folder, "found.json"), Path(folder, "log.txt")
@@ -51,7 +51,7 @@ def run_part(part: Part, size: str) -> Outcome:
 
 
 def main() -> int:
-    """Runs what has not been run yet, and prints the table."""
+    """Runs all parts without a result, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="the JSON file; the table lies beside it")
     parser.add_argument("--part", action="append", choices=[part.name for part in PARTS], help="run this one alone")

@@ -1,4 +1,4 @@
-"""Results on the GPU against those on the CPU; without a GPU, single precision against double, or a slow reference."""
+"""Comparison of GPU and CPU results; without a GPU, single against double precision, or a slow reference."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from offered import HASHING_MODELS, KD_CASES
 from small_cases import CASES, trained
 
 _NEAR = 0.05
-"""Relative: half precision turns bits of logits near zero, and with them entries of a small batch's losses."""
+"""Relative tolerance: half precision flips bits of logits near zero, which changes the losses of small batches."""
 
 
 def tests(found: Findings, task: Task) -> None:
-    """The tests that are marked `cuda`."""
+    """Runs the tests marked `cuda`."""
     marked = re.compile(r"mark\.cuda|both_devices")
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if marked.search(path.read_text())]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "cuda", *files]
@@ -45,7 +45,7 @@ def tests(found: Findings, task: Task) -> None:
 
 
 def equality(found: Findings, task: Task) -> None:
-    """Losses, gradients and memories of all methods and models, then clusters, metrics and searches."""
+    """Compares losses, gradients and memories of all methods and models, then clusters, metrics and searches."""
     cuda = task.device.type == "cuda"
     other = {"device": task.device.type, "dtype": torch.float32 if cuda else torch.float64}
     for what, names, outcome in (
@@ -78,7 +78,7 @@ def _compare(
 
 
 def half(found: Findings, task: Task) -> None:
-    """A few steps of every method and model in both half precisions."""
+    """Runs a few steps of every method and model in both half-precision formats."""
     splits, kind = fake(), task.device.type
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if kind == "cpu":

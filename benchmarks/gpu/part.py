@@ -1,4 +1,4 @@
-"""One part of the check, in a process of its own: python -m benchmarks.gpu.part NAME SIZE FILE SECONDS."""
+"""One part of the check, run in its own process: python -m benchmarks.gpu.part NAME SIZE FILE SECONDS."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from brcd_lightning.storage.atomic import write_text
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     name: str
     cases: int
-    """Every so many of the small trainings."""
+    """Runs every n-th of the small trainings."""
     epochs: int
-    """Of the cell."""
+    """Epochs of the cell."""
     train: int
-    """Its training images; twelve times as many are evaluated."""
+    """Training images of the cell; twelve times as many are evaluated."""
     stored: int
     """Images whose features are stored."""
     steps: int
     """Steps that are timed."""
     queries: int
     database: int
-    """Of the evaluation."""
+    """Queries and database codes of the evaluation."""
     millions: tuple[int, ...]
-    """Codes that are searched."""
+    """Numbers of searched codes, in millions."""
 
 
 FULL = Size("full", 1, 400, 5_000, 8_000, 200, 10_000, 50_000, (10, 100))
@@ -45,13 +45,13 @@ SMALL = Size("small", 3, 2, 512, 10, 20, 500, 5_000, (1,))
 
 @dataclass(frozen=True)
 class Task:
-    """What a part is given."""
+    """Input of a part."""
 
     size: Size
     device: torch.device
     budget_s: float
     folder: Path
-    """For files; it is removed when the part has ended, however it ends."""
+    """Temporary folder, removed when the part ends, even after an error."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Part:
     """A part of the check.
 
     Attributes:
-        name: also that of the function.
-        module: where the function is, below ``benchmarks.gpu``; it fills `Findings` for a `Task`.
-        budget_s: after so many seconds it has failed; all together stay below nine minutes. Without a GPU it has
-            thrice the time: whoever tests there may have other work on the machine.
-        needs_cuda: whether it has no form for the CPU.
+        name: also the name of the function.
+        module: module of the function, below ``benchmarks.gpu``. The function fills `Findings` for a `Task`.
+        budget_s: time limit in seconds, after which the part fails. The sum over all parts is below nine minutes.
+            Without a GPU the limit is tripled, because the machine may be shared with other work.
+        needs_cuda: whether the part has no CPU form.
     """
 
     name: str
@@ -85,15 +85,15 @@ PARTS = (
 
 
 def main() -> None:
-    """Runs the part that the command line names, and writes what it found, also before an error."""
-    sys.path.insert(0, str(ROOT / "tests"))  # whose small methods, models and trainings are those that are compared
+    """Runs the part named on the command line, and writes its findings, even after an error."""
+    sys.path.insert(0, str(ROOT / "tests"))  # for the small methods, models and trainings defined there
     name, size, file, budget = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("no time left"))
     module = next(part.module for part in PARTS if part.name == name)
     measure: Callable[[Findings, Task], None] = getattr(import_module(f"benchmarks.gpu.{module}"), name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        use_threads(1)  # small sizes, where a team of threads mostly waits for its last one
+        use_threads(1)  # for small sizes, a team of threads mostly waits
     findings = Findings()
     try:
         measure(findings, Task(FULL if size == FULL.name else SMALL, device, float(budget), Path(file).parent))

@@ -1,4 +1,4 @@
-"""Two processes on one GPU against one process: NCCL where it allows that, else gloo."""
+"""Two processes on one GPU against one process, with NCCL if it allows that, else with gloo."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from small_cases import trained
 
 CASES = (("cibhash", "brcd"), ("cibhash", "crd"), ("bihalf", "sp"))
 _PATIENCE_S = 15
-"""NCCL may wait for ever for a GPU that it will not share."""
+"""NCCL may wait forever for a GPU that it cannot share."""
 
 
 def on_rank(rank: int, folder: str, backend: str, device: str) -> None:
-    """Trains on every second row, and writes what came out."""
+    """Trains on every second row, and writes the results."""
     torch.set_num_threads(1)
     if device == "cuda":
         torch.cuda.set_device(0)
@@ -30,7 +30,7 @@ def on_rank(rank: int, folder: str, backend: str, device: str) -> None:
 
 
 def processes(found: Findings, task: Task) -> None:
-    """Losses and gradients of a few trainings."""
+    """Compares losses and gradients of a few trainings."""
     device = task.device.type
     alone = {case: trained(case, fake(), device=device) for case in CASES}
     for backend in ("nccl", "gloo") if device == "cuda" else ("gloo",):
@@ -48,7 +48,7 @@ def processes(found: Findings, task: Task) -> None:
 
 
 def _run(folder: str, backend: str, device: str) -> str:
-    """Why two processes could not train; empty if they did."""
+    """Trains in two processes. Returns the reason if that failed, else an empty string."""
     context = mp.spawn(on_rank, args=(folder, backend, device), nprocs=2, join=False)
     end = time.perf_counter() + (_PATIENCE_S if backend == "nccl" else 600)
     try:
@@ -66,7 +66,7 @@ def _run(folder: str, backend: str, device: str) -> str:
 
 
 def _difference(ranks: list[dict], alone: dict) -> float:
-    """The largest difference of losses and first gradients, beside the largest value of each tensor or 1."""
+    """Largest difference of losses and first gradients, relative to the largest value of each tensor or 1."""
     gaps = []
     for case, expected in alone.items():
         for rank in ranks:

@@ -1,4 +1,4 @@
-"""What a check has found so far: one JSON file, replaced as a whole after each part, and a Markdown table beside it."""
+"""Results of a check: one JSON file, replaced atomically after each part, and a Markdown table next to it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 
 @dataclass
 class Findings:
-    """What a part measures.
+    """Measurements of a part.
 
     Attributes:
         values: name, number, and its unit or a remark.
         skipped: measurements that could not be made, with the reason.
-        failures: what should hold and does not.
+        failures: messages of failed checks.
     """
 
     values: list[tuple[str, float, str]] = field(default_factory=list)
@@ -39,22 +39,22 @@ class Findings:
 
 @dataclass
 class Outcome:
-    """A part that has ended."""
+    """Outcome of a part."""
 
     status: str
     seconds: float
     findings: Findings
     reason: str = ""
-    """Why it was skipped or failed as a whole."""
+    """Reason for which the part was skipped or failed."""
 
 
 class Record:
-    """The outcomes of a check by the name of the part, kept in a file.
+    """The outcomes of a check by name of the part, stored in a file.
 
     Args:
-        path: of the JSON file; the table lies beside it.
-        machine: what the outcomes hold for; those of anything else are dropped.
-        fresh: drop those of the same, too.
+        path: of the JSON file; the table is written next to it.
+        machine: identifies device, versions and source. Outcomes of any other are dropped.
+        fresh: also drop outcomes of the same machine.
     """
 
     def __init__(self, path: Path, machine: dict[str, object], fresh: bool) -> None:
@@ -68,11 +68,11 @@ class Record:
             }
 
     def done(self, name: str) -> bool:
-        """Whether a part need not run again; one that failed does."""
+        """True if a part need not run again. Failed parts must."""
         return name in self.outcomes and self.outcomes[name].status != FAILED
 
     def add(self, name: str, outcome: Outcome) -> None:
-        """Keeps an outcome, in place of an earlier one."""
+        """Stores an outcome, replacing an earlier one."""
         self.outcomes[name] = outcome
         parts = {name: asdict(each) for name, each in self.outcomes.items()}
         text = json.dumps({"machine": self.machine, "parts": parts}, indent=2) + "\n"
@@ -80,7 +80,7 @@ class Record:
         write_text(self.path.with_suffix(".md"), self.table())
 
     def table(self) -> str:
-        """Everything as Markdown."""
+        """Formats all outcomes as Markdown."""
         machine = dict(self.machine)
         lines = [f"# {machine.pop('device')}", "", ", ".join(f"{key} {value}" for key, value in machine.items()), ""]
         lines += ["| part | what | value |", "|---|---|---|"]
@@ -99,7 +99,7 @@ def _cell(text: str) -> str:
 
 
 def about_machine(size: str) -> dict[str, object]:
-    """Device, versions and source: what an outcome holds for."""
+    """Device, versions and source, for which an outcome is valid."""
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else f"no GPU ({platform.processor() or platform.machine()})",
@@ -108,7 +108,7 @@ def about_machine(size: str) -> dict[str, object]:
         "CUDA": torch.version.cuda or "none",
         "python": platform.python_version(),
         "commit": source_commit() or "none",
-        "source": _digest_of_source(),  # a commit with local changes has one name for many sources
+        "source": _digest_of_source(),  # a commit does not identify a source with local changes
         "size": size,
     }
 
@@ -123,7 +123,7 @@ def _digest_of_source() -> str:
 
 
 def median_seconds(call: object, device: torch.device, repeats: int, warm_up: int = 2) -> float:
-    """Seconds of one call on a device, the median of some; the first ones do not count."""
+    """Median seconds of one call on a device, after warm-up calls."""
     times = []
     for number in range(warm_up + repeats):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Time of an evaluation, and of searches against the memory bandwidth that a plain copy reaches."""
+"""Time of an evaluation, and of searches relative to the memory bandwidth of a plain copy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from brcd_lightning.search import HammingIndex, nearest_codes
 
 BITS, K = 64, 1000
 _BYTES_PER_CODE = 6 * BITS + 64
-"""Working memory of a search on a GPU: codes as bytes and as floats, their check, and keys to sort by."""
+"""Working memory of a search on a GPU: codes as bytes and as floats, their validation, and sort keys."""
 _COPIED = 1 << 30
 
 
 def retrieval(found: Findings, task: Task) -> None:
-    """An evaluation of the paper's size, then searches among millions of codes."""
+    """Measures an evaluation of the paper's size, then searches among millions of codes."""
     _evaluation(found, task)
     bandwidth = _bandwidth(task.device)
     found.values.append(("plain copy", bandwidth / 1e9, "GB/s, read and written"))
@@ -44,7 +44,7 @@ def _evaluation(found: Findings, task: Task) -> None:
 
 
 def _bandwidth(device: torch.device) -> float:
-    """Bytes per second that a copy reads and writes together."""
+    """Bytes per second read and written by a plain copy."""
     source = torch.zeros(_COPIED // (1 if device.type == "cuda" else 8), dtype=torch.uint8, device=device)
     copied = torch.empty_like(source)
     return 2 * len(source) / median_seconds(lambda: copied.copy_(source), device, 5)

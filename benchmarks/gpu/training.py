@@ -1,4 +1,4 @@
-"""Time of building a store, of steps on stored features, and of one cell of the paper's grid."""
+"""Time for building a store, for steps on stored features, and for one cell of the paper's grid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEACHER, STUDENT = 768, 1280
 
 
 def store(found: Findings, task: Task) -> None:
-    """Images of 32 pixels through a random ViT-B/16 at 224, against its forward pass on images that lie there."""
+    """Builds a store of 32-pixel images with a random ViT-B/16 at 224, against its forward pass on resident images."""
     device, few = task.device, task.device.type == "cpu"
     precision = "32-true" if few else "bf16-mixed"
     backbone = torchvision_backbone("vit_b_16", weights=None).to(device).eval()
@@ -82,7 +82,7 @@ class Heads(nn.Module):
 
 
 def steps(found: Findings, task: Task) -> None:
-    """A BRCD step on stored features: eager, compiled, and as a CUDA graph."""
+    """Measures a BRCD step on stored features: eager, compiled, and as a CUDA graph."""
     device: torch.device = task.device
     first: dict[str, Tensor] = {}
     for name in _COMPILERS:
@@ -95,7 +95,7 @@ def steps(found: Findings, task: Task) -> None:
         counters.clear()
         try:
             seconds, first[name] = _step(task, name)
-        except Exception as error:  # of a compiler: the other ways are measured all the same
+        except Exception as error:  # from the compiler; the other modes are still measured
             found.failures.append(f"{name}: {type(error).__name__}: {error}"[:500])
             continue
         remarks = [f"{sum(counters['graph_break'].values())} graph breaks"] if compiled else []
@@ -114,7 +114,7 @@ _COMPILERS: dict[str, Callable[[Heads, torch.device], Callable[..., Tensor]]] = 
 
 
 def _no_compiler(device: torch.device) -> str:
-    """Why nothing can be compiled; empty if it can."""
+    """Reason for which compilation is unavailable, or an empty string."""
     if device.type != "cuda":
         return "measured on a GPU alone"
     if importlib.util.find_spec("triton") is None:
@@ -147,7 +147,7 @@ def _step(task: Task, way: str) -> tuple[float, Tensor]:
         loss.backward()
         optimizer.step()
         if len(losses) < _WARM_UP:
-            losses.append(loss.item())  # later ones drift apart: a bit that turns changes all that follow
+            losses.append(loss.item())  # later losses diverge: one flipped bit changes all that follow
 
     return median_seconds(step, device, task.size.steps, warm_up=_WARM_UP), torch.tensor(losses[:3])
 
@@ -167,7 +167,7 @@ def _stored_networks(train: int) -> tuple[Splits, HashNetwork, HashNetwork]:
 
 
 def cell(found: Findings, task: Task) -> None:
-    """A student of the paper's grid by BRCD: k-means, all epochs with their validations, and the test."""
+    """Trains a BRCD student of the paper's grid: k-means, all epochs with their validations, and the test."""
     configure_libraries()
     cfg = composed(["+experiment=cifar_vitb_effb0", f"trainer={'gpu' if task.device.type == 'cuda' else 'cpu'}"])
     torch.manual_seed(0)

@@ -1,1 +1,1 @@
-"""Trained models in use: encoders, codes of many images, indexes, exported files and a server."""
+"""Deployment of trained models: encoders, codes of image collections, indexes, databases, export and a server."""

@@ -41,5 +41,5 @@ def test_the_file_is_one_and_names_no_path_of_the_machine(tmp_path):
 
 
 def test_metadata_of_something_else_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no encoder that brcd export has written"):
+    with pytest.raises(InputError, match="is not an encoder that brcd export has written"):
         description_of({"format": "other"}, tmp_path)

@@ -38,7 +38,7 @@ def test_a_file_of_another_encoder_is_refused(model):
 
 def test_int8_is_refused_where_codes_must_be_those_of_the_model(tmp_path, model):
     quantise(model, tmp_path / "small.onnx", [torch.zeros(2, 3, 16, 16, dtype=torch.uint8)])
-    with pytest.raises(InputError, match=r"small.onnx is int8, whose codes are others .* give the float32 file"):
+    with pytest.raises(InputError, match=r"small.onnx is int8, whose codes differ .* give the float32 file"):
         with_onnx(make_encoder(), tmp_path / "small.onnx")
     assert with_onnx(make_encoder(), tmp_path / "small.onnx", any_precision=True).runtime_name == "onnx_int8"
 
@@ -47,10 +47,10 @@ def test_other_files_are_refused(tmp_path, model):
     with pytest.raises(InputError, match="is not a file; write it with brcd export"):
         OnnxRuntime(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(model.read_bytes()[:1000])
-    with pytest.raises(InputError, match="no ONNX file, or a damaged one"):
+    with pytest.raises(InputError, match="is not an ONNX file, or a damaged one"):
         OnnxRuntime(tmp_path / "bad.onnx")
     other = onnx.load(model)
     other.ClearField("metadata_props")
     onnx.save(other, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match="no encoder that brcd export has written"):
+    with pytest.raises(InputError, match="is not an encoder that brcd export has written"):
         OnnxRuntime(tmp_path / "other.onnx")

@@ -34,7 +34,7 @@ def test_browsers_get_what_they_show(files, tmp_path):
         (1, 404, "holds no image 1"),
         (10, 404, "holds no image 10"),
         (9, 404, "is gone"),
-        (6, 415, "no image of a known"),
+        (6, 415, "not an image of a known"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(files, number, code, told):

@@ -1,1 +1,1 @@
-"""Codes in databases: pushing them there, and searching them there."""
+"""Hash codes in databases: upload and search."""

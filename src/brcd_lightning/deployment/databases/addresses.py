@@ -1,4 +1,4 @@
-"""Addresses of databases, which are never shown with their passwords."""
+"""Database addresses, which are never shown with their passwords."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _HOST = r"(?:[^@/?#:,\[\]]*|\[[^@/?#\]]*\])(?::\d+)?"
 _SERVER = re.compile(
     rf"(?P<scheme>\w+)://(?:(?P<user>[^@/?#:]*)(?::[^@/]*)?@)?(?P<hosts>{_HOST}(?:,{_HOST})*)(?P<database>/[^@?#]*)?(?:\?[^@]*)?"
 )
-"""Stricter than PostgreSQL's own grammar, so that no part of a password is taken for a host or a port, and shown."""
+"""Stricter than PostgreSQL's own grammar, so that no part of a password is shown as a host or a port."""
 
 
 def is_address(text: str) -> bool:
-    """True for the address of a database, False for the folder of an index."""
+    """True for a database address, False for an index folder."""
     return "://" in text
 
 
 def shown(address: str) -> str:
-    """An address without its password and its options, which may hold another one."""
+    """The address without its password, and without its options, which may contain another password."""
     scheme, _, rest = address.partition("://")
     if scheme.lower() == LANCE:
         return f"{scheme}://{re.sub('://[^/]*@', '://***@', rest).partition('?')[0]}"
@@ -32,16 +32,16 @@ def shown(address: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A message with ``***`` for the passwords and the options of every address of PostgreSQL in it."""
+    """The message with ``***`` in place of passwords and options in every PostgreSQL address."""
     hidden = re.sub(r"(?i)(postgres(?:ql)?:/{1,2}[^\s:/@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(?i)(postgres(?:ql)?:/[^\s?]*\?)\S+", r"\1***", hidden)
 
 
 def require_address(address: str) -> str:
-    """The scheme of an address, in lower case.
+    """Validates an address and returns its scheme in lower case.
 
     Raises:
-        InputError: for one that leads to no database.
+        InputError: if the address does not name a supported database.
     """
     scheme, _, rest = address.partition("://")
     scheme = scheme.lower()

@@ -1,4 +1,4 @@
-"""Contract of a database that holds codes, and the description that lies beside them.
+"""Interface of a database that holds codes, and the description stored with them.
 
 Shapes: n rows, B bytes a packed code (see `codes.pack`), b bits.
 """
@@ -17,7 +17,7 @@ from brcd_lightning.errors import InputError
 
 FORMAT, VERSION = "brcd_lightning.table", 1
 TABLE = "brcd_codes"
-"""Name of a table, unless another one is given."""
+"""Default table name."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TableDescription(CodesOfImages):
     """Description of a table of codes."""
 
     def as_json(self) -> str:
-        """Text that lies in the database."""
+        """JSON text as stored in the database."""
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, sort_keys=True)
 
     @classmethod
@@ -37,7 +37,7 @@ class TableDescription(CodesOfImages):
             place: table and database, for messages.
 
         Raises:
-            InputError: if it is something else.
+            InputError: if the text was not written by `as_json`.
         """
         try:
             content = json.loads(text or "")
@@ -49,7 +49,7 @@ class TableDescription(CodesOfImages):
 
 
 class Rows(NamedTuple):
-    """Images on their way into a database."""
+    """A block of images to be written to a database."""
 
     ids: np.ndarray
     """(n,) int64."""
@@ -59,7 +59,7 @@ class Rows(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """Rows that are near to a query: by distance, then by id."""
+    """Nearest rows of a query, sorted by distance, then by id."""
 
     ids: np.ndarray
     """(n,) int64."""
@@ -67,7 +67,7 @@ class Nearest(NamedTuple):
     """(n,) int32."""
     paths: list[str]
     codes: np.ndarray
-    """(n, B) uint8; (0, B) unless they were asked for."""
+    """(n, B) uint8; (0, B) unless requested by ``with_codes``."""
 
 
 class CodeDatabase(Protocol):
@@ -78,55 +78,55 @@ class CodeDatabase(Protocol):
     description: TableDescription
 
     def nearest(self, code: np.ndarray, k: int, *, with_codes: bool = False) -> Nearest:
-        """The nearest rows of a query; an approximate kind may give fewer than there are.
+        """Returns the nearest rows of a query. An approximate index may return fewer than k.
 
         Args:
             code: (B,) uint8.
-            k: most rows, at least 1.
-            with_codes: give the codes too.
+            k: maximum number of rows, at least 1.
+            with_codes: return the codes too.
 
         Raises:
             InputError: if the database can no longer be reached.
         """
 
     def codes(self) -> Iterator[np.ndarray]:
-        """All codes in blocks (n, B) uint8, in the order of their ids.
+        """Yields all codes in blocks (n, B) uint8, in order of their ids.
 
         Raises:
             InputError: if the database can no longer be reached.
         """
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
 
 
 class Backend(Protocol):
-    """The module of a database."""
+    """Interface of a module that supports one kind of database."""
 
     KINDS: tuple[str, ...]
     """Kinds of index, the exact one first."""
 
     def open_table(self, address: str, table: str) -> CodeDatabase:
-        """Opens a table that `write_table` has written.
+        """Opens a table written by `write_table`.
 
         Raises:
-            InputError: if there is none, or the database cannot be reached.
+            InputError: if the table does not exist, or the database cannot be reached.
         """
 
     def require_free(self, address: str, table: str, replace: bool) -> None:
-        """Raises `InputError` where a table is in the way of `write_table`, or the database cannot be reached."""
+        """Raises `InputError` if an existing table blocks `write_table`, or the database cannot be reached."""
 
     def write_table(
         self, address: str, table: str, description: TableDescription, rows: Iterator[Rows], replace: bool
     ) -> None:
-        """Writes a table that is there as a whole when this returns, and not before.
+        """Writes a table atomically: it becomes visible, complete, only when this function returns.
 
         Args:
             address: of the database.
-            table: its name.
+            table: name of the table.
             description: of the rows.
             rows: in any number of blocks.
-            replace: take the place of a table of that name that this function has written.
+            replace: replace an existing table of that name, provided that this function wrote it.
 
         Raises:
             InputError: see `require_free`.
@@ -134,7 +134,7 @@ class Backend(Protocol):
 
 
 def by_distance(nearest: Nearest) -> Nearest:
-    """The same rows by distance, then by id."""
+    """Sorts rows by distance, then by id."""
     order = np.lexsort((nearest.ids, nearest.distances))
     codes = nearest.codes[order] if len(nearest.codes) else nearest.codes
     return Nearest(nearest.ids[order], nearest.distances[order], [nearest.paths[place] for place in order], codes)

@@ -1,4 +1,4 @@
-"""`DatabaseImages`: a table of a database, searched as an image index is.
+"""`DatabaseImages`: a database table with the search interface of an image index.
 
 Shapes: n rows, B bytes a packed code.
 """
@@ -25,7 +25,7 @@ from brcd_lightning.search.values import as_values
 
 
 class DatabaseImages(SearchedImages):
-    """Images whose codes lie in a database.
+    """Images whose codes are stored in a database.
 
     Args:
         database: an open table.
@@ -44,13 +44,13 @@ class DatabaseImages(SearchedImages):
         self.database.close()
 
     def query_encoder(self, model: str | Path | None = None) -> HashEncoder:
-        """The encoder of queries; a database holds none.
+        """Loads the query encoder, which a database does not store.
 
         Args:
-            model: as `HashEncoder.from_pretrained` takes it.
+            model: source, see `HashEncoder.from_pretrained`.
 
         Raises:
-            InputError: for a model of another Hamming space, or none.
+            InputError: if no model is given, or its codes live in another Hamming space.
         """
         if model is None:
             raise InputError(
@@ -93,7 +93,7 @@ class DatabaseImages(SearchedImages):
         """See `SearchedImages.packed_codes`.
 
         Raises:
-            InputError: if rows were added or removed behind our back.
+            InputError: if rows were added or removed by another program.
         """
         codes = np.concatenate([np.empty((0, -(-self.bits // 8)), np.uint8), *self.database.codes()])
         if len(codes) != len(self):

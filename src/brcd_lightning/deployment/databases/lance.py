@@ -1,7 +1,7 @@
 """Codes in LanceDB, in a folder or in object storage: ``id``, ``path``, and ``code`` as a list of B bytes.
 
-A push is a new version of the table. It becomes the one that is searched when the tag `TAG` moves to it, last of all;
-the description lies in the metadata of its schema.
+A push writes a new version of the table. As its last step it moves the tag `TAG` to that version, which searches then
+use. The description is stored in the metadata of the schema.
 
 Shapes: n rows, B bytes a packed code, b bits.
 """
@@ -27,11 +27,11 @@ KINDS = ("flat", "ivf")
 TAG = "brcd_push"
 METADATA = b"brcd_lightning"
 PROBED, LEAST_PROBES = 3, 20
-"""One of so many partitions of an ``ivf`` table is read for a query, but at least so many."""
+"""A query reads one in `PROBED` partitions of an ``ivf`` table, and at least `LEAST_PROBES` of them."""
 _LONGEST_REASON = 300
 _NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.-]{1,200}")
 _MISSING = "was not found"  # in the message of a ValueError
-_SOURCE = re.compile(r", /\S+\.rs:\d+:\d+")  # where LanceDB was compiled
+_SOURCE = re.compile(r", /\S+\.rs:\d+:\d+")  # source location inside LanceDB
 
 
 class LanceTable:
@@ -48,7 +48,7 @@ class LanceTable:
         self._table = table
 
     def nearest(self, code: np.ndarray, k: int, *, with_codes: bool = False) -> Nearest:
-        """See `CodeDatabase.nearest`. Rows are numbered as they are written, so that LanceDB too orders ties by id."""
+        """See `CodeDatabase.nearest`. Ids follow the order of writing, so LanceDB too orders ties by id."""
         columns = ["id", "path", "_distance", *(["code"] if with_codes else [])]
         query = self._table.search(code, vector_column_name="code").distance_type("hamming").limit(k).select(columns)
         with _told(self.place):
@@ -92,7 +92,7 @@ def require_free(address: str, table: str, replace: bool) -> None:
         if found is None:
             return
         described = _described(found, place)
-        if not replace and TAG in found.tags.list():  # without it, a push has not come to its end
+        if not replace and TAG in found.tags.list():  # without the tag, the push was interrupted
             raise InputError(
                 f"{shown(address)} holds {described.count:,} codes of {described.role} {described.encoder} in table "
                 f"{table!r} already; replace them by --replace, or name another --table."
@@ -119,18 +119,18 @@ def write_table(address: str, table: str, description: TableDescription, rows: I
 
 
 def _partitions(count: int) -> int:
-    """Partitions of so many codes."""
+    """Number of partitions for `count` codes."""
     return max(1, round(count**0.5))
 
 
 def _uri(address: str) -> str:
-    """The address as LanceDB takes it: a folder, or that of object storage."""
+    """The URI for LanceDB: a folder or an address of object storage."""
     place = address.partition("://")[2]
     return place if "://" in place else str(Path(place).expanduser())
 
 
 def _newest(address: str, table: str) -> Any:
-    """The newest version of a table, None where there is none; no folder is made."""
+    """The newest version of a table, None if there is none. Does not create a folder."""
     uri = _uri(address)
     if _NAME.fullmatch(table) is None:
         raise InputError(
@@ -153,7 +153,7 @@ def _described(table: Any, place: str) -> TableDescription:
 
 
 def _batches(rows: Iterator[Rows], schema: pa.Schema, failed: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """Rows as Arrow; an error on the way, whose type LanceDB would lose, is kept in `failed`."""
+    """Rows as Arrow batches. LanceDB would lose the type of an error raised here, so the error is kept in `failed`."""
     try:
         for ids, paths, codes in rows:
             lists = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
@@ -164,7 +164,7 @@ def _batches(rows: Iterator[Rows], schema: pa.Schema, failed: list[BaseException
 
 
 def _codes_of(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
-    """Codes (n, B) uint8 of a column of lists."""
+    """Codes (n, B) uint8 from a column of lists."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return np.concatenate(
         [np.empty((0, width), np.uint8), *(each.flatten().to_numpy().reshape(-1, width) for each in chunks)]
@@ -173,7 +173,7 @@ def _codes_of(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
 
 @contextmanager
 def _told(place: str, failed: Sequence[BaseException] = ()) -> Iterator[None]:
-    """Reports what LanceDB and its storage refuse as `InputError`."""
+    """Converts errors of LanceDB and its storage into `InputError`."""
     try:
         yield
     except (RuntimeError, OSError) as error:

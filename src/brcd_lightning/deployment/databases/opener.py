@@ -1,4 +1,4 @@
-"""The database of an address."""
+"""Selection of a database backend by address."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from brcd_lightning.errors import InputError
 
 
 def backend_of(address: str) -> Backend:
-    """The module that speaks to a database.
+    """Returns the backend module for an address.
 
     Args:
         address: ``postgresql://...`` or ``lance://...``.
 
     Raises:
-        InputError: for another address, or if its driver is not installed.
+        InputError: if the scheme is not supported, or its driver is not installed.
     """
     name, extra = ("lance", "lance") if require_address(address) == LANCE else ("pgvector", "postgres")
     try:
@@ -30,13 +30,13 @@ def backend_of(address: str) -> Backend:
 
 
 def open_images(address: str, table: str = TABLE) -> DatabaseImages:
-    """Opens a table that ``brcd push`` has written.
+    """Opens a table written by ``brcd push``.
 
     Args:
         address: of the database.
-        table: its name.
+        table: name of the table.
 
     Raises:
-        InputError: if there is none, or the database cannot be reached.
+        InputError: if the table does not exist, or the database cannot be reached.
     """
     return DatabaseImages(backend_of(address).open_table(address, table))

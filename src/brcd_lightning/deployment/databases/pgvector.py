@@ -1,6 +1,6 @@
 """Codes in PostgreSQL with the extension pgvector: ``id bigint``, ``path text``, ``code bit(b)``.
 
-The description lies in the comment of the table. Bit i of a code is the i-th of the bit string, from the left.
+The description is stored as the comment of the table. Bit i of a code is character i of the bit string, from the left.
 
 Shapes: n rows, B bytes a packed code, b bits.
 """
@@ -23,12 +23,12 @@ from brcd_lightning.errors import InputError
 
 KINDS = ("flat", "hnsw")
 EF_SEARCH = 400
-"""Candidates that a search of the graph keeps at least; pgvector keeps 40 of its own accord, and gives no more rows."""
+"""Smallest candidate list of a graph search. pgvector's default is 40, which also limits the rows it returns."""
 _EF_LIMIT, _MOST_TUPLES = 1000, 2**31 - 1
-"""Bounds of pgvector."""
+"""Limits of pgvector."""
 _SCANNED_PER_ROW = 20
 _OLDEST = (0, 8)
-"""The first version of pgvector that goes on where the candidates were not enough."""
+"""First version of pgvector with iterative scans, which continue when the candidates do not suffice."""
 _NAME_BYTES, _LONGEST_REASON = 63, 300
 _BLOCK = 65_536
 _CONNECT_SECONDS = 10
@@ -81,7 +81,7 @@ class PgTable:
         return by_distance(Nearest(ids, distances, [row[1] for row in rows], codes))
 
     def _widen(self, k: int) -> None:
-        """Lets the search of this transaction give k rows."""
+        """Configures this transaction so that a graph search can return k rows."""
         settings = {
             "hnsw.ef_search": min(_EF_LIMIT, max(k, EF_SEARCH)),
             "hnsw.iterative_scan": "relaxed_order",
@@ -131,7 +131,7 @@ def require_free(address: str, table: str, replace: bool) -> None:
 
 
 def write_table(address: str, table: str, description: TableDescription, rows: Iterator[Rows], replace: bool) -> None:
-    """See `Backend.write_table`. All of it is one transaction, in which the table has another name until its end."""
+    """See `Backend.write_table`. One transaction, which renames the table to its final name as its last step."""
     with _connect(address) as connection, _told(address):
         if connection.execute(_EXTENSION).fetchone() is None:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -171,7 +171,7 @@ def bit_strings(codes: np.ndarray, bits: int) -> list[str]:
 
 
 def packed(strings: Sequence[str], bits: int) -> np.ndarray:
-    """The codes (n, B) of `bit_strings`."""
+    """Inverse of `bit_strings`: codes (n, B) uint8."""
     digits = np.frombuffer("".join(strings).encode(), np.uint8).reshape(-1, bits)
     return np.packbits(digits & 1, axis=1, bitorder="little")
 
@@ -179,7 +179,7 @@ def packed(strings: Sequence[str], bits: int) -> np.ndarray:
 def _connect(address: str) -> Connection:
     try:
         options = conninfo_to_dict(address)
-    except psycopg.ProgrammingError:  # its text may hold a part of the password
+    except psycopg.ProgrammingError:  # its text may contain a part of the password
         raise InputError(
             f"{shown(address)} is not an address of PostgreSQL; give postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
             "with % in a password as %25."
@@ -197,7 +197,7 @@ def _connect(address: str) -> Connection:
 
 @contextmanager
 def _told(address: str) -> Iterator[None]:
-    """Reports what a server refuses, and its end, as `InputError`; a mistake in our SQL stays an error of psycopg."""
+    """Converts server refusals and lost connections into `InputError`; an error in our SQL stays a psycopg error."""
     try:
         yield
     except psycopg.errors.DuplicateTable as error:
@@ -234,7 +234,7 @@ def _require_extension(connection: Connection, address: str) -> None:
 
 
 def _require_free(connection: Connection, address: str, table: str, replace: bool) -> sql.Identifier | None:
-    """The table that a push replaces, None where there is none."""
+    """The table that a push replaces, None if there is none."""
     found = connection.execute(_IN_SCHEMA, [_checked_name(table)]).fetchone()
     if found is None:
         return None
@@ -258,5 +258,5 @@ def _copy(connection: Connection, table: sql.Identifier, bits: int, rows: Iterat
 def _execute(
     connection: Connection, command: LiteralString, fields: Mapping[str, sql.Composable]
 ) -> psycopg.Cursor[tuple[Any, ...]]:
-    """Runs a command without placeholders: a percent sign in the name of a table would be taken for one."""
+    """Runs a command without placeholders, because psycopg would read a percent sign in a table name as one."""
     return connection.execute(sql.SQL(command).format(**fields))

@@ -1,4 +1,4 @@
-"""Pushing a folder of codes into a database, part by part: as a whole, or not at all."""
+"""Upload of a folder of codes to a database: part by part, all or nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brcd_lightning.deployment.encoding.parts import OK, count_readable, read_de
 from brcd_lightning.errors import InputError, require_choice
 
 BATCH = 16_384
-"""Rows that a database gets at a time."""
+"""Rows per block sent to a database."""
 
 
 class Pushed(NamedTuple):
@@ -23,9 +23,9 @@ class Pushed(NamedTuple):
 
     description: TableDescription
     left_out: int
-    """Images that could not be read when they were encoded."""
+    """Images that could not be read during encoding."""
     seconds: float
-    """Reading, writing and building the index."""
+    """Time for reading, writing and building the index."""
 
 
 def push_codes(
@@ -34,15 +34,14 @@ def push_codes(
     """Writes the codes of all images that could be read into a table.
 
     Args:
-        codes: folder that `encode_corpus` has written.
+        codes: folder written by `encode_corpus`.
         address: of the database.
-        table: its name.
+        table: name of the table.
         kind: of index; the exact one when None.
-        replace: take the place of an earlier push of that name.
+        replace: replace an earlier push of that name.
 
     Raises:
-        InputError: for a folder that is not finished, a table that is there already, or a database that cannot be
-            reached.
+        InputError: if the encoding is unfinished, the table already exists, or the database cannot be reached.
     """
     backend, told = backend_of(address), read_description(codes)
     kind = backend.KINDS[0] if kind is None else kind
@@ -58,11 +57,11 @@ def push_codes(
 
 
 def rows_of(codes: Path, batch: int = BATCH) -> Iterator[Rows]:
-    """Rows of all images that could be read, numbered from 0 in the order of the parts.
+    """Yields the rows of all images that could be read, numbered from 0 in the order of the parts.
 
     Args:
         codes: folder of codes.
-        batch: most rows at a time.
+        batch: maximum number of rows per block.
     """
     first = 0
     for part in read_parts(codes):

@@ -1,1 +1,1 @@
-"""The trained model in use: images in, packed codes out, without a configuration or a data set."""
+"""Trained models as encoders: images in, packed codes out, without a configuration or a data set."""

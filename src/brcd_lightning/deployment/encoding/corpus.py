@@ -1,4 +1,4 @@
-"""Encoding of many images into parts that are kept as they come, by an engine: threads here, or processes elsewhere."""
+"""Encoding of an image collection into resumable parts, by an engine: local threads or worker processes."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class EncodeOptions:
     """Options of an encoding.
 
     Args:
-        batch_size: images that the network takes at a time.
-        part_size: images a file; a multiple of `batch_size` keeps all batches full.
-        threads: each decodes and encodes batches of its own; None for one a processor.
-        shard: this process's share (i, n) of the parts: every n-th, from the i-th of 1..n.
-        progress: show images a second and the time that is left.
+        batch_size: images per forward pass.
+        part_size: images per file; a multiple of `batch_size` keeps all batches full.
+        threads: number of threads, each of which decodes and encodes whole batches; None for one per processor.
+        shard: this process's share (i, n) of the parts: every n-th, starting with the i-th, 1 <= i <= n.
+        progress: show the rate in images per second and the remaining time.
         reduced_decoding: decode large JPEG files at a fraction of their size, see `HashEncoder.prepare_each`.
 
     Raises:
-        InputError: for a wrong value.
+        InputError: for an invalid value.
     """
 
     batch_size: PositiveInt = 64
@@ -57,27 +57,27 @@ class Encoded(NamedTuple):
 
     description: CodesDescription
     images: int
-    """That this call encoded."""
+    """Images encoded by this call."""
     seconds: float
     unreadable: dict[str, str]
-    """Reason of each image that could not be read, of this process's share, also from earlier calls."""
+    """Reason for each unreadable image in this process's share, including those of earlier calls."""
     finished: bool
-    """True if all parts are there now, those of other shards too."""
+    """True if all parts exist now, including those of other shards."""
 
 
 class Engine(Protocol):
-    """Encodes parts and writes each as soon as it is done."""
+    """Interface of an engine: encodes parts and writes each as soon as it is finished."""
 
     def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
-        """Encodes the parts; `advance` is told how many images have been encoded since it was last called."""
+        """Encodes the parts, and calls `advance` with the number of images encoded since its last call."""
 
 
 class ThreadEngine:
-    """Threads of this process.
+    """Engine that encodes in threads of this process.
 
     Args:
         encoder: of the images.
-        threads: None for one a processor.
+        threads: number of threads; None for one per processor.
     """
 
     def __init__(self, encoder: HashEncoder, threads: int | None = None) -> None:
@@ -85,7 +85,7 @@ class ThreadEngine:
         self._threads = threads or len(os.sched_getaffinity(0))
 
     def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
-        """Encodes one part after the other."""
+        """Encodes one part after another."""
         with PartEncoder(self._encoder, self._threads) as encoder:
             for part in parts:
                 encoder.write(work, part, advance)
@@ -98,17 +98,17 @@ def encode_corpus(
     options: EncodeOptions = EncodeOptions(),
     engine: Engine | None = None,
 ) -> Encoded:
-    """Encodes images into a folder of codes; parts that are there already are kept.
+    """Encodes images into a folder of codes and keeps parts that already exist.
 
     Args:
         encoder: of the images.
-        images: what to encode.
-        out: the folder, see `parts`.
-        options: how.
-        engine: does the work; threads of this process when None.
+        images: to be encoded.
+        out: the output folder, see `parts`.
+        options: of the encoding.
+        engine: executes the encoding; threads of this process when None.
 
     Raises:
-        InputError: if the folder holds codes of something else.
+        InputError: if the folder holds the codes of another encoding.
     """
     engine = engine or ThreadEngine(encoder, options.threads)
     description = _described(encoder, images, options)
@@ -154,7 +154,7 @@ def _described(encoder: HashEncoder, images: ImageNames, options: EncodeOptions)
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s")
@@ -162,7 +162,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with images a second and the time that is left; gives the function that moves it."""
+    """Shows a progress bar with images per second and the remaining time. Yields the function that advances it."""
     columns = (TextColumn("Encoding"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = not shown or not total or not console.is_terminal

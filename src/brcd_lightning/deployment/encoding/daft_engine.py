@@ -1,8 +1,8 @@
-"""Parts encoded by worker processes that Daft starts: on this machine, or on many through Ray.
+"""Engine that encodes parts in worker processes started by Daft: on this machine, or on several through Ray.
 
-The unit of work is a part. A worker loads the encoder once, is sent one part at a time, and writes its file itself: an
-interrupted encoding loses only the parts that were in work, and no codes pass through the process that waits. A batch
-holds the same images as ever, so the files are those of threads.
+The unit of work is a part. A worker loads the encoder once, receives one part at a time, and writes its file itself.
+An interrupted encoding therefore loses only the parts in progress, and no codes pass through the waiting process.
+Batches hold the same images as with threads, so the files are identical.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from brcd_lightning.errors import InputError, RunEnded
 from brcd_lightning.options import PositiveInt, require_option
 
 Loader: TypeAlias = Callable[[], HashEncoder]
-"""Loads the encoder; can be sent to another process."""
+"""Loads the encoder; picklable, so that it can be sent to another process."""
 _SEPARATOR, _SHOWN = ": ", 300
 
 
 class PartWriter:
-    """A worker: holds the encoder from its first part on.
+    """A worker, which keeps the encoder after its first part.
 
     Args:
-        load: called where the parts are encoded.
-        work: that the parts are of.
+        load: loads the encoder; called in the worker process.
+        work: settings shared by all parts.
         threads: of this worker.
     """
 
@@ -39,7 +39,7 @@ class PartWriter:
         self._encoder: PartEncoder | None = None
 
     def write(self, number: int, names: list[str]) -> str:
-        """Encodes a part and writes its file; returns the kind and the message of an error, or nothing.
+        """Encodes a part and writes its file. Returns the type and message of an error, or an empty string.
 
         Args:
             number: of the part.
@@ -49,7 +49,7 @@ class PartWriter:
             if self._encoder is None:
                 self._encoder = self._loaded()
             self._encoder.write(self._work, Part(number, names))
-        except Exception as error:  # whatever it is, the process that waits says it
+        except Exception as error:  # of any type: the waiting process reports it
             return f"{type(error).__name__}{_SEPARATOR}{_one_line(error)}"
         return ""
 
@@ -64,15 +64,15 @@ class PartWriter:
 
 
 class DaftEngine:
-    """Worker processes of Daft's runner: of this machine, or of a Ray cluster with ``DAFT_RUNNER=ray``.
+    """Engine of worker processes on Daft's runner: on this machine, or on a Ray cluster with ``DAFT_RUNNER=ray``.
 
     Args:
-        load: gives each worker the encoder.
-        workers: processes; None for one a processor of this machine.
+        load: loads the encoder in each worker.
+        workers: number of processes; None for one per processor of this machine.
         threads: of each worker; None for one.
 
     Raises:
-        InputError: for a wrong value.
+        InputError: for an invalid value.
     """
 
     def __init__(self, load: Loader, workers: int | None = None, threads: int | None = None) -> None:
@@ -82,11 +82,11 @@ class DaftEngine:
         self._workers = workers or len(os.sched_getaffinity(0))
 
     def __call__(self, work: PartWork, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
-        """Encodes the parts, each by the next worker that is free.
+        """Encodes the parts, assigning each to the next free worker.
 
         Raises:
-            InputError: if Daft's runner does not start, or for what the user can mend on a worker.
-            RunEnded: if a worker failed or was lost; the parts that are written stay.
+            InputError: if Daft's runner does not start, or a worker reports an error that the user can fix.
+            RunEnded: if a worker failed or was lost. Parts already written are kept.
         """
         _start_runner()
         writer = daft.cls(PartWriter, use_process=True, max_concurrency=min(self._workers, len(parts)))
@@ -95,7 +95,7 @@ class DaftEngine:
             "names": [list(part.names) for part in parts],
             "images": [len(part.names) for part in parts],
         }
-        with _quiet(), daft.execution_config_ctx(maintain_order=False):  # or a fast worker would wait for a slow one
+        with _quiet(), daft.execution_config_ctx(maintain_order=False):  # or fast workers would wait for slow ones
             table = daft.from_pydict(columns).into_batches(1)
             write = writer(self._load, work, self._threads).write(table["number"], table["names"])
             told = table.select("images", write.alias("error"))
@@ -103,14 +103,14 @@ class DaftEngine:
                 for row in told.iter_rows(results_buffer_size=1):
                     _require_written(row["error"])
                     advance(row["images"])
-            except Exception as error:  # Daft has kinds of its own, and passes on those of Ray
+            except Exception as error:  # Daft raises types of its own and passes on those of Ray
                 if isinstance(error, InputError):
                     raise
                 raise _lost(_one_line(error)) from error
 
 
 def _start_runner() -> None:
-    """Starts or finds the runner that the environment names."""
+    """Starts or connects to the runner selected by the environment."""
     try:
         daft.get_or_create_runner()
     except Exception as error:  # of Daft, of Ray, or of an import
@@ -124,7 +124,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _require_written(error: str) -> None:
-    """Raises what a worker has told of a part."""
+    """Raises the error that a worker reported for a part."""
     kind, _, message = error.partition(_SEPARATOR)
     if kind == InputError.__name__:
         raise InputError(f"{message}.")
@@ -138,7 +138,7 @@ def _lost(reason: str) -> RunEnded:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leaves errors and progress to the process that waits, which tells them in one line."""
+    """Silences Daft's own errors and progress, which the waiting process reports in one line."""
     logger, name = logging.getLogger("daft_local_execution"), "DAFT_PROGRESS_BAR"
     level, shown = logger.level, os.environ.get(name)
     logger.setLevel(logging.CRITICAL)

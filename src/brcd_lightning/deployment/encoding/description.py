@@ -1,4 +1,4 @@
-"""The description of a hash encoder: everything beside its weights, as ``config.json`` holds it."""
+"""Description of a hash encoder: everything except its weights, as stored in ``config.json``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKBONES: Mapping[str, Callable[..., backbones.Backbone]] = {
     "efficientnet_lite": backbones.efficientnet_lite_backbone,
     "small": backbones.small_backbone,
 }
-"""Constructors by the names that files use, see `storage.component_names`."""
+"""Constructors by their names in files, see `storage.component_names`."""
 TRANSFORMS: Mapping[str, Callable[..., ImageTransforms]] = {
     "natural_images": transforms.natural_images,
     "digit_images": transforms.digit_images,
@@ -32,7 +32,7 @@ HASHING_MODELS = (
     *("mecoq", "pca_rr", "pcah", "sh", "tbh"),
 )
 _TYPE = "type"
-_NOT_OF_ENCODERS = ("weights", "freeze")  # of a backbone: the file brings the weights, and nothing trains
+_NOT_OF_ENCODERS = ("weights", "freeze")  # backbone options: weights come from the file, and nothing trains
 
 
 @checked()
@@ -44,14 +44,14 @@ class EncoderDescription:
         bits: code length b.
         role: ``student`` or ``teacher``.
         backbone: options, with the name of the constructor as ``type``.
-        hashing_model: the same; with ``head``.
-        transform: the same, of the evaluation transform.
-        teacher: fingerprint of the teacher whose Hamming space the codes live in: that of the teacher itself, or that
-            a student was distilled from.
-        about: provenance: data set, method, metrics and their protocol, commit; JSON-able, read by people.
+        hashing_model: options in the same form, with ``head``.
+        transform: options of the evaluation transform in the same form.
+        teacher: fingerprint of the teacher whose Hamming space the codes live in: the teacher itself, or the one that
+            the student was distilled from.
+        about: provenance for readers: data set, method, metrics and their protocol, commit. JSON-serialisable.
 
     Raises:
-        InputError: for a part that this release does not know.
+        InputError: for a component unknown to this release.
     """
 
     bits: PositiveInt
@@ -86,7 +86,7 @@ class EncoderDescription:
             path: of the file, for messages.
 
         Raises:
-            InputError: if it is something else.
+            InputError: if the content does not describe a hash encoder.
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(
@@ -102,10 +102,10 @@ class EncoderDescription:
             raise InputError(f"{path} does not describe a hash encoder: {error}.") from error
 
     def build_network(self) -> HashNetwork:
-        """The network with random weights, frozen and in eval mode.
+        """Builds the network with random weights, frozen and in eval mode.
 
         Raises:
-            InputError: for options that its parts do not take.
+            InputError: for options that its components do not accept.
         """
         options = {key: value for key, value in self.backbone.items() if key not in _NOT_OF_ENCODERS}
         kind = options[_TYPE]
@@ -120,12 +120,12 @@ class EncoderDescription:
         return HashNetwork(backbone, model).requires_grad_(False).eval()
 
     def build_transforms(self) -> ImageTransforms:
-        """From decoded pixels to network input."""
+        """Builds the transforms from decoded pixels to network input."""
         return _called(TRANSFORMS[self.transform[_TYPE]], self.transform)
 
 
 def _hashing_model(name: str) -> type[HashingModel]:
-    """The one model of a module of `hashing`."""
+    """The single model class of a module in `hashing`."""
     module = import_module(f"brcd_lightning.hashing.{name}")
     (found,) = (
         member

@@ -32,11 +32,11 @@ from brcd_lightning.storage.checkpoints import read_tensors
 
 __all__ = ["EncodedImages", "HashEncoder", "ImageLike", "Runtime"]
 _DECODERS = 4
-"""Threads that decode images: PIL lets go of the interpreter while it does."""
+"""Threads that decode images; PIL releases the GIL while decoding."""
 
 
 class EncodedImages(NamedTuple):
-    """Codes of M images and what they are the signs of."""
+    """Codes of M images, and the soft values whose signs they are."""
 
     codes: Tensor
     """(M, B) uint8, packed, see `codes.pack`."""
@@ -57,9 +57,9 @@ class HashEncoder:
     """Maps images to packed codes. Make one with `from_pretrained`.
 
     Args:
-        network: with its weights; put in eval mode.
-        description: of the network and of the pixels that it takes.
-        runtime: computes in place of the network, an `export.onnx_runtime.OnnxRuntime` of it; None for torch.
+        network: with loaded weights; switched to eval mode.
+        description: of the network and its input.
+        runtime: replaces the network in the computation, such as an `export.onnx_runtime.OnnxRuntime`; None for torch.
 
     Examples:
         >>> from brcd_lightning.deployment.encoding.description import EncoderDescription
@@ -97,15 +97,15 @@ class HashEncoder:
 
         Args:
             source: folder of a run, folder of `save_pretrained`, or ``owner/name`` on the Hugging Face hub.
-            role: ``student``, or ``teacher``: the database of ASHP.
+            role: ``student``, or ``teacher``, which encodes the database in ASHP.
             revision: branch, tag or commit of a repository on the hub.
             device: of the network.
 
         Raises:
-            InputError: if there is no encoder, it does not fit its description, or the device cannot be used.
+            InputError: if no encoder is found, its weights do not match its description, or the device is unavailable.
         """
         device, path = usable_device(device), Path(source).expanduser()
-        is_folder = os.path.isdir(path)  # False for names that no file can have, where Path.is_dir raises
+        is_folder = os.path.isdir(path)  # False for invalid file names, for which Path.is_dir raises
         if is_folder and is_run(path):
             description, weights = model_of_run(path, role)
         else:
@@ -131,7 +131,7 @@ class HashEncoder:
 
     @property
     def runtime_name(self) -> str:
-        """Of what computes the codes: ``torch``, or that of the runtime."""
+        """Name of the backend that computes the codes: ``torch``, or the name of the runtime."""
         return "torch" if self.runtime is None else self.runtime.name
 
     @property
@@ -146,13 +146,13 @@ class HashEncoder:
 
     @cached_property
     def folded_network(self) -> HashNetwork:
-        """The network with folded batch norms, which takes two thirds of the time."""
+        """The network with folded batch norms, which takes two thirds of the time of the original."""
         backbone = folded(self.network.backbone, self._size)
         return HashNetwork(backbone, self.network.hashing_model).requires_grad_(False).eval()
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of a SHA-256 of weights and transform: equal for encoders that make equal codes."""
+        """First 16 hex digits of the SHA-256 of weights and transform; equal for encoders that produce equal codes."""
         told = self.description.as_json()
         kept = {key: told[key] for key in ("bits", "backbone", "hashing_model", "transform")}
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
@@ -162,24 +162,24 @@ class HashEncoder:
         return digest.hexdigest()[:16]
 
     def encode(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> Tensor:
-        """Packed codes (M, B) uint8.
+        """Encodes images into packed codes (M, B) uint8.
 
         Args:
             images: one or several paths, PIL images or tensors.
-            batch_size: images that the network takes at a time.
+            batch_size: images per forward pass.
 
         Raises:
-            InputError: naming an image that cannot be decoded.
+            InputError: if an image cannot be decoded; the message names it.
         """
         return self.encode_soft(images, batch_size).codes
 
     def values(self, images: ImageLike | Sequence[ImageLike], batch_size: int = 64) -> Tensor:
-        """Soft values (M, b) float32 of queries, for ``HammingIndex.search(..., rescore=values)``."""
+        """Computes soft values (M, b) float32 of queries, for ``HammingIndex.search(..., rescore=values)``."""
         return self.encode_soft(images, batch_size).values
 
     @checked()
     def encode_soft(self, images: ImageLike | Sequence[ImageLike], batch_size: PositiveInt = 64) -> EncodedImages:
-        """Codes and soft values from one pass; see `encode`."""
+        """Computes codes and soft values in one pass; see `encode`."""
         several = [images] if isinstance(images, str | PathLike | Image.Image | Tensor) else list(images)
         codes, values = [pack(torch.ones(0, self.bits, dtype=torch.int8))], [torch.empty(0, self.bits)]
         with ThreadPoolExecutor(_DECODERS) as pool:
@@ -192,30 +192,30 @@ class HashEncoder:
         return EncodedImages(torch.cat(codes), torch.cat(values))
 
     def prepare(self, image: ImageLike) -> Tensor:
-        """Network input (3, S, S) uint8 of one image.
+        """Prepares one image as network input (3, S, S) uint8.
 
         Raises:
-            InputError: for what is not an image, naming the path.
+            InputError: if the image cannot be decoded; the message names its path.
         """
         return self._transforms.evaluation(pixels_of(image))
 
     def prepare_each(self, images: Iterable[ImageLike], reduced: bool = False) -> list[Tensor | Exception]:
-        """Network input (3, S, S) uint8 of each image as `prepare` gives it, or its error.
+        """Prepares images as `prepare` does. Returns network input (3, S, S) uint8 or the error for each.
 
         Args:
-            images: decoded one after the other.
+            images: decoded one after another.
             reduced: decode large JPEG files at a fraction of their size, at least twice that of the network input.
         """
         return prepare_each(images, self._transforms.evaluation, 2 * round(self._size * 8 / 7) if reduced else None)
 
     def warm_up(self) -> Self:
-        """Folds the network now, which the first images would wait for otherwise; returns the encoder."""
+        """Folds the batch norms now, so that the first images need not wait for it. Returns the encoder."""
         size = self._size
         self.encode_pixels(torch.zeros(1, 3, size, size, dtype=torch.uint8))
         return self
 
     def encode_pixels(self, pixels: Tensor) -> EncodedImages:
-        """Codes and soft values of prepared images (M, 3, S, S) uint8, on the CPU."""
+        """Computes codes and soft values of prepared images (M, 3, S, S) uint8; the results are on the CPU."""
         if self.runtime is not None:
             return self.runtime(pixels)
         images = pixels.to(self.device).float().div_(255).to(memory_format=torch.channels_last)
@@ -228,14 +228,14 @@ class HashEncoder:
         """Writes the encoder into a folder: ``config.json``, ``model.safetensors`` and a model card.
 
         Args:
-            folder: made where it is missing. Files of other names are left alone.
-            teacher: written into ``teacher/`` below it, for databases of ASHP.
+            folder: created if missing. Files of other names are left alone.
+            teacher: written to the subfolder ``teacher/``, for ASHP databases.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: for the teacher of another student.
+            InputError: if the teacher is not the one that this student was distilled from.
         """
         if teacher is not None and not isinstance(teacher, HashEncoder):
             raise InputError(f"teacher must be a HashEncoder, got {type(teacher).__name__}.")
@@ -251,21 +251,21 @@ class HashEncoder:
         """Uploads the encoder to the Hugging Face hub.
 
         Args:
-            repo_id: ``owner/name``; made where it is missing.
-            private: of a new repository.
-            token: None for the one that ``hf auth login`` has stored.
+            repo_id: ``owner/name``; created if missing.
+            private: make a new repository private.
+            token: None for the one stored by ``hf auth login``.
 
         Returns:
-            Address of the commit.
+            URL of the commit.
         """
         return upload(repo_id, self.save_pretrained, private=private, token=token)
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device of a name.
+    """Returns the device of a name, after a check that it is usable.
 
     Raises:
-        InputError: if there is none, or torch cannot use it.
+        InputError: if the device does not exist, or torch cannot use it.
     """
     try:
         return torch.empty(0, device=name).device

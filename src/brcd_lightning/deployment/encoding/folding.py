@@ -1,7 +1,7 @@
-"""Batch norms of a frozen network, folded into the convolutions before them: fewer passes over the same numbers.
+"""Folding of batch norms into the preceding convolutions of a frozen network, which saves passes over the activations.
 
-In eval mode a batch norm multiplies and adds constants, which a convolution can do by other weights and biases. Only
-the order of roundings changes: features agree to about six digits.
+In eval mode a batch norm multiplies by and adds constants, which can be absorbed into the weights and biases of a
+convolution. Only the rounding changes: features agree to about six digits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from brcd_lightning.backbones import Backbone, Images
 
 _TOLERANCE = 1e-4
-"""Difference of features, of the largest one, above which a network computes something else. Rounding makes 1e-6."""
+"""Largest accepted difference of features, relative to the largest feature. Rounding alone causes about 1e-6."""
 
 
 def folded(backbone: Backbone, size: int) -> Backbone:
-    """A copy of a backbone without the batch norms that follow a convolution; itself where there are none.
+    """Returns a copy of a backbone with its batch norms folded, or the backbone itself if there are none.
 
-    A network that uses its weights or outputs in ways of its own is left as it is: a copy must make the same features.
+    The backbone is also returned unchanged if the folded copy does not compute the same features.
 
     Args:
         backbone: frozen, in eval mode.
@@ -49,7 +49,7 @@ def folded(backbone: Backbone, size: int) -> Backbone:
 def _followed(backbone: Backbone, images: Images) -> tuple[list[tuple[str, str]], Tensor]:
     """Names of each convolution and of the batch norm that reads its output, both used once; and the features.
 
-    Hooks see it on the way. A symbolic trace would change how all networks of the process are called meanwhile.
+    Forward hooks record them. A symbolic trace would temporarily patch the call of every network in the process.
     """
     outputs: list[tuple[str, Tensor]] = []
     inputs: list[tuple[str, Tensor]] = []
@@ -68,6 +68,6 @@ def _followed(backbone: Backbone, images: Images) -> tuple[list[tuple[str, str]]
 
 
 def _activation(norm: nn.Module) -> nn.Module:
-    """The steps of a batch norm that follow its own, in networks of timm."""
+    """The dropout and activation that timm's batch norms apply after normalising."""
     steps = [getattr(norm, name, nn.Identity()) for name in ("drop", "act")]
     return nn.Sequential(*(step for step in steps if not isinstance(step, nn.Identity)))

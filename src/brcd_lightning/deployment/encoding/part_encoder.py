@@ -1,4 +1,4 @@
-"""Encoding of one part of many images, by threads that each decode and encode whole batches.
+"""Encoding of one part of an image collection, by threads that each decode and encode whole batches.
 
 A batch always holds the same images, so that codes do not depend on threads, processes, shards or interruptions.
 """
@@ -21,7 +21,7 @@ from brcd_lightning.deployment.encoding.parts import OK, CodeRows, part_path, wr
 
 
 class Part(NamedTuple):
-    """Images that are kept in one file."""
+    """Images whose codes are stored in one file."""
 
     number: int
     names: Sequence[str]
@@ -30,12 +30,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class PartWork:
-    """Terms that all parts of an encoding share; small, so that it can be sent to other processes.
+    """Settings shared by all parts of an encoding; small, so that they can be sent to other processes.
 
     Args:
         folder: of the codes, absolute.
-        root: that names are relative to, absolute.
-        batch_size: images that the network takes at a time.
+        root: absolute folder that names are relative to.
+        batch_size: images per forward pass.
         encoder: fingerprint of the encoder.
         reduced: decode large JPEG files at a fraction of their size.
     """
@@ -53,11 +53,11 @@ class _Batch(NamedTuple):
 
 
 class PartEncoder:
-    """Encodes parts with threads of its own; a context that ends them.
+    """Encodes parts with its own thread pool; a context manager that shuts the pool down.
 
     Args:
         encoder: of the images.
-        threads: each with one thread of torch: teams of several would wait for each other.
+        threads: number of threads. Each uses one torch thread, because larger teams would wait for each other.
     """
 
     def __init__(self, encoder: HashEncoder, threads: int) -> None:
@@ -79,21 +79,21 @@ class PartEncoder:
         """Encodes a part and writes its file atomically.
 
         Args:
-            work: that the part is of.
+            work: settings shared by all parts.
             part: to be encoded.
-            advance: told the images of each batch that is done.
+            advance: called with the number of images of each finished batch.
         """
         write_part(part_path(work.folder, part.number), self.encode(work, part.names, advance))
 
     def encode(
         self, work: PartWork, names: Sequence[str], advance: Callable[[int], None] = lambda images: None
     ) -> CodeRows:
-        """Rows of images, in their order.
+        """Encodes images into rows, in the order of the names.
 
         Args:
-            work: that the images are of.
+            work: settings shared by all parts.
             names: of the images.
-            advance: told the images of each batch that is done.
+            advance: called with the number of images of each finished batch.
         """
 
         def batch_from(start: int) -> _Batch:
@@ -117,6 +117,6 @@ class PartEncoder:
 
 
 def _reason(root: Path, error: Exception) -> str:
-    """One line on an image that cannot be read, the same wherever its folder lies."""
+    """One line on why an image cannot be read, independent of the location of its folder."""
     reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return reason.replace(f"{root}/", "")

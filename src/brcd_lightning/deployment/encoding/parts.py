@@ -1,7 +1,7 @@
-"""Codes of many images on disk: a folder of Parquet parts, which any tool for tables reads.
+"""Codes of an image collection on disk: a folder of Parquet parts, readable by any Parquet tool.
 
-``encoding.json`` says what the codes are; ``part-00000.parquet`` and so on hold ``path``, ``code`` (fixed-size binary,
-packed as `codes.pack` does; null for an image that could not be read) and ``status`` (``ok``, or the reason).
+``encoding.json`` describes the codes. ``part-00000.parquet`` and so on hold ``path``, ``code`` (fixed-size binary,
+packed as by `codes.pack`; null for an image that could not be read) and ``status`` (``ok``, or the reason).
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class CodesDescription:
         teacher: fingerprint of the teacher whose Hamming space the codes live in.
         root: absolute folder that the paths are relative to.
         names: SHA-256 of all paths in their order.
-        count: images.
-        part_size: images a part.
-        runtime: ``torch`` or ``onnx``: bits of logits near 0 may differ between them.
-        decoding: ``full``, or ``reduced``, of JPEG files at a fraction of their size: a bit in some hundred differs.
+        count: number of images.
+        part_size: images per part.
+        runtime: ``torch`` or ``onnx``; bits whose logits are near 0 may differ between them.
+        decoding: ``full``, or ``reduced`` for JPEG files decoded at a fraction of their size; about one bit in some
+            hundred differs.
     """
 
     bits: int
@@ -78,10 +79,10 @@ def digest_of(names: Sequence[str]) -> str:
 
 
 def begin(folder: Path, description: CodesDescription) -> None:
-    """Makes the folder of an encoding, or finds the same one begun before.
+    """Creates the folder of an encoding, or checks that an existing one was begun with the same description.
 
     Raises:
-        InputError: if the folder holds codes of something else.
+        InputError: if the folder holds the codes of another encoding.
     """
     path = folder / MANIFEST
     if path.exists():
@@ -121,7 +122,7 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def write_part(path: Path, rows: CodeRows) -> None:
-    """Writes a part atomically; equal rows give equal bytes."""
+    """Writes a part atomically. Equal rows produce equal bytes."""
     codes = [row.tobytes() if status == OK else None for row, status in zip(rows.codes, rows.status, strict=True)]
     columns = {
         "path": pa.array(rows.paths, pa.string()),
@@ -160,7 +161,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def codes_of(column: pa.ChunkedArray) -> np.ndarray:
-    """Packed codes (n, B) uint8 of a column of fixed-size binary; zeros where it is null."""
+    """Packed codes (n, B) uint8 from a column of fixed-size binary; zeros for nulls."""
     whole = column.combine_chunks()
     width = whole.type.byte_width
     return np.frombuffer(whole.fill_null(bytes(width)).buffers()[1], np.uint8).reshape(-1, width)[: len(whole)]
@@ -181,7 +182,7 @@ def count_readable(folder: Path) -> int:
 
 
 def read_parts(folder: Path) -> Iterator[CodeRows]:
-    """All parts in order.
+    """Yields all parts in order.
 
     Raises:
         InputError: if the encoding has not finished.
@@ -191,7 +192,7 @@ def read_parts(folder: Path) -> Iterator[CodeRows]:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """Files of all parts; raises `InputError` if one is missing."""
+    """Paths of all parts. Raises `InputError` if one is missing."""
     description = read_description(folder)
     missing = [number for number in range(description.parts) if not part_path(folder, number).is_file()]
     if missing:

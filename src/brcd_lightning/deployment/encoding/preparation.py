@@ -1,7 +1,7 @@
-"""From image files to network input: decoding one by one, the evaluation transform of many small images at once.
+"""From image files to network input: images are decoded one by one, and small ones are transformed in batches.
 
-A resize of a few pixels takes less time than the call that starts it. Images of one shape are therefore resized
-together, to the same pixels as alone.
+Resizing a small image takes less time than the call itself. Images of the same shape are therefore resized together,
+with the same pixels as a result.
 
 Shapes: S x S pixels of network input.
 """
@@ -24,18 +24,18 @@ from brcd_lightning.errors import InputError
 ImageLike: TypeAlias = str | PathLike[str] | Image.Image | Tensor
 """A path, a PIL image, or pixels (3, H, W) uint8 RGB."""
 _VALUES_OF_SMALL_IMAGES = 1 << 16
-"""Pixel values of an image, above which it is resized alone: a batch of photographs would fill the memory."""
+"""Images with more pixel values than this are resized one at a time; a batch of photographs would fill the memory."""
 
 
 def pixels_of(image: ImageLike, at_least: int | None = None) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB.
+    """Decodes an image to pixels (3, H, W) uint8 RGB.
 
     Args:
         image: a path, a PIL image or pixels.
         at_least: for JPEG files, see `read_image`.
 
     Raises:
-        InputError: for what is not an image, naming the path.
+        InputError: if the image cannot be decoded; the message names its path.
     """
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
@@ -51,11 +51,11 @@ def pixels_of(image: ImageLike, at_least: int | None = None) -> Tensor:
 def prepare_each(
     images: Iterable[ImageLike], transform: Callable[[Tensor], Tensor], at_least: int | None = None
 ) -> list[Tensor | Exception]:
-    """Network input (3, S, S) uint8 of each image in order, or the error why there is none.
+    """Prepares images in order. Returns network input (3, S, S) uint8 or the error for each.
 
     Args:
-        images: decoded one after the other; at most one large one is held at a time.
-        transform: from (..., 3, H, W) uint8 to (..., 3, S, S) uint8, of each image by itself.
+        images: decoded one after another; at most one large image is in memory at a time.
+        transform: maps (..., 3, H, W) uint8 to (..., 3, S, S) uint8, each image independently.
         at_least: for JPEG files, see `read_image`.
     """
     prepared: dict[int, Tensor | Exception] = {}
@@ -63,7 +63,7 @@ def prepare_each(
     for position, image in enumerate(images):
         try:
             pixels = pixels_of(image, at_least)
-        except Exception as error:  # PIL's plugins raise many kinds; each means the image is unusable
+        except Exception as error:  # PIL's plugins raise many types; each means that the image is unusable
             prepared[position] = error
             continue
         if pixels.numel() <= _VALUES_OF_SMALL_IMAGES:

@@ -23,13 +23,13 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 def save_folder(folder: Path, network: HashNetwork, description: EncoderDescription, fingerprint: str) -> None:
-    """Writes the files of one encoder; ``config.json`` comes last, so that a folder with it is whole.
+    """Writes the files of one encoder. ``config.json`` comes last, so a folder that has it is complete.
 
     Args:
-        folder: made where it is missing.
-        network: its weights are written.
+        folder: created if missing.
+        network: whose weights are written.
         description: of the network.
-        fingerprint: of the encoder, for the card.
+        fingerprint: of the encoder, for the model card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_network(folder / WEIGHTS, network, {"bits": description.bits, "fingerprint": fingerprint})
@@ -39,11 +39,11 @@ def save_folder(folder: Path, network: HashNetwork, description: EncoderDescript
 
 @checked()
 def load_folder(folder: Path, role: Role) -> tuple[EncoderDescription, Path]:
-    """The description in a folder, and the file with its weights.
+    """Returns the description in a folder and the path of its weights.
 
     Args:
-        folder: that `save_folder` has written.
-        role: ``student`` or ``teacher``; a teacher lies in ``teacher/`` where the folder is a student's.
+        folder: written by `save_folder`.
+        role: ``student`` or ``teacher``; in the folder of a student, the teacher is in ``teacher/``.
 
     Raises:
         InputError: if the folder holds no such encoder.
@@ -66,7 +66,7 @@ def _read_json(path: Path) -> object:
 
 
 def download(repo_id: str, revision: str | None) -> Path:
-    """The folder of a repository on the hub, downloaded once.
+    """Downloads a repository from the hub once, and returns its local folder.
 
     Raises:
         InputError: if it does not exist or cannot be reached.
@@ -84,7 +84,7 @@ def download(repo_id: str, revision: str | None) -> Path:
 
 
 def upload(repo_id: str, save: Callable[[str], Path], *, private: bool, token: str | None) -> str:
-    """Uploads what `save` writes into a folder; returns the address of the commit.
+    """Uploads the files that `save` writes into a folder, and returns the URL of the commit.
 
     Raises:
         InputError: if the hub refuses.
@@ -100,7 +100,7 @@ def upload(repo_id: str, save: Callable[[str], Path], *, private: bool, token: s
 
 
 def model_card(description: EncoderDescription, fingerprint: str) -> str:
-    """The model card, Markdown with the metadata of the hub."""
+    """Renders the model card: Markdown with the metadata of the hub."""
     environment = Environment(
         loader=PackageLoader("brcd_lightning.deployment.encoding", "templates"),
         undefined=StrictUndefined,

@@ -1,4 +1,4 @@
-"""Encoders of a finished run: its student, and the teacher that it was distilled from."""
+"""Encoders of a finished run: the student and its teacher."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def is_run(folder: Path) -> bool:
 
 
 def model_of_run(folder: Path, role: Role) -> tuple[EncoderDescription, Path]:
-    """The description of a run's model, and the file with its weights.
+    """Returns the description of a run's model and the path of its weights.
 
     Args:
         folder: of the run.
         role: ``student`` or ``teacher``.
 
     Raises:
-        InputError: for a run without what is asked for.
+        InputError: if the run lacks its configuration, or the teacher cannot be found.
     """
     student = read_architecture(folder / STUDENT)
     about = student.get("about", {})
@@ -57,7 +57,7 @@ def model_of_run(folder: Path, role: Role) -> tuple[EncoderDescription, Path]:
 
 
 def _provenance(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts that people want to know of a model; paths are left out."""
+    """Provenance for the model card, without paths."""
     told: dict[str, Any] = {
         "dataset": {key: value for key, value in config["dataset"].items() if key != "root"},
         "kd_method": about["method"],
@@ -71,14 +71,14 @@ def _provenance(folder: Path, config: Mapping[str, Any], about: Mapping[str, Any
 
 
 def _teacher_file(folder: Path, fingerprint: str) -> Path:
-    """The file of a run's teacher in the store of its output folder.
+    """Path of the run's teacher in the teacher store of its output folder.
 
     Raises:
         InputError: if it has been moved or removed.
     """
     results = read_results(folder)["config"] if (folder / RESULTS).is_file() else {}
     given = results.get("teacher", {}).get("checkpoint")
-    parents = (Path(), *folder.resolve().parents)  # output_dir was relative to wherever the run was started
+    parents = (Path(), *folder.resolve().parents)  # output_dir was relative to the run's working directory
     outputs = [*(each / results.get("output_dir", "outputs") for each in parents), *parents]
     places = [each / "teachers" / fingerprint / TEACHER for each in outputs]
     for place in ([Path(given)] if given else []) + places:

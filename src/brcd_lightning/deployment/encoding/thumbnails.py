@@ -1,4 +1,4 @@
-"""Small pictures of image files, as pages show them."""
+"""Thumbnails of image files, for web pages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SIZE = 160
 
 
 def thumbnail(path: Path, size: int = SIZE) -> bytes | None:
-    """A JPEG of at most `size` pixels a side; None for an image that is gone or damaged."""
+    """Returns a JPEG of at most `size` pixels per side, or None if the image is missing or damaged."""
     try:
         image = to_pil_image(read_image(path))
-    except Exception:  # PIL's plugins raise many kinds; each means that there is nothing to show
+    except Exception:  # PIL's plugins raise many types; each means that there is nothing to show
         return None
     image.thumbnail((size, size))
     buffer = io.BytesIO()

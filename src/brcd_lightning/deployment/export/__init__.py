@@ -1,1 +1,1 @@
-"""The trained model elsewhere: as one ONNX file, and as a page that searches in the browser."""
+"""Export of trained models: to one ONNX file, and to a static page that searches in the browser."""

@@ -1,4 +1,4 @@
-"""A hash encoder as one ONNX file: pixels in, soft values and packed codes out; its metadata say what encoder it is.
+"""A hash encoder as one ONNX file: pixels in, soft values and packed codes out. Its metadata identify the encoder.
 
 Shapes: M images, b bits, B = ceil(b / 8) bytes, S x S pixels of network input.
 """
@@ -50,7 +50,7 @@ class OnnxDescription:
 
 
 class HashGraph(nn.Module):
-    """A hash network from pixels to soft values and packed codes, of operations that ONNX has.
+    """A hash network from pixels to soft values and packed codes, built from operations available in ONNX.
 
     Args:
         network: in eval mode.
@@ -64,7 +64,7 @@ class HashGraph(nn.Module):
         self.register_buffer("places", 2 ** torch.arange(8, dtype=torch.int32), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Soft values (M, b) float32 and packed codes (M, B) uint8 of images (M, 3, S, S) uint8."""
+        """Computes soft values (M, b) float32 and packed codes (M, B) uint8 of images (M, 3, S, S) uint8."""
         model = self.network.hashing_model
         logits = model.head(self.network.backbone(images.float() / 255))
         ones = nn.functional.pad((logits >= 0).to(torch.int32), (0, -model.bits % 8))
@@ -73,7 +73,7 @@ class HashGraph(nn.Module):
 
 
 def export_onnx(encoder: HashEncoder, path: Path) -> OnnxDescription:
-    """Writes an encoder as an ONNX file that takes any number of images.
+    """Writes an encoder as an ONNX file that accepts any number of images.
 
     Args:
         encoder: on the CPU.
@@ -104,7 +104,7 @@ def export_onnx(encoder: HashEncoder, path: Path) -> OnnxDescription:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"this network cannot be exported to ONNX ({reason}); use brcd encode.") from error
     if program is None:
-        raise RuntimeError("the exporter gave no program")
+        raise RuntimeError("the exporter returned no program")
     model = program.model_proto
     remove_provenance(model)
     save_model(model, description, path)
@@ -113,7 +113,7 @@ def export_onnx(encoder: HashEncoder, path: Path) -> OnnxDescription:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporter's remarks on versions of packages that nobody uses here."""
+    """Silences the exporter's warnings about packages that are not used here."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -126,7 +126,7 @@ def _quietly() -> Iterator[None]:
 
 
 def remove_provenance(model: onnx.ModelProto) -> None:
-    """Removes what the exporter remembers of each operation: stack traces hold paths of the machine."""
+    """Removes the exporter's metadata of each operation: its stack traces contain local paths."""
     graph = model.graph
     for each in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         each.ClearField("metadata_props")
@@ -137,8 +137,8 @@ def save_model(model: onnx.ModelProto, description: OnnxDescription, path: Path)
     """Writes a model with its metadata atomically.
 
     Args:
-        model: replaced is its metadata.
-        description: what the metadata says.
+        model: whose metadata are replaced.
+        description: content of the metadata.
         path: of the file.
     """
     told = {
@@ -164,7 +164,7 @@ def description_of(metadata: Mapping[str, str], path: Path) -> OnnxDescription:
         path: of the file, for messages.
 
     Raises:
-        InputError: for a file that `export_onnx` has not written.
+        InputError: if the file was not written by `export_onnx`.
     """
     try:
         if metadata["format"] != FORMAT or metadata["version"] != str(VERSION):

@@ -1,4 +1,4 @@
-"""Exported encoders at work: codes and soft values by ONNX Runtime, one thread a call."""
+"""Inference with exported encoders: codes and soft values by ONNX Runtime, one thread per call."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from brcd_lightning.errors import InputError
 
 
 class OnnxRuntime:
-    """Computes codes by an exported encoder; an `encoding.encoder.Runtime`.
+    """Computes codes with an exported encoder; implements `encoding.encoder.Runtime`.
 
-    One session serves all threads; each call computes on the thread that makes it.
+    All threads share one session; each call computes on the calling thread.
 
     Args:
         path: of the file.
-        fingerprint: of the encoder that is expected; any when None.
+        fingerprint: of the expected encoder; None accepts any.
 
     Raises:
-        InputError: for another file, or one of another encoder.
+        InputError: if the file is not an exported encoder, or belongs to another encoder.
     """
 
     name = "onnx"
@@ -37,7 +37,7 @@ class OnnxRuntime:
             raise InputError(f"{path} is not a file; write it with brcd export MODEL --onnx {path}.")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the package raises kinds of its own that share no other base
+        except Exception as error:  # the package raises types of its own that share no other base
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is not an ONNX file, or a damaged one: {reason}") from error
         self.description = description_of(self._session.get_modelmeta().custom_metadata_map, path)
@@ -45,28 +45,28 @@ class OnnxRuntime:
             raise InputError(
                 f"{path} is of encoder {self.description.fingerprint}, not of {fingerprint}; export that one anew."
             )
-        if self.description.precision != FLOAT32:  # other codes, which a folder of codes must not mix
+        if self.description.precision != FLOAT32:  # its codes differ, and a folder of codes must not mix them
             self.name = f"onnx_{self.description.precision}"
 
     def __call__(self, pixels: Tensor) -> EncodedImages:
-        """Codes and soft values of prepared images (M, 3, S, S) uint8."""
+        """Computes codes and soft values of prepared images (M, 3, S, S) uint8."""
         codes, values = self._session.run([PACKED, VALUES], {INPUT: pixels.contiguous().numpy()})
         return EncodedImages(torch.from_numpy(codes), torch.from_numpy(values))
 
 
 def with_onnx(encoder: HashEncoder, path: Path, *, any_precision: bool = False) -> HashEncoder:
-    """An encoder that computes by an exported file of it.
+    """Returns the encoder with an exported file as its runtime.
 
     Args:
-        encoder: what the file was exported from.
+        encoder: from which the file was exported.
         path: of the file.
-        any_precision: take an int8 file too, whose codes are others than those of the encoder.
+        any_precision: also accept an int8 file, whose codes differ from those of the encoder.
 
     Raises:
-        InputError: for a file of another encoder or precision, or none.
+        InputError: if the file is missing, or belongs to another encoder or precision.
     """
     runtime = OnnxRuntime(path, encoder.fingerprint)
     if not any_precision and runtime.description.precision != FLOAT32:
         precision = runtime.description.precision
-        raise InputError(f"{path} is {precision}, whose codes are others than the model's; give the float32 file.")
+        raise InputError(f"{path} is {precision}, whose codes differ from the model's; give the float32 file.")
     return HashEncoder(encoder.network, encoder.description, runtime)

@@ -1,4 +1,4 @@
-"""Exported encoders against the network they come from: bits, neighbours and time, measured in one run."""
+"""Comparison of exported encoders with their network: bits, neighbours and time, measured in one run."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from brcd_lightning.search import nearest_codes
 from brcd_lightning.storage.atomic import write_text
 
 NEAR_ZERO = 1e-4
-"""Logits nearer to 0 may fall on either side of it: sums in another order differ by about that much."""
+"""Logits closer to 0 than this may change sign, because summation in another order differs by about that much."""
 BATCHES = (1, 64)
 _ROUNDS = {1: 200, 64: 20}
 _LEAST = 2  # images: a query and a database
 _QUERY_EVERY, _MOST_QUERIES = 5, 2000
 _WORTH_SPEED, _WORTH_NEIGHBOURS = 1.1, 0.95
-"""Times as fast as float32 that int8 must be at one batch size, and `Agreement.neighbours_near` that it must keep."""
+"""Smallest worthwhile speed-up of int8 over float32 at any batch size, and smallest `Agreement.neighbours_near`."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one batch on one thread."""
+    """Latency of one batch on one thread, in milliseconds."""
 
     batch: int
     p50: float
@@ -44,18 +44,18 @@ class Latency:
 
 @dataclass(frozen=True)
 class Agreement:
-    """An exported file against the network.
+    """Agreement of an exported file with the network.
 
     Args:
         precision: of the file.
-        bits: compared, of all images.
-        flipped: bits that differ.
-        flipped_near_zero: those whose logit is within `NEAR_ZERO` of 0.
-        largest_flipped_logit: the largest distance to 0 among them; 0 where none differs.
+        bits: number of bits compared, over all images.
+        flipped: number of bits that differ.
+        flipped_near_zero: number of flipped bits whose logit is within `NEAR_ZERO` of 0.
+        largest_flipped_logit: largest absolute logit of a flipped bit; 0 if no bit differs.
         k: neighbours of each query.
-        neighbours_kept: share of the network's K nearest that the file's query code finds among the network's codes.
-        neighbours_near: share of what it finds that is no farther from the network's query code than its K-th nearest.
-            Where distances tie, the K nearest are not the only ones.
+        neighbours_kept: share of the network's k nearest that the file's query code finds among the network's codes.
+        neighbours_near: share of the found codes that are no farther from the network's query code than its k-th
+            nearest. Because distances tie, the k nearest are not unique.
         latency: by batch size.
     """
 
@@ -72,14 +72,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Exported files of one encoder against its network.
+    """Comparison of all exported files of one encoder with its network.
 
     Args:
         fingerprint: of the encoder.
-        images: compared.
-        source: what they are.
+        images: number of images compared.
+        source: description of the images.
         torch_latency: of the network, by batch size.
-        files: each exported file.
+        files: agreement of each exported file.
     """
 
     fingerprint: str
@@ -91,12 +91,12 @@ class ParityReport:
 
 @dataclass(frozen=True)
 class ImagesToCompare:
-    """Images to compare on.
+    """Images for a comparison.
 
     Args:
-        source: what they are, for people.
-        count: how many.
-        load: network input (3, S, S) uint8 of a position; None for an image that cannot be read.
+        source: description for readers.
+        count: number of images.
+        load: returns the network input (3, S, S) uint8 at a position, or None if the image cannot be read.
     """
 
     source: str
@@ -104,7 +104,7 @@ class ImagesToCompare:
     load: Callable[[int], Tensor | None]
 
     def batches(self, size: int = 64, most: int | None = None) -> Iterator[Tensor]:
-        """Batches (M, 3, S, S) uint8 of all images that can be read, or of `most` that are evenly spaced."""
+        """Yields batches (M, 3, S, S) uint8 of all readable images, or of at most `most` evenly spaced ones."""
         kept = evenly(range(self.count), most or self.count)
         for start in range(0, len(kept), size):
             loaded = [self.load(position) for position in kept[start : start + size]]
@@ -113,14 +113,14 @@ class ImagesToCompare:
 
 
 def evenly(items: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the items, evenly spaced: a sorted folder begins with one class."""
+    """Returns at most `most` of the items, evenly spaced, because a sorted folder begins with a single class."""
     if len(items) <= most:
         return list(items)
     return [items[position * len(items) // most] for position in range(most)]
 
 
 def random_images(encoder: HashEncoder, count: int = 256) -> ImagesToCompare:
-    """Images of random pixels, the same every time; no photograph looks like them."""
+    """Creates images of random pixels, the same on every call. They are not representative of photographs."""
     size = int(encoder.description.transform["size"])
 
     def load(position: int) -> Tensor:
@@ -131,7 +131,7 @@ def random_images(encoder: HashEncoder, count: int = 256) -> ImagesToCompare:
 
 
 def images_of(encoder: HashEncoder, names: ImageNames, most: int) -> ImagesToCompare:
-    """Files, prepared by an encoder; at most `most` of them, evenly spaced, without those that cannot be read.
+    """Selects at most `most` evenly spaced files, prepared by an encoder on loading. Unreadable ones are skipped.
 
     Raises:
         InputError: if fewer than two can be read.
@@ -141,11 +141,11 @@ def images_of(encoder: HashEncoder, names: ImageNames, most: int) -> ImagesToCom
     def load(position: int) -> Tensor | None:
         try:
             return encoder.prepare(names.root / names.names[kept[position]])
-        except Exception:  # PIL's plugins raise many kinds; each means the file is unusable
+        except Exception:  # PIL's plugins raise many types; each means that the file is unusable
             return None
 
     readable = (position for position in range(len(kept)) if load(position) is not None)
-    if len(list(islice(readable, _LEAST))) < _LEAST:  # found out before anything is written
+    if len(list(islice(readable, _LEAST))) < _LEAST:  # checked before anything is written
         raise InputError(f"a comparison needs at least {_LEAST} images of {names.root} that can be read.")
     source = f"{len(kept):,} of {len(names.names):,} images of {names.root.name}"
     return ImagesToCompare(source, len(kept), load)
@@ -158,7 +158,7 @@ def compare(encoder: HashEncoder, files: Sequence[OnnxRuntime], images: ImagesTo
         encoder: on the CPU.
         files: of this encoder.
         images: at least two.
-        k: neighbours of each query; every fifth image is one, the others are the database.
+        k: neighbours of each query. Every fifth image is a query; the others are the database.
 
     Raises:
         InputError: for fewer than two images.
@@ -223,12 +223,12 @@ def _agreement(
 
 
 def latencies(encoder: HashEncoder, files: Sequence[OnnxRuntime], pixels: Tensor) -> list[tuple[Latency, ...]]:
-    """Times of the network, then of each file; they take turns, so that a slow moment hits all of them.
+    """Measures the network, then each file, in interleaved rounds so that a slow moment affects all of them.
 
     Args:
         encoder: on the CPU; call within `single_thread`.
         files: of this encoder.
-        pixels: (M, 3, S, S) uint8, repeated to the batch sizes.
+        pixels: (M, 3, S, S) uint8, repeated to fill the batch sizes.
     """
     calls: list[Callable[[Tensor], object]] = [encoder.encode_pixels, *files]
     found: list[list[Latency]] = [[] for _ in calls]
@@ -247,7 +247,7 @@ def latencies(encoder: HashEncoder, files: Sequence[OnnxRuntime], pixels: Tensor
 
 
 def as_markdown(report: ParityReport) -> str:
-    """The report as a table, with a sentence on int8."""
+    """Formats the report as a Markdown table, with a sentence on int8."""
     head = ["", *(f"ONNX {file.precision}" for file in report.files)]
     k = report.files[0].k
     rows = [
@@ -270,7 +270,7 @@ def as_markdown(report: ParityReport) -> str:
 
 
 def _verdict(report: ParityReport) -> list[str]:
-    """Sentences on int8, none where there is no such file."""
+    """Sentences on int8; empty if there is no int8 file."""
     plain, *others = report.files
     told = []
     for file in others:

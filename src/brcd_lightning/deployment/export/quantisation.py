@@ -1,4 +1,4 @@
-"""Eight-bit weights and activations for an exported encoder: static, with ranges taken from calibration images."""
+"""Static 8-bit quantisation of an exported encoder's weights and activations, calibrated on images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from brcd_lightning.deployment.export.onnx_model import INPUT, INT8, description_of, save_model
 
 _QUANTISED = ["Conv", "Gemm", "MatMul"]
-"""Operations with the arithmetic; what is between them stays float32."""
+"""Operations that are quantised; everything between them stays float32."""
 
 
 class _Calibration(CalibrationDataReader):
-    """Hands calibration images to the quantiser.
+    """Feeds calibration images to the quantiser.
 
     Args:
         batches: (M, 3, S, S) uint8 each.
@@ -31,27 +31,27 @@ class _Calibration(CalibrationDataReader):
         self._batches: Iterator[Tensor] = iter(batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch, None after the last."""
+        """Returns the next batch, or None after the last."""
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch.numpy()}
 
 
 def quantise(source: Path, target: Path, batches: Iterable[Tensor]) -> None:
-    """Writes an exported encoder with eight-bit convolutions and products (quantise and dequantise pairs).
+    """Writes an exported encoder with 8-bit convolutions and matrix products (QDQ format).
 
     Args:
-        source: a float32 file of `export_onnx`.
-        target: of the int8 file; its fingerprint is that of the same encoder.
-        batches: calibration images (M, 3, S, S) uint8, prepared as the encoder does.
+        source: float32 file written by `export_onnx`.
+        target: path of the int8 file, which keeps the fingerprint of the encoder.
+        batches: calibration images (M, 3, S, S) uint8, prepared by the encoder.
 
     Raises:
-        InputError: for another source.
+        InputError: if the source is not such a file.
     """
     told = {each.key: each.value for each in onnx.load(source, load_external_data=False).metadata_props}
     description = replace(description_of(told, source), precision=INT8)
     logger = logging.getLogger()
     before = logger.level
-    logger.setLevel(logging.ERROR)  # advice on preprocessing, which is done
+    logger.setLevel(logging.ERROR)  # advice to preprocess the model, which is done here
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"

@@ -1,4 +1,4 @@
-"""A folder that any web server can serve: images are encoded and searched in the browser, without a server's help."""
+"""A static site for any web server: images are encoded and searched in the browser."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import atomic_path, write_text
 
 ASSETS = ("app.js", "preprocess.js", "search.js", "style.css", "index.html")
-"""Files of the page in this package; the last one makes the folder whole."""
+"""Files of the page in this package; the last one marks the folder as complete."""
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 CDN = "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/"
 
 
 class Page(NamedTuple):
-    """A page that was written."""
+    """Summary of a written page."""
 
     images: int
-    """That it searches."""
+    """Number of images that the page searches."""
     left_out: int
-    """Images that could not be read when they were encoded."""
+    """Images that could not be read during encoding."""
     without_thumbnail: int
-    """Images that are gone or damaged now."""
+    """Images that are missing or damaged now."""
     runtime: str
-    """Address of ONNX Runtime's files, relative to the page where they lie beside it."""
+    """URL of ONNX Runtime's files, relative if they are stored with the page."""
 
 
 def write_page(folder: Path, encoder: HashEncoder, model: Path, codes: Path, runtime: Path | None = None) -> Page:
-    """Writes the page; a page that is there already is replaced.
+    """Writes the page, replacing an earlier one.
 
     Args:
         folder: empty, missing, or with an earlier page.
@@ -47,7 +47,7 @@ def write_page(folder: Path, encoder: HashEncoder, model: Path, codes: Path, run
         runtime: folder ``dist`` of the npm package onnxruntime-web, whose files are copied; `CDN` when None.
 
     Raises:
-        InputError: for codes of another space, or a folder of something else.
+        InputError: if the codes live in another Hamming space, or the folder has other content.
     """
     description = read_description(codes)
     if (description.teacher, description.bits) != (encoder.description.teacher, encoder.bits):
@@ -86,7 +86,7 @@ def _begin(folder: Path) -> None:
 
 
 def _copy_runtime(source: Path, target: Path) -> str:
-    """Copies ONNX Runtime's files; returns their address."""
+    """Copies ONNX Runtime's files and returns their relative URL."""
     missing = [name for name in RUNTIME_FILES if not (source / name).is_file()]
     if missing:
         raise InputError(f"{source} lacks {', '.join(missing)}; give package/dist of: npm pack onnxruntime-web.")
@@ -101,7 +101,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_thumbnails(folder: Path, root: Path, paths: Sequence[str]) -> int:
-    """Writes ``POSITION.jpg`` of each image; returns how many are gone or damaged."""
+    """Writes ``POSITION.jpg`` for each image and returns the number of missing or damaged images."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(position: int) -> bool:

@@ -1,11 +1,11 @@
 """The folder of an image index.
 
-``index.json`` names everything else and is replaced last, so that a change is whole or absent. n counts the changes;
-files of an earlier n are removed after the change.
+``index.json`` names all other files and is replaced last, so that every change is atomic. n counts the changes; files
+of an earlier n are removed after the change.
 
 - ``codes-<n>.safetensors``: a `HammingIndex`.
 - ``images-<n>.parquet``: id, path and packed code of every image.
-- ``model/``: a `HashEncoder`, with its teacher where the teacher made the codes.
+- ``model/``: a `HashEncoder`, with its teacher if the teacher made the codes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Manifest(CodesOfImages):
     """Description of the folder of an image index.
 
     Args:
-        change: how often the index has been changed.
+        change: number of changes since the index was built.
     """
 
     change: int
@@ -55,17 +55,17 @@ class Images(NamedTuple):
 
 
 def codes_path(folder: Path, change: int) -> Path:
-    """The file of the `HammingIndex`."""
+    """Path of the `HammingIndex`."""
     return folder / f"codes-{change}.safetensors"
 
 
 def images_path(folder: Path, change: int) -> Path:
-    """The table of images."""
+    """Path of the table of images."""
     return folder / f"images-{change}.parquet"
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
-    """Held while an index is changed."""
+    """Lock to be held while an index is changed."""
     return locked(folder / ".lock", "changes the same index")
 
 
@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads the description of an image index.
 
     Raises:
-        InputError: if it is not an image index.
+        InputError: if the folder is not an image index.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_change(folder: Path, manifest: Manifest, index: HammingIndex, images: Images) -> None:
-    """Writes a new state of the index, then removes the one before it."""
+    """Writes a new state of the index, then removes the previous one."""
     index.save(codes_path(folder, manifest.change))
     _write_images(images_path(folder, manifest.change), images)
     content: Mapping[str, object] = {"format": FORMAT, "version": VERSION, **asdict(manifest)}

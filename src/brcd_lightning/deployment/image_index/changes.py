@@ -1,4 +1,4 @@
-"""Building an image index, adding images and removing them: each is whole or did not happen."""
+"""Changes of an image index: building it, adding and removing images. Each is atomic."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Change(NamedTuple):
 
     changed: ImageIndex
     encoded: Encoded | None
-    """None where nothing had to be encoded."""
+    """None if nothing had to be encoded."""
     kept: int
-    """Images that were there already, with the same path."""
+    """Images whose paths the index already held."""
 
 
 def build_index(
@@ -43,7 +43,7 @@ def build_index(
     kind: Kind = "auto",
     options: EncodeOptions = _DEFAULTS,
 ) -> Change:
-    """Encodes images and indexes their codes; what an interrupted call has encoded is kept.
+    """Encodes images and indexes their codes. Parts encoded by an interrupted call are reused.
 
     Args:
         folder: of the new index.
@@ -54,7 +54,7 @@ def build_index(
         options: of encoding.
 
     Raises:
-        InputError: if the folder holds something else, or no image can be read.
+        InputError: if the folder has other content, or no image can be read.
     """
     if (folder / MANIFEST).exists():
         raise InputError(f"{folder} is an index already; use brcd add, or choose another folder.")
@@ -67,7 +67,7 @@ def build_index(
         paths, codes = read_readable(folder / ENCODING)
         if not paths:
             raise InputError(f"none of the {len(images.names)} images of {images.root} can be read.")
-        student.save_pretrained(folder / MODEL, teacher=teacher)  # not before: the folder may hold another one's parts
+        student.save_pretrained(folder / MODEL, teacher=teacher)  # after the check for parts of another encoder
         index = _first_state(
             folder, encoder, encoded.description.root, Images(np.arange(len(paths)), paths, codes), kind
         )
@@ -76,7 +76,7 @@ def build_index(
 
 
 def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, kind: Kind) -> ImageIndex:
-    """Builds the index of codes and writes everything."""
+    """Builds the index of codes and writes the first state of the folder."""
     index = HammingIndex.build(
         torch.from_numpy(images.codes.copy()),
         bits=encoder.bits,
@@ -99,7 +99,7 @@ def _first_state(folder: Path, encoder: HashEncoder, root: str, images: Images, 
 
 
 def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAULTS) -> Change:
-    """Adds images; those whose paths the index holds already stay as they are.
+    """Adds images to an index. Images whose paths it already holds are kept unchanged.
 
     Args:
         folder: of the index.
@@ -107,7 +107,7 @@ def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAU
         options: of encoding.
 
     Raises:
-        InputError: for images outside of the root.
+        InputError: for images outside the root.
     """
     with lock(folder):
         now = ImageIndex.open(folder, mmap=False)
@@ -128,14 +128,14 @@ def add_images(folder: Path, images: ImageNames, options: EncodeOptions = _DEFAU
 
 
 def remove_images(folder: Path, paths: Sequence[str]) -> ImageIndex:
-    """Removes images from an index; the files themselves stay.
+    """Removes images from an index; their files are not deleted.
 
     Args:
         folder: of the index.
-        paths: of images, relative to the root of the index or absolute; a folder stands for all images below it.
+        paths: of images, relative to the root of the index or absolute; a folder selects all images below it.
 
     Raises:
-        InputError: for a path that the index does not hold, or if nothing would be left.
+        InputError: for a path that is not in the index, or if no image would be left.
     """
     with lock(folder):
         now = ImageIndex.open(folder, mmap=False)

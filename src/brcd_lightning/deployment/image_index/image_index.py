@@ -1,4 +1,4 @@
-"""`ImageIndex`: opens and searches an index of image files; `changes` builds and changes one."""
+"""`ImageIndex`: opening and searching an index of image files. `changes` builds and modifies one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from brcd_lightning.search import HammingIndex, RescoredResult, SearchResult
 
 
 class ImageIndex(SearchedImages):
-    """An index of image files. Make one with `changes.build_index`, and open it with `open`.
+    """An index of image files. Create one with `changes.build_index`, and open it with `open`.
 
     Args:
         folder: of the index, see `bundle`.
-        manifest: what it holds.
+        manifest: description of the content.
         index: of the codes.
         images: ids, paths and codes.
     """
@@ -44,10 +44,10 @@ class ImageIndex(SearchedImages):
 
         Args:
             folder: of the index.
-            mmap: leave the codes on disk; such an index is read-only.
+            mmap: map the codes into memory instead of reading them; such an index is read-only.
 
         Raises:
-            InputError: if it is none, or damaged.
+            InputError: if the folder is not an image index, or is damaged.
         """
         manifest = read_manifest(folder)
         index = HammingIndex.load(
@@ -59,13 +59,13 @@ class ImageIndex(SearchedImages):
         return cls(folder, manifest, index, images)
 
     def query_encoder(self, model: str | Path | None = None) -> HashEncoder:
-        """The encoder of queries: the student that lies in the index, or another model that may query it.
+        """Loads the query encoder: the student stored in the index, or another compatible model.
 
         Args:
-            model: as `HashEncoder.from_pretrained` takes it; None for the model of the index.
+            model: source, see `HashEncoder.from_pretrained`; None for the model of the index.
 
         Raises:
-            InputError: for a model of another Hamming space.
+            InputError: if the codes of the model live in another Hamming space.
         """
         if model is None:
             return HashEncoder.from_pretrained(self.folder / MODEL)
@@ -74,7 +74,7 @@ class ImageIndex(SearchedImages):
         return encoder
 
     def database_encoder(self) -> HashEncoder:
-        """The encoder of the images of this index."""
+        """Loads the encoder of the images of this index."""
         return HashEncoder.from_pretrained(self.folder / MODEL, role=self.manifest.role)
 
     def ranked(self, codes: torch.Tensor, k: int, rescore: torch.Tensor | None = None) -> Ranked:

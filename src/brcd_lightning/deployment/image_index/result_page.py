@@ -1,4 +1,4 @@
-"""A page with pictures of what a search has found; it needs no other file."""
+"""A self-contained HTML page with the pictures of search results."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def write_page(path: Path, index: SearchedImages, found: Mapping[str, Found], *,
     Args:
         path: of the page.
         index: that was searched.
-        found: by the path of the query.
-        rescored: whether hits are in the order of scores.
+        found: results by the path of the query.
+        rescored: whether hits are sorted by score.
     """
     environment = Environment(
         loader=PackageLoader("brcd_lightning.deployment.image_index", "templates"),
@@ -43,6 +43,6 @@ def write_page(path: Path, index: SearchedImages, found: Mapping[str, Found], *,
 
 
 def data_uri(path: Path) -> str | None:
-    """`thumbnail` as the address of a picture inside a page."""
+    """Returns the `thumbnail` of an image as a data URI, or None if there is none."""
     content = thumbnail(path)
     return None if content is None else f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""`SearchedImages`: images whose codes can be searched, in the folder of an index or in a database.
+"""`SearchedImages`: the search interface of images whose codes are in an index folder or a database.
 
 Shapes: N images, B bytes a code, b bits.
 """
@@ -29,9 +29,9 @@ class Hit(NamedTuple):
     distance: int
     """Hamming distance to the query."""
     score: float | None
-    """Of a rescored search, which it is ordered by: larger is nearer."""
+    """Score of a rescored search, by which hits are sorted; larger is nearer."""
     id: int
-    """Of the image in this index."""
+    """Id of the image in this index."""
 
 
 class Ranked(NamedTuple):
@@ -39,7 +39,7 @@ class Ranked(NamedTuple):
 
     hits: list[Hit]
     empty_slots: int
-    """Results that were asked for and that an approximate index did not give."""
+    """Number of requested results that an approximate index did not return."""
 
 
 class Found(NamedTuple):
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
     hits: list[Hit]
     prepare_ms: float
-    """Decoding, cropping and resizing."""
+    """Time for decoding, cropping and resizing."""
     encode_ms: float
     search_ms: float
     empty_slots: int = 0
@@ -61,11 +61,11 @@ class CodesOfImages:
     Args:
         bits: code length b.
         role: of the encoder that made the codes, ``student`` or ``teacher``.
-        encoder: its fingerprint.
+        encoder: fingerprint of that encoder.
         teacher: fingerprint of the teacher whose Hamming space the codes live in.
         root: folder that the paths are relative to.
         kind: of the index.
-        count: images.
+        count: number of images.
     """
 
     bits: int
@@ -78,11 +78,11 @@ class CodesOfImages:
 
 
 class SearchedImages(ABC):
-    """Images with codes, wherever these are stored.
+    """Base class of searchable images, independent of where their codes are stored.
 
     Args:
         place: folder or address, for messages.
-        described: the codes.
+        described: description of the codes.
     """
 
     def __init__(self, place: str, described: CodesOfImages) -> None:
@@ -103,7 +103,7 @@ class SearchedImages(ABC):
 
     @property
     def exact(self) -> bool:
-        """True if a search gives the true neighbours."""
+        """True if a search returns the true neighbours."""
         return self.kind in EXACT_KINDS
 
     @property
@@ -113,28 +113,28 @@ class SearchedImages(ABC):
 
     @abstractmethod
     def query_encoder(self, model: str | Path | None = None) -> HashEncoder:
-        """The encoder of queries.
+        """Loads the query encoder.
 
         Args:
-            model: as `HashEncoder.from_pretrained` takes it; None for the one that lies beside the codes.
+            model: source, see `HashEncoder.from_pretrained`; None for the model stored with the codes.
 
         Raises:
-            InputError: for a model of another Hamming space.
+            InputError: if the codes of the model live in another Hamming space.
         """
 
     @abstractmethod
     def ranked(self, codes: Tensor, k: int, rescore: Tensor | None = None) -> Ranked:
-        """The k nearest images of one query.
+        """Returns the k nearest images of one query.
 
         Args:
             codes: (1, B) uint8, packed.
-            k: most results.
-            rescore: soft values (1, b) that order the best 10 k; None for the order of a Hamming search.
+            k: maximum number of results.
+            rescore: soft values (1, b) by which the best 10 k are re-ranked; None for the order of a Hamming search.
         """
 
     @abstractmethod
     def search_codes(self, codes: Tensor, k: int) -> SearchResult:
-        """Distances and ids alone of one query.
+        """Returns the distances and ids of one query, without paths.
 
         Args:
             codes: (1, B) uint8, packed.
@@ -143,12 +143,13 @@ class SearchedImages(ABC):
 
     @abstractmethod
     def packed_codes(self) -> np.ndarray:
-        """All codes (N, B) uint8, in the order of their ids."""
+        """Returns all codes (N, B) uint8, in order of their ids."""
 
     def check(self, encoder: HashEncoder) -> None:
-        """Raises `InputError` unless the codes of an encoder may be compared with the stored ones.
+        """Raises `InputError` unless the codes of an encoder are comparable with the stored ones.
 
-        The same encoder (SSHP, or the teacher by itself) and a student of the teacher that made the codes (ASHP) may.
+        They are for the same encoder (SSHP, or the teacher alone), and for a student of the teacher that made the
+        stored codes (ASHP).
         """
         codes = self._described
         asymmetric = codes.role == "teacher" and encoder.description.teacher == codes.teacher
@@ -167,14 +168,14 @@ class SearchedImages(ABC):
         rescore: bool = False,
         max_distance: int | None = None,
     ) -> Found:
-        """The nearest images of one query.
+        """Encodes one query and returns its nearest images.
 
         Args:
             image: a path, a PIL image or pixels.
             encoder: of queries, see `check`.
-            k: most results.
-            rescore: order the best 10 k by soft values of the query, see `HammingIndex.search`.
-            max_distance: leave out what is farther.
+            k: maximum number of results.
+            rescore: re-rank the best 10 k by soft values of the query, see `HammingIndex.search`.
+            max_distance: largest Hamming distance of a result; None for no limit.
         """
         _require_limits(k, max_distance)
         started = time.perf_counter()
@@ -195,13 +196,13 @@ class SearchedImages(ABC):
     def nearest(
         self, codes: Tensor, k: int = 10, *, rescore: Tensor | None = None, max_distance: int | None = None
     ) -> list[Hit]:
-        """The nearest images of one query that is encoded already.
+        """Returns the nearest images of one encoded query.
 
         Args:
             codes: (1, B) uint8, packed.
-            k: most results.
-            rescore: soft values (1, b) that order the best 10 k; None for the order of a Hamming search.
-            max_distance: leave out what is farther.
+            k: maximum number of results.
+            rescore: soft values (1, b) by which the best 10 k are re-ranked; None for the order of a Hamming search.
+            max_distance: largest Hamming distance of a result; None for no limit.
         """
         _require_limits(k, max_distance)
         return _within(self.ranked(codes, k, rescore).hits, max_distance)

@@ -1,4 +1,4 @@
-"""Measurements of images that can be searched: whether the true neighbours are found, and near-duplicates.
+"""Verification of a search against an exact scan, and detection of near-duplicates.
 
 Shapes: Q queries, k results of each, N images.
 """
@@ -19,7 +19,7 @@ from brcd_lightning.deployment.image_index.searched import SearchedImages
 from brcd_lightning.search import HammingIndex, SearchResult
 
 _FLIPPED = 0.03
-"""Share of bits in which a query of a verification differs from an image of the index."""
+"""Share of bits in which a verification query differs from an image of the index."""
 
 _QUERIES_AT_A_TIME = 1024
 
@@ -30,23 +30,23 @@ class Verification(NamedTuple):
     queries: int
     k: int
     recall: float
-    """Share of the k results that are as near as the k-th true neighbour: equal distances are equally right."""
+    """Share of the k results no farther than the k-th true neighbour, so that ties count as correct."""
     empty_slots: int
-    """Results that the index did not give."""
+    """Number of results that the index did not return."""
     p50_ms: float
-    """Median of one query at a time."""
+    """Median time of single queries."""
     p95_ms: float
     exact_p50_ms: float
     exact_p95_ms: float
 
 
 def verify(index: SearchedImages, *, queries: int = 200, k: int = 10, seed: int = 0) -> Verification:
-    """Searches for images of the index with a few flipped bits, and compares with an exact scan in memory.
+    """Searches for codes of the index with a few flipped bits, and compares the results with an exact scan in memory.
 
     Args:
-        index: to be measured. Its codes must fit in memory.
-        queries: Q.
-        k: results of each.
+        index: to be verified. Its codes must fit in memory.
+        queries: number of queries Q.
+        k: results per query.
         seed: of the queries.
     """
     codes, bits, k = index.packed_codes(), index.bits, min(k, len(index))
@@ -84,14 +84,14 @@ def _timed(
 
 
 def near_duplicates(index: ImageIndex, max_distance: int) -> list[list[str]]:
-    """Groups of images whose codes are linked by steps of at most `max_distance` bits.
+    """Finds groups of images whose codes are connected by steps of at most `max_distance` bits.
 
     Args:
         index: of the images.
         max_distance: Hamming distance, at least 0.
 
     Returns:
-        Paths of each group of two or more, in the order of the index; the largest group first.
+        Paths of each group of two or more, in the order of the index, with the largest group first.
     """
     codes, of_image = np.unique(index.images.codes, axis=0, return_inverse=True)
     exact = HammingIndex.build(torch.from_numpy(codes), bits=index.manifest.bits, kind="flat")

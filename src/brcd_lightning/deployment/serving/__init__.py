@@ -1,1 +1,1 @@
-"""Search in an image index over HTTP: a page for people, JSON for programs."""
+"""Search in an image index over HTTP: a web page and a JSON API."""

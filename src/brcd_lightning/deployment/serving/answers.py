@@ -1,4 +1,4 @@
-"""Answers to queries: one or two indexes of the same images, each searched by Hamming distance, rescored, or both."""
+"""Responses to queries: one or two indexes of the same images, each searched by Hamming distance, rescored, or both."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ from brcd_lightning.deployment.image_index.searched import Hit
 from brcd_lightning.errors import InputError
 
 PARADIGMS = {"student": "SSHP", "teacher": "ASHP"}
-"""By the encoder that made the codes of an index; queries are always encoded by the student."""
+"""Paradigm by the role of the encoder that made the codes of an index. The student always encodes the queries."""
 
 
 class Mode(StrEnum):
     """The order of hits."""
 
     HAMMING = "hamming"
-    """By Hamming distance; equal distances in the order of the index."""
+    """By Hamming distance; ties in the order of the index."""
     RESCORED = "rescored"
-    """The best 10 k of the Hamming search by real values of the query."""
+    """The best 10 k of the Hamming search, re-ranked by real values of the query."""
 
 
 class Wanted(BaseModel):
     """Options of a search."""
 
-    k: Annotated[int, Field(ge=1, le=100, description="Most hits.")] = 10
-    mode: Annotated[list[Mode], Field(description="Order of the hits; given twice, both are answered.")] = [
-        Mode.HAMMING
-    ]
-    max_distance: Annotated[int | None, Field(ge=0, description="Leave out what is more bits away.")] = None
+    k: Annotated[int, Field(ge=1, le=100, description="Maximum number of hits.")] = 10
+    mode: Annotated[list[Mode], Field(description="Order of the hits. Repeat it to get both orders.")] = [Mode.HAMMING]
+    max_distance: Annotated[int | None, Field(ge=0, description="Largest Hamming distance of a hit.")] = None
 
 
 class HitAnswer(BaseModel):
@@ -46,38 +44,38 @@ class HitAnswer(BaseModel):
     id: int
     path: Annotated[str, Field(description="Relative to the root of the index.")]
     distance: Annotated[int, Field(description="Hamming distance to the query.")]
-    score: Annotated[float | None, Field(description="Of a rescored hit: larger is nearer.")]
+    score: Annotated[float | None, Field(description="Score of a rescored hit; larger is nearer.")]
     ties: Annotated[int, Field(description="Other images of the index at the same distance.")]
-    thumbnail: Annotated[str, Field(description="Address of a small JPEG.")]
-    picture: Annotated[str, Field(description="Address of the image.")]
+    thumbnail: Annotated[str, Field(description="URL of a JPEG thumbnail.")]
+    picture: Annotated[str, Field(description="URL of the image.")]
 
 
 class ResultAnswer(BaseModel):
     """The hits of one index in one mode."""
 
-    paradigm: Annotated[str, Field(description="SSHP: the student made the codes; ASHP: its teacher did.")]
+    paradigm: Annotated[str, Field(description="SSHP if the student made the codes, ASHP if its teacher did.")]
     mode: Mode
-    exact: Annotated[bool, Field(description="False where the index is approximate and may miss near images.")]
+    exact: Annotated[bool, Field(description="False if the index is approximate and may miss near images.")]
     search_ms: float
     hits: list[HitAnswer]
     ties_left_out: Annotated[
         int | None,
-        Field(description="Images as near as the last hit that are no hits. Null if rescored: scores seldom tie."),
+        Field(description="Images at the distance of the last hit that are not among the hits. Null if rescored."),
     ]
 
 
 class Milliseconds(BaseModel):
-    """Times of a query."""
+    """Times of a query in milliseconds."""
 
     decode: Annotated[float, Field(description="Decoding, cropping and resizing.")]
     encode: float
-    search: Annotated[float, Field(description="Of all results. Counting ties is not in it.")]
+    search: Annotated[float, Field(description="Search for all results, without counting ties.")]
 
 
 class Answer(BaseModel):
     """Answer to a query."""
 
-    bits: Annotated[str, Field(description="Code of the query, 0 and 1.")]
+    bits: Annotated[str, Field(description="Code of the query as a string of 0 and 1.")]
     ms: Milliseconds
     results: Annotated[list[ResultAnswer], Field(description="One for each index and mode.")]
 
@@ -86,11 +84,11 @@ class Searcher:
     """Searches one or two indexes with one encoder.
 
     Args:
-        indexes: of the same images; ids are those of the first.
-        encoder: of queries; None for the student that lies in the first index.
+        indexes: of the same images. Ids are those of the first.
+        encoder: of queries; None for the student stored in the first index.
 
     Raises:
-        InputError: for indexes of different images, or of different models.
+        InputError: if the indexes hold different images, or belong to different models.
     """
 
     def __init__(self, indexes: Sequence[ImageIndex], encoder: HashEncoder | None = None) -> None:
@@ -106,15 +104,15 @@ class Searcher:
 
     @property
     def paradigms(self) -> list[str]:
-        """SSHP or ASHP, of each index."""
+        """Paradigm of each index, SSHP or ASHP."""
         return [PARADIGMS[index.manifest.role] for index in self.indexes]
 
     def answer(self, read: Callable[[], Tensor], wanted: Wanted) -> Answer:
         """Searches for an image.
 
         Args:
-            read: decodes it to pixels (3, H, W) uint8.
-            wanted: options.
+            read: decodes the image to pixels (3, H, W) uint8.
+            wanted: options of the search.
         """
         started = time.perf_counter()
         pixels = self.encoder.prepare(read())
@@ -168,10 +166,10 @@ class Searcher:
 
 
 def images_at_distance(index: ImageIndex, codes: Tensor, hits: Sequence[Hit]) -> np.ndarray:
-    """Counts the images at each distance of a query, as far as that of the farthest hit.
+    """Counts the images at each distance from a query, up to the distance of the farthest hit.
 
     Args:
-        index: of the images. An approximate one may count too few.
+        index: of the images. With an approximate one the counts may be too small.
         codes: (1, B) uint8, packed.
         hits: of the query.
     """

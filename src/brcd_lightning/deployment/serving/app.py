@@ -1,4 +1,4 @@
-"""The server: addresses, what each answers, and the headers of all answers."""
+"""The ASGI application: routes, their handlers, and the headers of all responses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE: Final = {
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
 }
-"""Address of each file of the page, and its media type."""
+"""File of the page and media type, by URL path."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -35,7 +35,7 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer."""
+"""Headers of every response."""
 UPLOAD: Final = {
     "requestBody": {
         "required": True,
@@ -51,23 +51,23 @@ UPLOAD: Final = {
         },
     }
 }
-"""The body of a search, as OpenAPI describes it."""
+"""OpenAPI description of the body of a search."""
 REFUSALS: Final = {
-    400: "No image, or a Host header that is not allowed.",
-    404: "No such image in the index, or its file is gone.",
+    400: "No image was sent, or the Host header is not allowed.",
+    404: "No such image in the index, or its file is missing.",
     408: "The upload did not arrive in time.",
     413: "Too many bytes or too many pixels.",
-    415: "No image.",
-    422: "A wrong option.",
+    415: "The file is not an image of a known format, or is damaged.",
+    422: "Invalid option.",
     503: "Busy, or the work took too long.",
 }
-"""Each is ``{"detail": "one sentence"}``."""
+"""Error responses. The body of each is ``{"detail": "one sentence"}``."""
 
 ImageId = Annotated[int, Path(ge=0, lt=2**63, description="Id of an image.")]
 
 
 class Refusal(BaseModel):
-    """Reason of an answer that is none."""
+    """Body of an error response."""
 
     detail: str
 
@@ -87,16 +87,16 @@ class Health(BaseModel):
 def make_app(
     searcher: Searcher, files: ImageFiles, limits: Limits | None = None, allowed_hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
-    """The server as an ASGI application.
+    """Builds the server as an ASGI application.
 
     Args:
         searcher: answers queries.
-        files: of the index.
+        files: image files of the index.
         limits: of the server.
-        allowed_hosts: names that a Host header may have: a page elsewhere whose name leads here has another one.
+        allowed_hosts: accepted names in the Host header, which protects against DNS rebinding.
     """
     service = _Service(searcher, files, limits or Limits())
-    # Without the pages of Swagger and ReDoc, which load their scripts from elsewhere.
+    # Without the pages of Swagger and ReDoc, which load scripts from other hosts.
     app = FastAPI(
         title="brcd_lightning",
         summary="Search for images in an index.",
@@ -110,7 +110,7 @@ def make_app(
     app.add_api_route("/similar/{number}", service.similar, summary="Search for an image of the index")
     plain = {"response_class": Response, "responses": {200: {"content": {"image/*": {}}}}}
     app.add_api_route("/images/{number}", service.image, summary="An image of the index", **plain)  # type: ignore[arg-type]  # one type for all values
-    app.add_api_route("/thumbnails/{number}", service.thumbnail, summary="A small one", **plain)  # type: ignore[arg-type]  # as above
+    app.add_api_route("/thumbnails/{number}", service.thumbnail, summary="Thumbnail of an image of the index", **plain)  # type: ignore[arg-type]  # as above
     app.add_api_route("/healthz", service.health, summary="State of the server")
     for address, (name, media_type) in PAGE.items():
         app.add_api_route(address, _page(name, media_type), include_in_schema=False, response_class=Response)
@@ -122,7 +122,7 @@ def make_app(
 
 
 class _Service:
-    """Answers requests."""
+    """Request handlers."""
 
     def __init__(self, searcher: Searcher, files: ImageFiles, limits: Limits) -> None:
         self._searcher, self._files, self._limits = searcher, files, limits
@@ -134,13 +134,13 @@ class _Service:
         self._workers.close()
 
     async def search(self, request: Request, wanted: Annotated[Wanted, Query()]) -> Answer:
-        """The nearest images of one that is sent, as the body or as a file of a form."""
+        """Nearest images of an uploaded image, sent as the body or as a file of a form."""
         async with self._workers.uploaded(request) as file:
             read = partial(decode, file, self._limits.max_pixels)
             return await self._workers.run(partial(self._searcher.answer, read, wanted))
 
     async def similar(self, number: ImageId, wanted: Annotated[Wanted, Query()]) -> Answer:
-        """The nearest images of one of the index; its file is read again, as if it were sent."""
+        """Nearest images of an image of the index, whose file is read and encoded as an upload would be."""
         read = partial(self._files.pixels, number)
         return await self._workers.run(partial(self._searcher.answer, read, wanted))
 
@@ -154,7 +154,7 @@ class _Service:
 
     async def _picture(self, make: Callable[[int], Picture], number: int, request: Request) -> Response:
         tag = f'"{self._files.stamp(number)}"'
-        # Browsers ask each time whether theirs is still right: another index may be served here tomorrow.
+        # Browsers must revalidate their copy: another index may be served at this address later.
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
@@ -162,7 +162,7 @@ class _Service:
         return Response(picture.content, media_type=picture.media_type, headers=headers)
 
     async def health(self) -> Health:
-        """State of the server, and the size of its index."""
+        """State of the server and size of its index."""
         return Health(
             status="ok",
             images=len(self._searcher.indexes[0]),
@@ -189,11 +189,11 @@ async def _wrong_option(_: Request, error: Exception) -> Response:
 
 
 async def _nobody(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # the client has left; nobody reads it
+    return Response(status_code=400)  # the client has disconnected and will not read it
 
 
 class _WithHeaders:
-    """Adds `HEADERS` to every answer."""
+    """Adds `HEADERS` to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Bounds of a server: bytes of an upload, and requests that are under way."""
+"""Limits of a server: upload size, image size, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from brcd_lightning.search.exact import use_threads
 
 _T = TypeVar("_T")
 MOST_MEGAPIXELS: Final = 89
-"""PIL warns of larger images, and refuses those twice as large."""
+"""PIL warns about larger images and refuses images twice as large."""
 _IN_MEMORY = 1 << 20
-"""Bytes of an upload that are kept in memory; the rest lies in a temporary file."""
+"""Largest upload kept in memory, in bytes; larger ones go to a temporary file."""
 _FORM_BYTES = 1 << 14
-"""Bytes of a form beside its file."""
+"""Bytes allowed for a form in addition to its file."""
 
 
 @checked()
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server.
+    """Limits of a server.
 
     Args:
-        max_upload_mb: megabytes of an image file.
-        max_megapixels: of an image.
-        threads: requests that are worked at together.
-        waiting: requests that wait for a thread, and uploads that arrive at a time.
-        receive_s: seconds in which an upload must arrive.
-        work_s: seconds in which a request must be answered.
+        max_upload_mb: largest image file in megabytes.
+        max_megapixels: largest image in megapixels.
+        threads: number of requests processed concurrently.
+        waiting: maximum number of requests that wait for a thread, and of concurrent uploads.
+        receive_s: time limit for receiving an upload, in seconds.
+        work_s: time limit for answering a request, in seconds.
 
     Raises:
-        InputError: for other numbers than positive ones, or images that PIL refuses.
+        InputError: for a limit that is not positive, or images larger than PIL accepts.
     """
 
     max_upload_mb: PositiveInt = 20
@@ -55,22 +55,22 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of an image file."""
+        """Largest image file in bytes."""
         return self.max_upload_mb * 1_000_000
 
     @property
     def max_pixels(self) -> int:
-        """Pixels of an image."""
+        """Largest image in pixels."""
         return self.max_megapixels * 1_000_000
 
 
 def busy() -> HTTPException:
-    """The refusal of a server that has enough to do."""
+    """Creates the response of an overloaded server (503)."""
     return HTTPException(503, "The server is busy; try again in a moment.", headers={"Retry-After": "1"})
 
 
 class Workers:
-    """Threads that do the work of requests; the queue in front of them is bounded.
+    """Thread pool for requests, with a bounded queue.
 
     Args:
         limits: of the server.
@@ -80,22 +80,22 @@ class Workers:
         self._limits = limits
         self._places = BoundedSemaphore(limits.threads + limits.waiting)
         self._uploads = BoundedSemaphore(limits.waiting)
-        # Requests share the processor; the threads of one would wait for those of another.
+        # Requests share the processors: torch threads of one request would wait for those of another.
         self._pool = ThreadPoolExecutor(limits.threads, "worker", initializer=partial(use_threads, 1))
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of `work`, made by one of the threads.
+        """Runs `work` in one of the threads and returns its result.
 
         Args:
             work: called without arguments.
 
         Raises:
-            HTTPException: if too many wait already, or it takes too long (503).
+            HTTPException: if the queue is full, or the work exceeds its time limit (503).
         """
         if not self._places.acquire(blocking=False):
             raise busy()
         future = self._pool.submit(work)
-        # Nobody can end a thread: what takes too long keeps its place until it is done.
+        # Threads cannot be cancelled: work beyond its time limit keeps its slot until it finishes.
         future.add_done_callback(lambda _: self._places.release())
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.work_s)
@@ -104,14 +104,14 @@ class Workers:
 
     @asynccontextmanager
     async def uploaded(self, request: Request) -> AsyncIterator[IO[bytes]]:
-        """The image file that a request brings, as its body or as a file of a form.
+        """Receives the image file of a request, sent as its body or as a file of a form.
 
         Args:
-            request: whose body nobody has read yet.
+            request: whose body has not been read yet.
 
         Raises:
-            HTTPException: if there is none (400), it does not arrive (408), is too large (413), or too many uploads
-                are under way (503).
+            HTTPException: if there is no file (400), it does not arrive in time (408), it is too large (413), or too
+                many uploads are in progress (503).
         """
         if not self._uploads.acquire(blocking=False):
             raise busy()
@@ -126,7 +126,7 @@ class Workers:
             yield file
 
     def close(self) -> None:
-        """Forgets what waits; what runs ends by itself."""
+        """Cancels queued work; running work finishes on its own."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -160,7 +160,7 @@ async def _body(request: Request) -> IO[bytes]:
 
 
 def _bounded(request: Request, limits: Limits, most: int) -> Request:
-    """The same request, whose body ends with a refusal where it is too large."""
+    """The same request, whose body raises status 413 when it exceeds the limit."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > most:
         raise _too_large(limits)

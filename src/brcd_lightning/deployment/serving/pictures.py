@@ -1,6 +1,6 @@
-"""Images that strangers send, and images of an index as a browser shows them; every refusal is one sentence.
+"""Uploaded images, which are untrusted, and images of an index in formats that browsers show.
 
-Headers are read first, and no more of an image that is too large.
+The header is read first; an image that is too large is refused without decoding. Every refusal is one sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from brcd_lightning.deployment.encoding.thumbnails import thumbnail
 from brcd_lightning.deployment.image_index.bundle import Images
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats of PIL that are read. Others start programs (EPS) or are no longer in use."""
+"""PIL formats that are accepted. Others start programs (EPS) or are obsolete."""
 SHOWN = {
     "AVIF": "image/avif",
     "BMP": "image/bmp",
@@ -33,31 +33,31 @@ SHOWN = {
     "PNG": "image/png",
     "WEBP": "image/webp",
 }
-"""Media types of the formats that browsers show; others are sent as PNG."""
+"""Media types of formats that browsers show; others are converted to PNG."""
 _THUMBNAILS = 1024
 
 
 class Picture(NamedTuple):
-    """An image as it is sent."""
+    """An encoded image for a response."""
 
     content: bytes
     media_type: str
 
 
 def decode(file: IO[bytes], max_pixels: int) -> Tensor:
-    """Pixels (3, H, W) uint8 of an image, as encoders take them.
+    """Decodes an image to pixels (3, H, W) uint8, as encoders expect them.
 
     Args:
         file: of the image.
-        max_pixels: most of them.
+        max_pixels: largest accepted number of pixels.
 
     Raises:
-        HTTPException: for what is not an image (415) or a larger one (413).
+        HTTPException: if the file is not an image (415), or the image is too large (413).
     """
     with open_image(file, max_pixels) as image:
         try:
             return to_pixels(image)
-        except Exception as error:  # PIL's plugins raise many kinds for damaged files
+        except Exception as error:  # PIL's plugins raise many types for damaged files
             reason = " ".join(str(error).split()) or type(error).__name__
             raise HTTPException(415, f"The image cannot be decoded: {reason}.") from error
 
@@ -68,7 +68,7 @@ def open_image(file: IO[bytes], max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise HTTPException(413, f"The image has more than {max_pixels / 1e6:g} megapixels.") from error
-    except Exception as error:  # PIL's plugins raise many kinds for what is not theirs
+    except Exception as error:  # PIL's plugins raise many types for foreign formats
         raise HTTPException(415, f"This is not an image of a known format ({', '.join(FORMATS)}).") from error
     width, height = image.size
     if width * height > max_pixels:
@@ -88,8 +88,8 @@ class ImageFiles:
     Args:
         root: folder that the paths are relative to.
         images: of the index.
-        max_bytes: of a file that is read.
-        max_pixels: of an image that is decoded.
+        max_bytes: largest file to read.
+        max_pixels: largest image to decode.
     """
 
     def __init__(self, root: Path, images: Images, max_bytes: int, max_pixels: int) -> None:
@@ -98,37 +98,37 @@ class ImageFiles:
         self._thumbnail = lru_cache(_THUMBNAILS)(self._make_thumbnail)
 
     def path(self, number: int) -> Path:
-        """The file of an image.
+        """Returns the path of an image.
 
         Args:
             number: id of the image.
 
         Raises:
-            HTTPException: if the index holds no such image, or the file is gone (404).
+            HTTPException: if the index holds no such image, or its file is missing (404).
         """
         place = int(np.searchsorted(self._images.ids, number))
         if place == len(self._images.ids) or self._images.ids[place] != number:
             raise HTTPException(404, f"The index holds no image {number}.")
         name = PurePosixPath(self._images.paths[place])
         path = self._root / name
-        # An index of somebody else could name files outside of its root.
+        # An untrusted index could name files outside its root.
         if name.is_absolute() or ".." in name.parts or not path.is_file():
             raise HTTPException(404, f"The file of image {number} is gone.")
         return path
 
     def stamp(self, number: int) -> str:
-        """Changes when the file of an image does."""
+        """Returns a tag that changes when the file of an image changes."""
         path = self.path(number)
         status = _status(path)
         told = f"{path} {status.st_mtime_ns} {status.st_size}"
         return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
 
     def pixels(self, number: int) -> Tensor:
-        """Pixels of an image, see `decode`."""
+        """Decodes an image of the index, see `decode`."""
         return decode(io.BytesIO(self._content(number)), self._max_pixels)
 
     def picture(self, number: int) -> Picture:
-        """An image as its file holds it, or as PNG where browsers do not show its format."""
+        """Returns the file of an image unchanged, or converted to PNG if browsers do not show its format."""
         content = self._content(number)
         with open_image(io.BytesIO(content), self._max_pixels) as image:
             if image.format in SHOWN:
@@ -138,7 +138,7 @@ class ImageFiles:
         return Picture(buffer.getvalue(), SHOWN["PNG"])
 
     def thumbnail(self, number: int) -> Picture:
-        """A small JPEG of an image."""
+        """Returns a JPEG thumbnail of an image."""
         return self._thumbnail(number, self.stamp(number))
 
     def _make_thumbnail(self, number: int, _: str) -> Picture:

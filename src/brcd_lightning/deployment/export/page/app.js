@@ -1,4 +1,4 @@
-// The page: an image is decoded, prepared, encoded by ONNX Runtime and searched here; nothing leaves the browser.
+// Decodes, prepares and encodes an image with ONNX Runtime, and searches for it. Nothing leaves the browser.
 
 import { prepare } from "./preprocess.js";
 import { nearest } from "./search.js";
@@ -20,14 +20,14 @@ async function load() {
     fetched("codes.bin").then(async (response) => new Uint8Array(await response.arrayBuffer())),
   ]);
   ort.env.wasm.wasmPaths = base;
-  ort.env.wasm.numThreads = 1; // more need headers that few servers send
+  ort.env.wasm.numThreads = 1; // more threads need headers that few servers send
   const session = await ort.InferenceSession.create("student.onnx", { executionProviders: ["wasm"] });
   return { about, ort, paths, codes, session };
 }
 
 export const ready = load();
 
-/** RGBA pixels as the encoder sees them: upright by EXIF data, transparency on white, colours as stored. */
+/** Decodes to RGBA pixels as the encoder does: EXIF orientation applied, transparency on white, colours as stored. */
 async function decode(blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
@@ -54,7 +54,7 @@ export async function search(code, k) {
 }
 
 const thumbnail = (position) => `thumbs/${position}.jpg`;
-let asked = 0; // of several searches only the last one is shown
+let asked = 0; // number of the latest search, the only one whose results are shown
 
 function tell(text, isError = false) {
   byId("status").textContent = text;
@@ -131,7 +131,7 @@ function listen() {
   byId("choose").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
     if (file.files.length) searchWithFile(file.files[0], file.files[0].name);
-    file.value = ""; // the same file again is a change too
+    file.value = ""; // so that choosing the same file again is a change too
   });
   byId("count").addEventListener("change", () => last());
   document.addEventListener("paste", (event) => {
@@ -160,7 +160,7 @@ if (byId("drop")) {
     ({ about, paths }) => {
       byId("about").textContent = `${paths.length.toLocaleString("en")} images, ${about.bits}-bit codes`;
       tell("Ready.");
-      const start = new URLSearchParams(window.location.search).get("image"); // ?image=12: the images nearest to it
+      const start = new URLSearchParams(window.location.search).get("image"); // ?image=12 searches for image 12
       if (start !== null && Number(start) in paths) searchWithImage(Number(start));
     },
     (error) => tell(`The page cannot load: ${error.message}`, true),

@@ -1,7 +1,7 @@
-// From RGBA pixels to network input, as torchvision resizes uint8 images on a CPU: a triangle filter as wide as the
-// shrinking (antialias), rows before columns, weights of 16 bits, each pass rounded to bytes.
+// Converts RGBA pixels to network input. Resizes as torchvision does for uint8 images on a CPU: a triangle filter as
+// wide as the reduction (antialias), rows before columns, 16-bit weights, each pass rounded to bytes.
 
-/** Weights of one pass, `first[i]` and `count[i]` source pixels for each of `target`, as integers of `shift` bits. */
+/** Weights of one pass, with `shift` fractional bits; target pixel i reads `count[i]` source pixels from `first[i]`. */
 function triangle(source, target) {
   const scale = source / target;
   const support = Math.max(scale, 1);
@@ -31,7 +31,7 @@ function triangle(source, target) {
   return { first, count, width, weights, shift };
 }
 
-/** One pass over `lines` lines of `source` pixels; steps say how far pixels and lines are apart in bytes. */
+/** One pass over `lines` lines of `source` pixels. The last four arguments are strides of pixels and lines in bytes. */
 function pass(input, output, lines, source, target, inPixel, inLine, outPixel, outLine) {
   const { first, count, width, weights, shift } = triangle(source, target);
   const half = 1 << (shift - 1);
@@ -47,7 +47,7 @@ function pass(input, output, lines, source, target, inPixel, inLine, outPixel, o
   }
 }
 
-/** Resized pixels {data, width, height}, RGBA without a meaning of A. */
+/** Resized pixels {data, width, height} in RGBA; A is undefined. */
 export function resize(image, width, height) {
   let { data } = image;
   if (width !== image.width) {
@@ -63,14 +63,14 @@ export function resize(image, width, height) {
   return { data, width, height };
 }
 
-/** Nearest integer, the even one of two that are equally near: Python's round. */
+/** Rounds half to even, as Python's round does. */
 function round(value) {
   const below = Math.floor(value);
   if (value - below !== 0.5) return Math.round(value);
   return below % 2 === 0 ? below : below + 1;
 }
 
-/** Resizes the shorter side, then takes the middle. */
+/** Resizes the shorter side, then crops the centre. */
 function centerCrop(image, size) {
   const side = round((size * 8) / 7);
   const shorter = Math.min(image.width, image.height);
@@ -87,10 +87,10 @@ function centerCrop(image, size) {
   return { data, width: size, height: size };
 }
 
-/** Network input, 3 x S x S bytes, of pixels {data: RGBA, width, height}; `transform` is that of the encoder. */
+/** Network input, 3 x S x S bytes, from pixels {data: RGBA, width, height} by the encoder's `transform`. */
 export function prepare(image, transform) {
   const { size } = transform;
-  // center_crop is true where a description of natural images leaves it out.
+  // center_crop defaults to true for natural images.
   const crops = transform.type === "natural_images" && transform.center_crop !== false;
   const { data } = crops ? centerCrop(image, size) : resize(image, size, size);
   const planes = new Uint8Array(3 * size * size);

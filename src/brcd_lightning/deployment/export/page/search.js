@@ -1,4 +1,4 @@
-// Exact Hamming search: every code is compared, ties stay in the order of the database.
+// Exact Hamming search over all codes. Ties keep the order of the database.
 
 const ONES = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll("0", "").length);
 
@@ -14,7 +14,7 @@ export function nearest(query, codes, k) {
     distances[position] = distance;
     sizes[distance] += 1;
   }
-  // Where each distance begins in the order of distances: one more walk then puts every hit in its place.
+  // Counting sort: next[d] is the first position of distance d in the sorted order. A second pass places the hits.
   const wanted = Math.min(k, count);
   const next = new Uint32Array(sizes.length);
   for (let distance = 1; distance < sizes.length; distance += 1) {

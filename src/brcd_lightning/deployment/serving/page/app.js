@@ -1,17 +1,17 @@
-// Search by an image. A query is a file that was given, or the id of an image of the index (in the address as
-// ?similar=ID). Each one is an entry of the browser's history; files are kept as long as the page is.
+// Search by image. A query is a file from the user, or the id of an image of the index (?similar=ID in the URL). Each
+// query is an entry in the browser's history. Files are kept for the lifetime of the page.
 "use strict";
 
 const element = (id) => document.getElementById(id);
 const files = new Map(); // number in history.state -> File
 const SEARCHES = { hamming: "Hamming", rescored: "rescored" };
 const ORDERS = {
-  hamming: "by bits that differ, equal ones in the order of the index",
-  rescored: "the best of Hamming, by real values of the query",
+  hamming: "by Hamming distance, ties in the order of the index",
+  rescored: "the best by Hamming distance, re-ranked by real values of the query",
 };
 let about = null; // answer of /healthz
-let running = null; // AbortController of the search under way
-let preview = null; // address of the file that is shown
+let running = null; // AbortController of the current search
+let preview = null; // object URL of the file that is shown
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 const milliseconds = (value) => `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ms`;
@@ -27,7 +27,7 @@ function options() {
   return query;
 }
 
-// The query that the history's current entry stands for; null for none.
+// Query of the current history entry, or null.
 function currentQuery() {
   const similar = new URLSearchParams(location.search).get("similar");
   if (similar !== null) return { id: similar };
@@ -54,7 +54,7 @@ async function refusal(response) {
   }
 }
 
-// Searches for the current query and shows what is found.
+// Searches for the current query and shows the results.
 async function search({ focus = false } = {}) {
   running?.abort();
   const query = currentQuery();
@@ -166,7 +166,7 @@ function item(hit, rank, bits) {
   return made;
 }
 
-// The same image in all columns is marked while one is pointed at.
+// Highlights the image under the pointer or focus in all columns.
 function mark(event) {
   const id = event.target.closest?.("button[data-id]")?.dataset.id;
   const leaves = event.type === "pointerout" || event.type === "focusout";
