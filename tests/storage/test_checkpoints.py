@@ -126,7 +126,7 @@ def test_a_file_of_the_release_before_has_no_checksum(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensor: tensor / 0, "holds values that are no finite numbers in "),
+        (lambda tensor: tensor / 0, "holds non-finite values in "),
         (lambda tensor: tensor.to(torch.complex64), "holds torch.complex64 as "),
         (lambda tensor: tensor > 0, "holds torch.bool as "),
     ],
