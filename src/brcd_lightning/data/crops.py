@@ -34,7 +34,7 @@ class RandomBoxes(NamedTuple):
 
     @property
     def size(self) -> int:
-        """S."""
+        """Side S of the network input."""
         size: int = self.crop.size[0]
         return size
 

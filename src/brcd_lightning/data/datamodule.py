@@ -177,7 +177,7 @@ class HashingDataModule(L.LightningDataModule):
         self.anchor_view = anchor_view
         self.seed = seed
         self.extras = extras
-        self._epoch, self._steps_seen = 0, 0  # where the first pass over the training images begins
+        self._epoch, self._steps_seen = 0, 0  # start of the first pass over the training images
 
     def state_dict(self) -> dict[str, int]:
         """Training progress; after the last step of an epoch, this is the start of the next one."""
@@ -188,7 +188,7 @@ class HashingDataModule(L.LightningDataModule):
         return {"epoch": self.trainer.current_epoch + epochs, "steps": steps}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues there."""
+        """Continues from saved progress, see `state_dict`."""
         self._epoch, self._steps_seen = state_dict["epoch"], state_dict["steps"]
 
     def steps_per_epoch(self) -> int:
@@ -200,11 +200,11 @@ class HashingDataModule(L.LightningDataModule):
         return ViewDataset(self.splits, self._for_device(), self.anchor_view, self.seed, self.extras)
 
     def eval_dataset(self, role: str) -> Dataset[EvalBatch]:
-        """One role of the splits, in order."""
+        """One split under the evaluation transform, in order."""
         return EvalDataset(self.splits, self._for_device(), role)
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
-        """One batch of what a dataset gives; where no other device will finish it, finished by the loader worker."""
+        """Collates items of a dataset; on a CPU, the loader worker also finishes the batch."""
         kind: type[ViewBatch] | type[EvalBatch] = type(items[0])
         columns = zip(*items, strict=True)
         batch = kind._make(None if column[0] is None else default_collate(list(column)) for column in columns)

@@ -131,8 +131,8 @@ def _require_shape(image: Image.Image) -> None:
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
-    """The image upright and on white; itself where it is that already."""
-    image.load()  # TIFF turns itself, and then declares no orientation any more
+    """The image, upright and on white; returns the same object if nothing has to be changed."""
+    image.load()  # this rotates a TIFF image and removes its orientation
     turn = _TURNS.get(_orientation(image))
     shown = image if turn is None else image.transpose(turn)
     if not shown.has_transparency_data or shown.mode.startswith("I"):  # PIL cannot composite 16-bit grayscale

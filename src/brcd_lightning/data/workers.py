@@ -22,7 +22,7 @@ def require_workers(name: str, value: int) -> None:
     most = _MOST_PER_PROCESSOR * (os.cpu_count() or 1)
     if value > most:
         raise InputError(
-            f"{name} must be at most {most} on this machine, {_MOST_PER_PROCESSOR} a processor, got {value}."
+            f"{name} must be at most {most} on this machine, {_MOST_PER_PROCESSOR} per processor, got {value}."
         )
 
 

@@ -196,7 +196,7 @@ class HashNetwork(nn.Module):
 
 
 def _require_head_memory(in_features: int, bits: int, hidden_features: int | None) -> None:
-    """Raises `InputError`, naming the largest option, for a head that does not fit in memory; None for a linear head."""
+    """Raises `InputError`, naming the largest option, if the head does not fit in memory; None for a linear head."""
     if hidden_features is None:
         require_memory("bits", bits, 4 * bits * in_features)
         return

@@ -150,7 +150,7 @@ def read_header(path: Path) -> StoredIndex:
         stored = StoredIndex(path, described, arrays, content_start, values["checksum"], values["count"])
         stored.check_header()
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
+        raise InputError(f"index {path} is damaged: its header is incomplete or invalid; build it again.") from error
     expected = max(array.end for array in arrays.values())
     if size != expected:
         raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")

@@ -46,7 +46,7 @@ def read_header(path: Path) -> StoredIndex:
         expected = header["size"]
         stored.check_header()
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
+        raise InputError(f"index {path} is damaged: its header is incomplete or invalid; build it again.") from error
     if size != expected or max(array.end for array in stored.arrays.values()) > size:
         raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
     warnings.warn(

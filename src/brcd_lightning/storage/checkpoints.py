@@ -19,7 +19,7 @@ from brcd_lightning.storage.atomic import atomic_path
 from brcd_lightning.storage.component_names import named_architecture
 
 NETWORK_PREFIX = "network."
-REMEDY = "Remove it to start the stage anew."
+REMEDY = "Remove it to restart the stage."
 """Remedy for a checkpoint from which training cannot continue."""
 _OF_A_TRAINING = frozenset({"callbacks", "epoch", "global_step", "loops", "optimizer_states", "state_dict"})
 _DESCRIPTION = "brcd_lightning"

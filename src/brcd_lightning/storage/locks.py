@@ -35,7 +35,7 @@ def locked(path: Path, doing: str, give_up_s: float | None = None) -> Iterator[N
         try:
             lock.acquire(timeout=-1 if give_up_s is None else max(0.0, give_up_s - PATIENCE_S))
         except Timeout:
-            raise InputError(f"another process {doing} and holds {path}; wait for its end.") from None
+            raise InputError(f"another process {doing} and holds {path}; wait until it ends.") from None
     try:
         yield
     finally:
