@@ -48,7 +48,7 @@ class FaissCodes:
     Args:
         index: trained faiss index.
         kind: its name in `OPTIONS`.
-        memory: array that the index reads in place; it must outlive the index.
+        memory: array that the index reads in place; the index keeps a reference to it.
     """
 
     exact = False

@@ -38,8 +38,7 @@ class HammingIndex:
     They may leave slots empty, and `recall` is the share of the true neighbours that they found when they were built.
     All kinds search a batch of queries with the threads of OpenMP (``OMP_NUM_THREADS``).
 
-    Several threads may search an index concurrently. While one of them modifies it (`add`, `remove`), no other thread
-    may use it.
+    Several threads may search an index concurrently. While one modifies it (`add`, `remove`), no other may use it.
 
     Examples:
         >>> import torch
@@ -268,8 +267,7 @@ class HammingIndex:
             path: of the file.
             bits: expected code length; any when None.
             fingerprint: expected fingerprint of the model; any when None.
-            mmap: memory-map the codes, which are then shared between processes and read on demand; the index is
-                read-only.
+            mmap: memory-map the codes, shared between processes and read on demand; the index is then read-only.
             verify: verify the checksum, which reads the whole file once.
 
         Raises:
