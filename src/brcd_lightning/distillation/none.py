@@ -6,7 +6,7 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 
 
 class NoDistillation(KDMethod):
-    """Does not use the teacher and adds no loss; the teacher still encodes the database for ASHP."""
+    """Adds no loss and does not use the teacher, which still encodes the database for ASHP."""
 
     def forward(self, batch: KDInput) -> KDOutput:
         """Returns no terms."""
