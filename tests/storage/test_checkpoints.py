@@ -192,7 +192,9 @@ def test_a_training_does_not_continue_from_a_damaged_file(tmp_path, content):
 
 def test_a_training_does_not_continue_without_its_state(tmp_path):
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, str(tmp_path / "resume.ckpt"))
-    with pytest.raises(InputError, match=r"resume\.ckpt lacks callbacks, global_step, .*Remove it to restart the stage"):
+    with pytest.raises(
+        InputError, match=r"resume\.ckpt lacks callbacks, global_step, .*Remove it to restart the stage"
+    ):
         AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
 
 
