@@ -44,7 +44,7 @@ def test_training_images_may_lie_outside_the_database(tmp_path):
 def test_lists_that_disagree_are_refused(tmp_path):
     options = roles(tmp_path)
     write_lines(tmp_path / "train.txt", [f"pictures/{n}.png {(n + 1) % 3}" for n in range(5, 13)])
-    with pytest.raises(InputError, match=r"pictures/5\.png has other labels in another list"):
+    with pytest.raises(InputError, match=r"pictures/5\.png has different labels in another list"):
         image_list(**options)
 
 

@@ -61,7 +61,7 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="is not a folder, an image or a list of images"):
         image_names(tmp_path / ("x" * 300))
     (tmp_path / "list.txt").write_text("a.png\nb.png\n")
-    with pytest.raises(InputError, match="none of the 2 images that .*list.txt lists is there, such as a.png"):
+    with pytest.raises(InputError, match="none of the 2 images listed in .*list.txt exists, such as a.png"):
         image_names(tmp_path / "list.txt")
 
 

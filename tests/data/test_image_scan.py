@@ -90,7 +90,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
     (tmp_path / "folder.png").mkdir()
     write_image(tmp_path / "a.png", 1)
     for name in ("pipe.png", "folder.png"):
-        with pytest.raises(ValueError, match="a folder, a pipe or a device, and no file"):
+        with pytest.raises(ValueError, match="a folder, a pipe or a device, not a file"):
             image_scan.read_image(tmp_path / name)
     scan = image_scan.scan_files(tmp_path, ["a.png", "pipe.png"], skip_corrupt=True)
     assert list(scan.unreadable) == ["pipe.png"]

@@ -29,14 +29,14 @@ def test_validation_images_are_the_queries(options):
 
 def test_missing_classes_are_named(options, tmp_path):
     shutil.rmtree(tmp_path / "val" / CLASSES[3])
-    with pytest.raises(InputError, match=f"val misses 1 of ImageNet100's 100 class folders, {CLASSES[3]} first"):
+    with pytest.raises(InputError, match=f"val lacks 1 of ImageNet100's 100 class folders, {CLASSES[3]} first"):
         imagenet100(**options)
 
 
 def test_loose_validation_images_are_recognised(options, tmp_path):
     shutil.rmtree(tmp_path / "val")
     stand_ins.write_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(InputError, match="its images lie there without class folders"):
+    with pytest.raises(InputError, match="its images are not in class folders"):
         imagenet100(**options)
 
 

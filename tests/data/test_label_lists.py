@@ -51,7 +51,7 @@ def test_parquet_says_what_it_needs_or_reads(tmp_path):
         ("", "names no images"),
         ("1.jpg 0 1\n2.jpg 1\n3.jpg 1 0\n", "line 2: expected 2 labels, got 1"),
         ("1.jpg\n2.jpg\n", "line 1: expected 1 labels, got 0"),
-        ("1.jpg 0 2\n", "labels must be 0 or 1, which those of image 1 are not"),
+        ("1.jpg 0 2\n", "labels must be 0 or 1, but those of image 1 are not"),
         ("1.jpg a\n", "labels must be whole numbers"),
         ("1.jpg 0 1 0\n", "expected 2 labels an image, got 3"),
         ("1.jpg -1\n", "class indices must be at least 0 and below 2, got -1 to -1"),

@@ -107,7 +107,7 @@ def none_of(number):
         (entry("images", file_name=None), "train", "damaged: an entry has no 'file_name'"),
         (entry("images", file_name="../../x.jpg"), "train", "may lie outside"),
         (entry("categories", name="zebra"), "train val", "must have 3 categories, got 3 of 2 names"),
-        (again, "train", "lists an image number that stands there"),
+        (again, "train", "lists an image number twice"),
         (another_number, "train", r"names train2014/COCO.*\.jpg 2 times"),
         (none_of(10), "train val", "has label 0 of 0 to 2"),
     ],

@@ -38,7 +38,7 @@ def test_more_workers_than_a_machine_can_start_are_refused(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     require_workers("data.num_workers", 128)
     with pytest.raises(
-        InputError, match="data.num_workers must be at most 128 on this machine, 64 a processor, got 129"
+        InputError, match="data.num_workers must be at most 128 on this machine, 64 per processor, got 129"
     ):
         require_workers("data.num_workers", 129)
 

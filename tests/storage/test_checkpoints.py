@@ -126,7 +126,7 @@ def test_a_file_of_the_release_before_has_no_checksum(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensor: tensor / 0, "holds values that are no finite numbers in "),
+        (lambda tensor: tensor / 0, "holds non-finite values in "),
         (lambda tensor: tensor.to(torch.complex64), "holds torch.complex64 as "),
         (lambda tensor: tensor > 0, "holds torch.bool as "),
     ],
@@ -192,7 +192,9 @@ def test_a_training_does_not_continue_from_a_damaged_file(tmp_path, content):
 
 def test_a_training_does_not_continue_without_its_state(tmp_path):
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, str(tmp_path / "resume.ckpt"))
-    with pytest.raises(InputError, match=r"resume\.ckpt lacks callbacks, global_step, .*Remove it to start the stage"):
+    with pytest.raises(
+        InputError, match=r"resume\.ckpt lacks callbacks, global_step, .*Remove it to restart the stage"
+    ):
         AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
 
 
@@ -200,7 +202,7 @@ def test_a_training_does_not_continue_with_weights_that_are_no_numbers(tmp_path)
     content = dict.fromkeys(("callbacks", "epoch", "global_step", "loops", "optimizer_states"), 0)
     content["state_dict"] = {"network.weight": torch.tensor([1.0, float("nan")])}
     AtomicCheckpointIO().save_checkpoint(content, str(tmp_path / "resume.ckpt"))
-    with pytest.raises(InputError, match=r"resume\.ckpt holds values .* in network\.weight; remove it"):
+    with pytest.raises(InputError, match=r"resume\.ckpt holds non-finite values in network\.weight; remove it"):
         AtomicCheckpointIO().load_checkpoint(str(tmp_path / "resume.ckpt"))
 
 

@@ -30,5 +30,5 @@ def test_what_nothing_can_show_is_refused(tmp_path, content):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     for name in ("pipe.json", "missing.json"):
-        with pytest.raises(InputError, match=f"{name} cannot be read: it is missing, or no file"):
+        with pytest.raises(InputError, match=f"{name} cannot be read: it is missing, or not a file"):
             read_json(tmp_path / name)

@@ -1,6 +1,6 @@
 """Hash codes: sign, straight-through gradient, bit packing, Hamming distance.
 
-A code is a row of values in {-1, +1}; `packed` is the same row as uint8, eight bits a byte.
+A code is a row of values in {-1, +1}; `packed` is the same row as uint8, with eight bits per byte.
 Shapes: N rows, Q queries, b bits, B = ceil(b / 8) bytes.
 """
 
@@ -17,7 +17,7 @@ from brcd_lightning.options import PositiveInt, require_option
 def sign(x: Tensor) -> Tensor:
     """Returns +1 where ``x >= 0`` and -1 elsewhere, in the dtype of `x`.
 
-    Unlike `torch.sign` it never returns 0, which is not a bit: XOR packing and Hamming identities need two values.
+    Unlike `torch.sign` it never returns 0, because bit packing and the Hamming identities require two values.
 
     Examples:
         >>> import torch
@@ -38,7 +38,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(value: Tensor, x: Tensor) -> Tensor:
-    """`value`, exactly, whose gradient goes to `x` as if it were `x` (straight-through estimator).
+    """Returns `value` exactly, and passes its gradient to `x` unchanged (straight-through estimator).
 
     Examples:
         >>> import torch
@@ -116,7 +116,7 @@ def unpack(packed: Tensor, bits: PositiveInt) -> Tensor:
         (N, bits) int8 with values in {-1, +1}.
 
     Raises:
-        InputError: if the width does not belong to `bits`, or `packed` is not uint8.
+        InputError: if the width does not match `bits`, or `packed` is not uint8.
 
     Examples:
         >>> import torch
@@ -139,15 +139,15 @@ def as_packed(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes
     """Codes in either form, as bytes.
 
     Args:
-        codes: (N, b) in {-1, +1}, or packed already: (N, ceil(b / 8)) uint8.
-        bits: code length that is expected; any when None.
-        name: what an error message calls the codes.
+        codes: (N, b) in {-1, +1}, or already packed: (N, ceil(b / 8)) uint8.
+        bits: expected code length; any when None.
+        name: name of the codes in error messages.
 
     Returns:
         (N, ceil(b / 8)) uint8.
 
     Raises:
-        InputError: for other values, another length, or set padding bits.
+        InputError: for other values, an unexpected length, or non-zero padding bits.
     """
     require_tensor(name, codes)
     if codes.dtype != torch.uint8:
@@ -170,15 +170,15 @@ def as_signs(codes: Tensor, bits: PositiveInt | None = None, name: str = "codes"
 
     Args:
         codes: (N, b) in {-1, +1}, or packed (N, ceil(b / 8)) uint8.
-        bits: code length b. Packed codes do not know it: without it their padding bits become columns of -1, which are
-            equal in all codes, so no Hamming distance notices them.
-        name: what an error message calls the codes.
+        bits: code length b, which packed codes do not contain. Without it, padding bits become columns of -1; these are
+            equal in all codes and do not affect Hamming distances.
+        name: name of the codes in error messages.
 
     Returns:
         (N, b); (N, 8 B) for packed codes of B bytes when `bits` is None.
 
     Raises:
-        InputError: for other values, another length, or set padding bits.
+        InputError: for other values, an unexpected length, or non-zero padding bits.
     """
     if bits is not None:
         require_option("bits", bits, PositiveInt)
@@ -205,7 +205,7 @@ def require_same_bits(queries: Tensor, database: Tensor) -> None:
 
 
 def hamming_distance(queries: Tensor, database: Tensor) -> Tensor:
-    """Hamming distances between every pair of codes.
+    """Hamming distances between all pairs of a query and a database code.
 
     Args:
         queries: (Q, b) in {-1, +1}, or packed (Q, B) uint8.

@@ -36,18 +36,18 @@ def kmeans_codes(
     n_init: Restarts = 30,
     method: KMeansLibrary = "sklearn",
 ) -> tuple[Tensor, Tensor]:
-    """Clusters codes with k-means++ and restarts, iterated until no assignment changes.
+    """Clusters codes by k-means with several k-means++ initialisations, iterated until no assignment changes.
 
-    The best restart (lowest inertia) is finished by exact Lloyd steps in float64, so that on
-    return both identities hold: a centroid is the mean of its members (hence Eq. 8 is ``|centroid|``), and a
-    code's assignment is `nearest_centroid` of it, ties to the lowest cluster.
+    The best initialisation (lowest inertia) is finished by exact Lloyd steps in float64, so that two identities hold on
+    return: a centroid is the mean of its members (hence Eq. 8 is ``|centroid|``), and the assignment of a code is its
+    `nearest_centroid`, with ties to the lowest cluster.
 
     Args:
         codes: (n, b) in {-1, +1}.
         num_clusters: k.
-        seed: of the k-means++ draws; the same seed gives the same clusters bit for bit on one machine.
+        seed: of the k-means++ draws; the same seed gives bitwise equal clusters on one machine.
         n_init: number of k-means++ initialisations.
-        method: ``sklearn``, or ``faiss`` for millions of codes (all of them are used, none sampled away).
+        method: ``sklearn``, or ``faiss`` for millions of codes (all codes are used, without subsampling).
 
     Returns:
         centroids (k, b) float64 and assignments (n,) int64, on the device of `codes`.
@@ -84,7 +84,7 @@ def kmeans_codes(
 
 def _sklearn_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int) -> Tensor:
     model = KMeans(num_clusters, n_init=n_init, max_iter=1000, tol=0.0, random_state=seed, algorithm="lloyd")
-    # One thread: the order in which threads add their partial sums would change the last bits of a centroid.
+    # One thread: with several, the order in which partial sums are added changes the last bits of a centroid.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return torch.from_numpy(model.fit(points.numpy()).labels_).long()
@@ -98,7 +98,7 @@ def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int
         num_clusters,
         niter=100,
         nredo=n_init,
-        seed=seed % 2**31,  # faiss has no larger ones
+        seed=seed % 2**31,  # faiss does not accept larger seeds
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -108,7 +108,7 @@ def _faiss_assignments(points: Tensor, num_clusters: int, seed: int, n_init: int
 
 
 def _lloyd(points: Tensor, assignments: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
-    """Exact Lloyd steps until nothing moves; an empty cluster takes the code farthest from its own centroid."""
+    """Exact Lloyd steps until convergence; an empty cluster gets the code that is farthest from its centroid."""
     for _ in range(_MAX_STEPS):
         centroids = _cluster_means(points, assignments, num_clusters)
         moved = nearest_centroid(points, centroids)
@@ -129,17 +129,17 @@ def _cluster_means(points: Tensor, assignments: Tensor, num_clusters: int) -> Te
 
 
 def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
-    """Pseudo label of each code: the centroid at the smallest squared Euclidean distance.
+    """Pseudo label of each code: the centroid with the smallest squared Euclidean distance.
 
-    The same rule as k-means uses; the paper's appendix D says Hamming, which would need binary centroids.
+    This is the rule of k-means; the paper's appendix D says Hamming distance, which would require binary centroids.
 
-    The label of a code does not depend on the codes that are asked with it. Centroids are rounded to multiples of about
-    b / 2^50, so that distances are sums of integers, which float64 holds exactly in any order. Squared distances that
-    differ by no more than this rounding, about b^2 / 2^47 (3e-11 for 64 bits), count as equal. Unequal distances to the
-    means of n and m codes differ by at least 1 / (n m)^2.
+    The label of a code does not depend on the other codes of the call. Centroids are rounded to multiples of about
+    b / 2^50, so distances are sums of integers, which are exact in float64 in any order. Squared distances that differ
+    by no more than this rounding, about b^2 / 2^47 (3e-11 for 64 bits), count as equal. Unequal distances to the means
+    of n and m codes differ by at least 1 / (n m)^2.
 
     Args:
-        codes: (n, b) in {-1, +1}, or 0 where a bit is masked.
+        codes: (n, b) in {-1, +1}, with 0 for masked bits.
         centroids: (k, b), real.
 
     Returns:
@@ -167,7 +167,7 @@ def nearest_centroid(codes: Tensor, centroids: Tensor) -> Tensor:
 
 
 def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
-    """Eq. (8): e_cr = |mean of bit r over cluster c|, 1 for a bit all members share, 0 for a coin toss.
+    """Eq. (8): e_cr = |mean of bit r over cluster c|: 1 for a bit that all members share, 0 for a balanced bit.
 
     Args:
         codes: (n, b) in {-1, +1}.
@@ -192,15 +192,15 @@ def bit_expectations(codes: Tensor, assignments: Tensor, num_clusters: int) -> T
 def bit_masks(
     codes: Tensor, assignments: Tensor, num_clusters: PositiveInt, delta: UnitInterval, *, min_bits: NonNegativeInt = 1
 ) -> Tensor:
-    """Eq. (9): keeps bit r of cluster c where its expectation e_cr is at least `delta`.
+    """Eq. (9): keeps bit r of cluster c if its expectation e_cr is at least `delta`.
 
     Args:
         codes: (n, b) in {-1, +1}.
         assignments: (n,) int64 in [0, num_clusters).
         num_clusters: k.
         delta: threshold in [0, 1].
-        min_bits: a cluster that would keep fewer bits keeps its `min_bits` with the largest expectation
-            instead (ties to the lowest bit), and a warning says so: a mask row of zeros has no gradient.
+        min_bits: smallest number of bits per cluster. A cluster that would keep fewer keeps the `min_bits` with the
+            largest expectations (ties to the lowest bit), with a warning, since a mask row of zeros has no gradient.
 
     Returns:
         (k, b) mask in {0, 1}, float32 (or the floating dtype of `codes`).
@@ -224,6 +224,6 @@ def bit_masks(
         warnings.warn(
             f"delta={delta} leaves fewer than {min_bits} bits in clusters {poor.nonzero().flatten().tolist()}; "
             "their strongest bits are kept instead.",
-            stacklevel=3,  # beyond the check of options
+            stacklevel=3,  # skips the frames of the option check
         )
     return masks.to(codes.dtype if codes.is_floating_point() else torch.float32)

@@ -32,8 +32,8 @@ ProtocolName = Literal["paper", "pool", "pool_full", "deephash_1", "deephash", "
 PROTOCOLS = {
     "paper": Protocol(pooled=False, query=None, train=500),
     "pool": Protocol(pooled=True, query=1000, train=500),  # Bi-half II, MeCoQ II
-    # Bi-half I, MeCoQ I and DeepHash's cifar10-2 train on the whole database of 5,000 a class; here validation queries
-    # stay out of the training images.
+    # Bi-half I, MeCoQ I and DeepHash's cifar10-2 train on the whole database of 5,000 images per class; here the
+    # validation queries are excluded from the training images.
     "pool_full": Protocol(pooled=True, query=1000, train=4900),
     "deephash_1": Protocol(pooled=True, query=100, train=500),  # DeepHash's cifar10-1
     "deephash": Protocol(pooled=True, query=100, train=500, train_in_database=False),
@@ -56,26 +56,30 @@ def cifar10(
 ) -> Splits:
     """Builds CIFAR-10.
 
-    Protocols, images a class: ``paper``, the 1,000 official test images are queries, the 5,000 official training images
-    the database, 500 of them training images; ``authors``, the split of the paper's release, with half of the test
-    images as validation queries; ``pool`` 1,000 queries of all, 500 training images; ``pool_full`` 1,000 queries, the
-    rest is database and training images; ``deephash_1`` 100 queries, 500 training images; ``deephash`` the same with
-    the training images outside the database.
+    Protocols, in images per class:
+
+    - ``paper``: the 1,000 official test images are queries, and the 5,000 official training images are the database,
+      500 of them training images.
+    - ``authors``: the split of the paper's release, with half of the test images as validation queries.
+    - ``pool``: 1,000 queries drawn from all images, and 500 training images.
+    - ``pool_full``: 1,000 queries; all others are the database, and training images except the validation queries.
+    - ``deephash_1``: 100 queries and 500 training images.
+    - ``deephash``: the same, with the training images outside the database.
 
     Args:
         root: folder that holds (or will hold) ``cifar-10-batches-py``, or the images as files in
             ``train/<class>/*`` and ``test/<class>/*``.
-        download: fetch the official archive through torchvision when it is absent (checksum verified).
+        download: download the official archive through torchvision if it is missing (checksum verified).
         protocol: see above; ``authors`` has fixed counts.
         train_per_class: see `PerClass`; the protocol's when None.
         val_query_per_class: see `PerClass`.
         query_per_class: queries per class; the protocol's when None.
-        database_per_class: database images per class, all 5,000 when None.
+        database_per_class: database images per class; all 5,000 when None.
         skip_corrupt: see `image_folder`; for image files only.
         seed: of the split.
 
     Raises:
-        InputError: if the data is not there and cannot be fetched.
+        InputError: if the data is missing and cannot be downloaded.
     """
     source = _read(Path(root).expanduser(), protocol, download, skip_corrupt)
     is_test = torch.tensor([name.startswith("test/") for name in source.ids])
@@ -101,7 +105,7 @@ def cifar10(
 
 
 def _read(folder: Path, protocol: str, download: bool, skip_corrupt: bool) -> ImageSource:
-    """Image files in class folders where there are any, the official archive otherwise."""
+    """Images from class folders if they exist, otherwise from the official archive."""
     if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
         return _official_images(folder, download)
     if protocol == AUTHORS:
@@ -113,7 +117,7 @@ def _read(folder: Path, protocol: str, download: bool, skip_corrupt: bool) -> Im
 
 
 def _authors(source: ImageSource, test: Tensor, train: Tensor) -> Splits:
-    """The release's split: its draws follow from a seed of 0 that one of its imports sets."""
+    """The split of the release, whose draws use seed 0, set by one of its imports."""
     generator = np.random.RandomState(0)
     labels, chosen = source.labels[train], []
     for label in range(_CLASSES):
@@ -122,7 +126,7 @@ def _authors(source: ImageSource, test: Tensor, train: Tensor) -> Splits:
     order = np.arange(len(test))
     generator.shuffle(order)
     shuffled = test[torch.from_numpy(order)]
-    # Database order decides ties between equal distances: no class may go first.
+    # Database order breaks ties between equal distances, so no class may come first.
     database = train[torch.from_numpy(generator.permutation(len(train)))]
     return Splits(source, torch.cat(chosen), shuffled[_VAL_QUERIES:], database, shuffled[:_VAL_QUERIES])
 

@@ -1,8 +1,8 @@
-"""Random colors of views, batched: drawn for each image from its own random stream, applied to whole batches.
+"""Random color changes of views: drawn for each image from its own random stream, applied to whole batches.
 
-Drawing needs the image's stream and is cheap, so loader workers do it; applying is arithmetic on pixels, so it waits
-for the device. The operations are those of torchvision's ColorJitter, RandomGrayscale and GaussianBlur on float images,
-each image with its own factors.
+Drawing needs the image's stream and is cheap, so loader workers do it. Applying the changes is arithmetic on pixels
+and runs on the device. The operations are those of torchvision's ColorJitter, RandomGrayscale and GaussianBlur on float
+images, with separate factors for each image.
 
 Shapes: N images of H x W pixels, values in [0, 1].
 """
@@ -22,8 +22,8 @@ _GRAY = (0.2989, 0.587, 0.114)
 _TINY = 1e-12
 _ORDERS = tuple(itertools.permutations(range(4)))
 FIELDS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur")
-"""Columns of `draw` for an image: three factors (1 changes nothing), the turn of the hue in (-0.5, 0.5) of the color
-circle, the order of the four in {0..23}, whether it becomes gray, and the blur's standard deviation in pixels."""
+"""Columns of `draw`: three factors (1 changes nothing), the hue shift in (-0.5, 0.5) of the color circle, the order of
+these four changes in {0..23}, whether the image becomes gray, and the standard deviation of the blur in pixels."""
 
 
 class ColorJitter(NamedTuple):
@@ -34,10 +34,10 @@ class ColorJitter(NamedTuple):
         brightness: factors lie in [1 - brightness, 1 + brightness].
         contrast: the same.
         saturation: the same.
-        hue: the hue turns by at most this part of the color circle.
-        gray: probability that the image loses its colors.
+        hue: largest hue shift, as a fraction of the color circle.
+        gray: probability that the image is converted to grayscale.
         blur: probability of a 3 x 3 Gaussian blur.
-        sigma: range of its standard deviation in pixels.
+        sigma: range of the standard deviation of the blur, in pixels.
     """
 
     jitter: float = 0.7
@@ -65,7 +65,7 @@ class ColorJitter(NamedTuple):
 
 
 def apply_colors(images: Tensor, colors: Tensor) -> Tensor:
-    """Changes each image by its own colors: the four factors in its order, then gray, then blur.
+    """Applies the color changes of each image: the four factors in its order, then grayscale, then blur.
 
     Args:
         images: (N, 3, H, W) in [0, 1], on any device.
@@ -118,19 +118,19 @@ def _saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def _hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue of HSV colors by a part of the circle; value and chroma stay."""
+    """Shifts the hue of HSV colors by a fraction of the circle; value and chroma are unchanged."""
     red, green, blue = images.unbind(dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # Numbers instead of torch.where, which takes ten times as long: one of the three is 1, the others 0.
+    # Arithmetic instead of torch.where, which takes ten times as long: one of the three is 1, the others are 0.
     is_red = (value == red).to(images.dtype)
     is_green = (value == green).to(images.dtype).mul_(1 - is_red)
     is_blue = 1 - is_red - is_green
     hue = is_red * (green - blue) + is_green * (blue - red) + is_blue * (red - green)
-    hue /= chroma.clamp_min(_TINY)  # gray has no hue: any will do
+    hue /= chroma.clamp_min(_TINY)  # gray has no hue, so any value will do
     hue += 2 * is_green + 4 * is_blue + 6 * turns[:, None, None]  # in sixths of the circle
     for channel, place in enumerate((5, 3, 1)):
-        # A channel is `value` less the chroma's share that its distance from the hue takes.
+        # A channel is `value` minus a share of the chroma that depends on its distance from the hue.
         sextant = hue + place
         sextant -= (sextant / 6).floor_().mul_(6)
         share = torch.minimum(sextant, 4 - sextant).clamp_(0, 1)

@@ -1,8 +1,8 @@
-"""Crops of images of one size, batched: boxes drawn for each image from its own random stream, resampled together.
+"""Batched crops of images of one size: boxes are drawn per image from its own random stream and resampled together.
 
-Drawing needs the image's stream and is cheap, so loader workers do it; resampling waits for the device. It is
-torchvision's bilinear resize of a crop with antialiasing, on bytes: a triangle filter as wide as two output pixels
-where these are larger than input pixels; elsewhere as wide as two input pixels, which is plain bilinear interpolation.
+Drawing needs the image's stream and is cheap, so loader workers do it. Resampling runs on the device. It is
+torchvision's antialiased bilinear resize of a crop, on bytes: a triangle filter that is two output pixels wide if these
+are larger than input pixels, and otherwise two input pixels wide, which is plain bilinear interpolation.
 
 Shapes: N images of H x W pixels, S x S pixels of network input.
 """
@@ -16,17 +16,17 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 FIELDS = ("top", "left", "height", "width", "flipped")
-"""Columns of a box in pixels of the image, and whether left and right change places (1) or not (0)."""
+"""Columns of a box: four in pixels of the image, and 1 for a horizontal flip, 0 for none."""
 _AT_ONCE = 128
-"""Images that are resampled together: their double precision takes eight times the memory of the pixels."""
+"""Images resampled at a time: double precision takes eight times the memory of the pixels."""
 
 
 class RandomBoxes(NamedTuple):
     """Boxes of random views.
 
     Attributes:
-        crop: of a view; its size is that of the network input.
-        flip: probability that left and right change places.
+        crop: random crop of a view; its size is that of the network input.
+        flip: probability of a horizontal flip.
     """
 
     crop: v2.RandomResizedCrop
@@ -34,14 +34,14 @@ class RandomBoxes(NamedTuple):
 
     @property
     def size(self) -> int:
-        """S."""
+        """Side S of the network input."""
         size: int = self.crop.size[0]
         return size
 
     def draw(self, pixels: Tensor) -> Tensor:
         """Draws the box (5,) of a view of one image (3, H, W), see `FIELDS`, from torch's default generator.
 
-        The numbers drawn are those of `v2.RandomResizedCrop` followed by `v2.RandomHorizontalFlip`.
+        The draws are the same as those of `v2.RandomResizedCrop` followed by `v2.RandomHorizontalFlip`.
         """
         box = self.crop.make_params([pixels])
         flipped = torch.rand(1).item() < self.flip
@@ -69,7 +69,7 @@ def resample(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _resample(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
-    # In double precision: a GPU may round the factors of single-precision products to ten digits.
+    # In double precision: a GPU may round the factors of single-precision products to ten binary digits.
     top, left, height, width, flipped = boxes.double().unbind(dim=1)
     rows = _weights(top, height, pixels.shape[-2], size)
     columns = _weights(left, width, pixels.shape[-1], size)
@@ -83,8 +83,8 @@ def _weights(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
 
     Args:
         start: (N,) first pixel of the box.
-        length: (N,) its pixels.
-        pixels: of the whole image.
+        length: (N,) side of the box, in pixels.
+        pixels: side of the whole image.
         size: S.
     """
     start, length = start[:, None, None], length[:, None, None]
@@ -92,7 +92,7 @@ def _weights(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
     centres = start + step * (torch.arange(size, device=start.device)[:, None] + 0.5)  # (N, S, 1)
     places = torch.arange(pixels, device=start.device) + 0.5
     weights = (1 - (places - centres).abs() / step.clamp_min(1)).clamp_min(0)
-    weights = weights * ((places > start) & (places < start + length))  # nothing from outside of the box
+    weights = weights * ((places > start) & (places < start + length))  # nothing from outside the box
     return weights / weights.sum(dim=2, keepdim=True)
 
 

@@ -21,10 +21,10 @@ from brcd_lightning.options import AnchorView, BatchSize, Seed, Workers, checked
 
 
 class ViewBatch(NamedTuple):
-    """M training images; it holds no labels.
+    """M training images, without labels.
 
-    Images are `PreparedImages` until a loader worker or the device makes them network input (M, 3, S, S) float32. Where
-    features are stored, all of them are rows (M,) instead.
+    Images are `PreparedImages` until a loader worker or the device turns them into network input (M, 3, S, S) float32.
+    With stored features, every field holds rows (M,) instead.
     """
 
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
@@ -56,7 +56,7 @@ def finished(images: Tensor | PreparedImages | MixedImages | None) -> Tensor:
     """Network input of a batch, which must have been finished by a loader worker or on the device.
 
     Raises:
-        TypeError: for images that are on their way to the device, or not there.
+        TypeError: for images that are not finished yet, or None.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"a batch must be finished first, see on_after_batch_transfer; got {type(images).__name__}.")
@@ -134,8 +134,8 @@ class EvalDataset(Dataset[EvalBatch]):
 class HashingDataModule(L.LightningDataModule):
     """Loaders of one run.
 
-    Validation and test give the pair (queries, database): validation queries against the database without them,
-    test queries against the whole database.
+    Validation and test return the pair (queries, database). Validation queries search the database without themselves;
+    test queries search the whole database.
 
     Args:
         splits: the data set.
@@ -145,7 +145,7 @@ class HashingDataModule(L.LightningDataModule):
         num_workers: loader processes per loader; 0 loads in the main process.
         anchor_view: ``clean`` (the paper's Algorithm 1) or ``aug`` (the paper's release), see `ViewBatch`.
         seed: of order and augmentation.
-        extras: what training batches hold beside anchor and views.
+        extras: further inputs of training batches.
     """
 
     @checked("data")
@@ -177,10 +177,10 @@ class HashingDataModule(L.LightningDataModule):
         self.anchor_view = anchor_view
         self.seed = seed
         self.extras = extras
-        self._epoch, self._steps_seen = 0, 0  # where the first pass over the training images begins
+        self._epoch, self._steps_seen = 0, 0  # start of the first pass over the training images
 
     def state_dict(self) -> dict[str, int]:
-        """Progress of the training; after the last step of an epoch, the next one begins."""
+        """Training progress; after the last step of an epoch, this is the start of the next one."""
         if self.trainer is None:
             raise RuntimeError("the data module has no trainer, whose progress it could save.")
         steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
@@ -188,7 +188,7 @@ class HashingDataModule(L.LightningDataModule):
         return {"epoch": self.trainer.current_epoch + epochs, "steps": steps}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues there."""
+        """Continues from saved progress, see `state_dict`."""
         self._epoch, self._steps_seen = state_dict["epoch"], state_dict["steps"]
 
     def steps_per_epoch(self) -> int:
@@ -200,18 +200,18 @@ class HashingDataModule(L.LightningDataModule):
         return ViewDataset(self.splits, self._for_device(), self.anchor_view, self.seed, self.extras)
 
     def eval_dataset(self, role: str) -> Dataset[EvalBatch]:
-        """One role of the splits, in order."""
+        """One split under the evaluation transform, in order."""
         return EvalDataset(self.splits, self._for_device(), role)
 
     def collate(self, items: list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
-        """One batch of what a dataset gives; where no other device will finish it, finished by the loader worker."""
+        """Collates items of a dataset; on a CPU, the loader worker also finishes the batch."""
         kind: type[ViewBatch] | type[EvalBatch] = type(items[0])
         columns = zip(*items, strict=True)
         batch = kind._make(None if column[0] is None else default_collate(list(column)) for column in columns)
         return self.on_after_batch_transfer(batch) if self._device().type == "cpu" else batch
 
     def on_after_batch_transfer(self, batch: ViewBatch | EvalBatch, dataloader_idx: int = 0) -> ViewBatch | EvalBatch:
-        """Crops and colors what the loader workers prepared, on the device; nothing of a finished batch."""
+        """Crops and colors on the device the images that loader workers prepared; a finished batch is unchanged."""
         ready = {
             name: self.transforms.finish(value)
             for name, value in batch._asdict().items()
@@ -223,15 +223,15 @@ class HashingDataModule(L.LightningDataModule):
         return batch
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of `ViewBatch`, from where the training continues."""
+        """Batches of `ViewBatch`, starting where training continues."""
         return self.training_loader(self._epoch, self._steps_seen)
 
     def training_loader(self, epoch: int = 0, steps_seen: int = 0) -> DataLoader:
         """Batches of `ViewBatch` of an epoch; its views are the same at any point of a run.
 
         Args:
-            epoch: of the first pass; the sampler is told which one another pass is.
-            steps_seen: batches that the first pass leaves out.
+            epoch: of the first pass; later passes set theirs through the sampler.
+            steps_seen: batches that the first pass skips.
         """
         rank, world_size = self._place()
         if self.batch_size % world_size:
@@ -245,13 +245,13 @@ class HashingDataModule(L.LightningDataModule):
             drop_last=True,
             num_workers=self.num_workers,
             worker_init_fn=block_worker_signals,
-            generator=torch.Generator(),  # or every pass would draw from the stream that objectives draw from
+            generator=torch.Generator(),  # otherwise every pass would draw from the random stream of the objectives
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
     def eval_dataloader(self, role: str) -> DataLoader:
-        """Batches of `EvalBatch` over one role of the splits; this rank's share of it."""
+        """Batches of `EvalBatch` over this rank's share of one split."""
         return DataLoader(
             self.eval_dataset(role),
             collate_fn=self.collate,

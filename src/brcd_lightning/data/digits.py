@@ -14,7 +14,7 @@ from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.options import PositiveInt, Seed, checked
 
-_Size = Annotated[int, Interval(ge=1, le=512)]  # all images of twice that take a gigabyte
+_Size = Annotated[int, Interval(ge=1, le=512)]  # at twice this size, all images together take a gigabyte
 
 
 @checked("dataset")

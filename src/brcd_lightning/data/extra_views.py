@@ -13,13 +13,13 @@ from brcd_lightning.data.transforms import ImageTransforms, MixedImages, Prepare
 
 @dataclass(frozen=True)
 class Extras:
-    """Inputs of training batches beside the anchor.
+    """Inputs of training batches besides the anchor.
 
     Attributes:
         rotations: ``none``; ``shared`` for the four rotations of one augmented view; ``independent`` for four rotations
             of four views.
-        positives: class positives of each image; they use labels.
-        views: whether there are two augmentations of each image.
+        positives: number of class positives of each image; they use labels.
+        views: whether batches hold two augmentations of each image.
     """
 
     rotations: str = "none"
@@ -28,19 +28,19 @@ class Extras:
 
 
 def quarter_turns(images: PreparedImages, turns: int) -> PreparedImages:
-    """Cropped images turned by multiples of 90 degrees; colors are the same, whatever the direction."""
+    """Cropped images rotated by multiples of 90 degrees; color changes do not depend on the orientation."""
     return images._replace(pixels=images.pixels.rot90(turns, (-2, -1)))
 
 
 def class_positive(splits: Splits, transforms: ImageTransforms, index: int, pixels: Tensor) -> MixedImages:
     """A random positive of training image `index`, from torch's default generator.
 
-    Another training image with a label in common (itself where there is none), turned by a random multiple of 90
-    degrees and augmented, is mixed with an augmentation of the image by a random share, as PACKD's code does.
+    Another training image that shares a label (the image itself if there is none) is rotated by a random multiple of 90
+    degrees and augmented. It is then mixed with an augmentation of the image in a random ratio, as in PACKD's code.
 
     Args:
         splits: the data set.
-        transforms: of views, which crop in loader workers.
+        transforms: view transforms that crop in loader workers.
         index: position in the training split.
         pixels: (3, H, W) uint8 of that image.
     """

@@ -1,4 +1,4 @@
-"""Made-up images with a class structure, for tests and for timing."""
+"""Synthetic images with a class structure, for tests and timing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brcd_lightning.data.splitting import PerClass, draw_splits
 from brcd_lightning.errors import InputError
 from brcd_lightning.options import ImageSize, PositiveInt, Seed, checked
 
-_MOST_VALUES = 1 << 29  # single precision takes four bytes for each, and there are some copies
+_MOST_VALUES = 1 << 29  # four bytes each in single precision, and several copies
 
 
 @checked("dataset")
@@ -28,11 +28,11 @@ def fake(
     Args:
         size: side in pixels.
         num_classes: number of classes.
-        images_per_class: images of each class, in all roles together.
+        images_per_class: images of each class, over all splits.
         train_per_class: see `PerClass`.
         query_per_class: see `PerClass`.
         val_query_per_class: see `PerClass`.
-        seed: of patterns, noise and split.
+        seed: of the patterns, the noise and the split.
     """
     if (values := num_classes * images_per_class * 3 * size**2) > _MOST_VALUES:
         raise InputError(

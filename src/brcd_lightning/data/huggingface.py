@@ -1,4 +1,4 @@
-"""Any image data set of the Hugging Face hub, or in a folder that its ``datasets`` library reads (an extra)."""
+"""Image data sets of the Hugging Face hub, or of a folder that its ``datasets`` library reads (an extra)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 
 class HubImages(ImageSource):
-    """Rows of data sets one behind the other.
+    """Concatenated rows of several data sets.
 
     Args:
         parts: data sets by the name of their split.
-        image_column: where the images are.
+        image_column: column of the images.
         labels: see `ImageSource`.
     """
 
@@ -56,15 +56,15 @@ def huggingface(
     num_val_query: PositiveInt = 1000,
     seed: Seed = 0,
 ) -> Splits:
-    """Builds splits of a hub data set: one split is the database, another one the queries.
+    """Builds splits of a hub data set: one of its splits is the database, another holds the queries.
 
     Args:
         name: of the data set on the hub, for example ``uoft-cs/cifar10``, or ``imagefolder`` with `data_dir`.
         data_dir: folder for loaders that read local files.
-        train_split: the database.
-        query_split: the queries.
-        image_column: where the images are.
-        label_column: class indices, or lists of them.
+        train_split: split of the database.
+        query_split: split of the queries.
+        image_column: column of the images.
+        label_column: column of class indices, or of lists of them.
         train_per_class: see `PerClass`; for class indices.
         val_query_per_class: see `PerClass`; for class indices.
         num_train: training images of the database; for lists of labels.
@@ -72,7 +72,7 @@ def huggingface(
         seed: of the draws.
 
     Raises:
-        InputError: without the library, for a data set that cannot be loaded, or a wrong split or column.
+        InputError: if the library is missing, the data set cannot be loaded, or a split or column does not exist.
     """
     if name is None:
         raise InputError(
@@ -102,14 +102,14 @@ def huggingface(
 
 
 def _load(name: str, data_dir: str | None, split: str, columns: Sequence[str]) -> Any:
-    """One split of the library, which has these columns."""
+    """One split of a data set, after checking that it has these columns."""
     try:
         import datasets  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise InputError("dataset=huggingface needs its library: pip install 'brcd_lightning[huggingface]'.") from error
     try:
         part = datasets.load_dataset(name, data_dir=data_dir, split=split)
-    # The library raises many kinds: no network, no such data set, no such split, damaged files.
+    # The library raises many types: no network, no such data set, no such split, damaged files.
     except Exception as error:
         raise InputError(f"{name}, split {split}, cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     for column in columns:
@@ -119,7 +119,7 @@ def _load(name: str, data_dir: str | None, split: str, columns: Sequence[str]) -
 
 
 def _labels(values: list[Any]) -> Tensor:
-    """Class indices (n,), or multi-hot rows (n, C) of lists of them."""
+    """Class indices (n,), or multi-hot rows (n, C) from lists of class indices."""
     if not isinstance(values[0], list):
         return torch.tensor(values)
     hot = torch.zeros(len(values), 1 + max(label for row in values for label in row), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The image files below a folder: which suffixes are read, and a walk that stays cheap for a million files."""
+"""Image files below a folder: the suffixes that are read, and a walk that is cheap for a million files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def _has_avif() -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow before 11.3 knows no such feature, and says so
+        warnings.simplefilter("ignore")  # Pillow before 11.3 warns that it does not know this feature
         return bool(features.check("avif"))
 
 
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
     | ({".avif"} if _has_avif() else set())
 )
-"""Suffixes of files that are read, in small letters."""
+"""Suffixes of files that are read, in lower case."""
 OTHER_IMAGES = (
     frozenset(
         {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".tga", ".ico", ".eps", ".raw", ".dng", ".cr2"}
@@ -35,23 +35,23 @@ OTHER_IMAGES = (
     )
     - IMAGE_SUFFIXES
 )
-"""Suffixes of images that are not read: a folder that holds some says so instead of seeming smaller than it is."""
+"""Suffixes of images that are not read. Their number is reported, so that skipped files do not go unnoticed."""
 
 
 def image_files(folder: Path, parts: Sequence[str] = ("",)) -> list[list[str]]:
-    """Names of the images below each ``folder/part``, in sorted order; hidden files and folders are left out.
+    """Sorted names of the images below each ``folder/part``; hidden files and folders are skipped.
 
-    Images of suffixes that are not read are counted in one printed line.
+    Prints one line with the number of images whose suffixes are not read.
 
     Args:
-        folder: that the names are relative to.
-        parts: folders below it, with forward slashes; ``""`` for itself.
+        folder: folder that the names are relative to.
+        parts: folders below it, with forward slashes; ``""`` for the folder itself.
 
     Returns:
-        Relative paths with forward slashes, for each part.
+        For each part, relative paths with forward slashes.
 
     Raises:
-        InputError: for a name that is not text.
+        InputError: for a name that is not valid UTF-8.
     """
     others: Counter[str] = Counter()
     names = [sorted(_walk(str(folder), part, others)) for part in parts]
@@ -64,14 +64,14 @@ def image_files(folder: Path, parts: Sequence[str] = ("",)) -> list[list[str]]:
 
 
 def require_text(source: Path, names: Iterable[str]) -> None:
-    """Raises `InputError` for a name of which the operating system gave bytes that are no UTF-8."""
+    """Raises `InputError` for a file name whose bytes are not valid UTF-8."""
     strange = next((name for name in names if not name.isascii() and _SURROGATES.search(name)), None)
     if strange is not None:
         raise InputError(f"{source} holds a file whose name is not UTF-8, {strange!r}; rename it.")
 
 
 def _walk(root: str, part: str, others: Counter[str]) -> Iterator[str]:
-    """Names in no order; plain strings, because a path object for each of a million files takes a minute."""
+    """Names in arbitrary order, as plain strings: a million path objects take a minute to create."""
     start = f"{root}/{part}" if part else root
     for place, folders, files in os.walk(start):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -30,8 +30,8 @@ def image_folder(
 ) -> Splits:
     """Builds splits from image files in class folders.
 
-    With ``root/train/<class>/*`` and ``root/test/<class>/*``, queries come from ``test`` and everything else from
-    ``train``. With ``root/<class>/*``, queries are drawn from all images and leave the database.
+    With ``root/train/<class>/*`` and ``root/test/<class>/*``, queries come from ``test`` and all other splits from
+    ``train``. With ``root/<class>/*``, queries are drawn from all images and removed from the database.
 
     Args:
         root: the folder.
@@ -39,10 +39,10 @@ def image_folder(
         val_query_per_class: see `PerClass`.
         query_per_class: see `PerClass`; required in the second layout.
         database_per_class: see `PerClass`.
-        skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
+        skip_corrupt: skip unreadable images (recorded in the run) instead of stopping.
         seed: of the split.
-        query_folder: another name of ``test``.
-        classes: the class folders to use, in the order of their labels; all of them if None.
+        query_folder: name of the folder of queries.
+        classes: class folders to use, in the order of their labels; all of them if None.
 
     Raises:
         InputError: for a missing folder, an empty class, or an unreadable image.
@@ -67,11 +67,11 @@ def image_folder(
 def folder_images(
     folder: Path, parts: Sequence[str], *, classes: Sequence[str] | None = None, skip_corrupt: bool = False
 ) -> FileImages:
-    """Images of ``folder/<part>/<class>/*`` that can be read, part by part.
+    """Readable images of ``folder/<part>/<class>/*``, part by part.
 
     Args:
         folder: the data set.
-        parts: folders of class folders below it, ``""`` for itself.
+        parts: folders of class folders below it, ``""`` for the data set folder itself.
         classes: see `image_folder`.
         skip_corrupt: see `image_folder`.
     """
@@ -98,7 +98,7 @@ def list_class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[li
     Args:
         root: data set folder.
         part: sub-folder that holds the class folders, ``""`` for `root` itself.
-        classes: class folder names; the label is the place in this list.
+        classes: class folder names; the label is the index in this list.
 
     Returns:
         Names relative to `root`, sorted inside each class, and labels (n,) int64.

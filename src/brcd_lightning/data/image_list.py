@@ -1,4 +1,4 @@
-"""Data sets that are given as lists of images with labels."""
+"""Data sets given as lists of images with labels."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def image_list(
     skip_corrupt: bool = False,
     seed: Seed = 0,
 ) -> Splits:
-    """Builds splits from lists (see `label_lists.read_list`): one whose roles are drawn, or one for each role.
+    """Builds splits from lists (see `label_lists.read_list`): one list to draw from, or one list per split.
 
     Args:
         root: folder that the paths of the lists are relative to.
-        images: the one list; queries and training images are drawn from it.
-        train: list of training images; a subset of the database, or outside of it.
-        query: list of queries. Where they are in the database as well, they are left out of it.
+        images: list of all images; queries and training images are drawn from it.
+        train: list of training images; a subset of the database, or disjoint from it.
+        query: list of queries. Those that are in the database as well are removed from it.
         database: list of the database.
-        num_classes: how many labels the lists must have; any if None.
+        num_classes: number of classes that the lists must have; any if None.
         num_query: see `draw_at_random`; with `images`.
         num_train: see `draw_at_random`; with `images`.
         num_val_query: see `draw_at_random`.
         drop_unlabeled: see `draw_at_random`.
-        skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
+        skip_corrupt: skip unreadable images (recorded in the run) instead of stopping.
         seed: of the draws.
 
     Raises:
@@ -87,12 +87,12 @@ def given_roles(
     skip_corrupt: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Splits of lists for ``train``, ``query`` and ``database``, whose names are relative to a folder."""
+    """Builds splits from lists for ``train``, ``query`` and ``database``; names are relative to `folder`."""
     labels: dict[str, Tensor] = {}
     for each in lists.values():
         for name, row in zip(each.names, each.labels, strict=True):
             if not torch.equal(labels.setdefault(name, row), row):
-                raise InputError(f"{name} has other labels in another list.")
+                raise InputError(f"{name} has different labels in another list.")
     everything = LabelledNames(list(labels), torch.stack(list(labels.values())))
     source = load_images(folder, everything, skip_corrupt)
     places = {name: position for position, name in enumerate(source.ids)}
@@ -112,10 +112,10 @@ def given_roles(
 
 
 def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> FileImages:
-    """Images of a list that can be read.
+    """Readable images of a list.
 
     Raises:
-        InputError: for an image that is listed twice or outside of the folder, and for a class without images.
+        InputError: for an image that is listed twice or lies outside the folder, and for a class without images.
     """
     check_names(folder, listed.names)
     if listed.labels.ndim == 2 and not bool(listed.labels.any(dim=0).all()):
@@ -125,13 +125,13 @@ def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> File
 
 
 def _require_lists(images: str | None, roles: Mapping[str, str | None]) -> None:
-    """Raises `InputError` unless there is the one list, or one for each role."""
+    """Raises `InputError` unless either the list of all images or one list per split is given."""
     given = [path is not None for path in roles.values()]
     if any(given) if images is not None else not all(given):
         raise InputError("give either dataset.images, or dataset.train, dataset.query and dataset.database.")
 
 
 def _find(folder: Path, path: str) -> Path:
-    """A list by its path, or by its name in the data set's folder."""
+    """Path of a list, given as a path or as a name relative to the data set's folder."""
     found = Path(path).expanduser()
     return found if found.is_file() else folder / path

@@ -24,9 +24,9 @@ def image_names(source: Path, column: str = "path") -> ImageNames:
     """Lists images.
 
     Args:
-        source: a folder, whose images are found at any depth and come sorted; an image; or a list, whose paths are
+        source: a folder, whose images are found at any depth and returned sorted; an image; or a list, whose paths are
             relative to its folder, see `label_lists.read_names`.
-        column: of paths in a table.
+        column: column of the paths, if the list is a table.
 
     Raises:
         InputError: if there are no images, or a list is malformed.
@@ -42,5 +42,5 @@ def image_names(source: Path, column: str = "path") -> ImageNames:
     else:
         names = read_names(source, column)
         if not any((source.parent / name).exists() for name in names):
-            raise InputError(f"none of the {len(names)} images that {source} lists is there, such as {names[0]}.")
+            raise InputError(f"none of the {len(names)} images listed in {source} exists, such as {names[0]}.")
     return ImageNames(source if os.path.isdir(source) else source.parent, names)

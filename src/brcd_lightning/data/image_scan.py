@@ -1,6 +1,6 @@
-"""Decoding of image files with PIL only, and the scan that names unreadable files before a run starts.
+"""Decoding of image files, and the scan that reports unreadable files before a run starts.
 
-Every image of the project takes this way: upright, on white, of an animation the first frame, in 8 bits of RGB.
+All images are decoded here: upright, on a white background, the first frame of an animation, as 8-bit RGB.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.storage.atomic import cache_folder, write_text
 
 MEMORY_VERSION = 3
-"""Form of a remembered scan; files of another version are ignored."""
+"""Format version of a cached scan; files of another version are ignored."""
 _REDRAWN = b"upright, on white"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,28 +38,28 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""The turn that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` turns alike, and then
-writes the metadata anew, which nobody reads here."""
+"""Transposition that makes an image of an EXIF orientation upright. `PIL.ImageOps.exif_transpose` applies the same one,
+but also rewrites the metadata, which is not used here."""
 _FILES_AT_ONCE = 1 << 14
 _SHOWN = 240
 """Characters of a path in a message."""
 LONGEST_SIDE = 100
-"""Times the shorter one, at most: transforms that keep the shape would make a huge image of a thin one."""
+"""Largest ratio of the longer side to the shorter: transforms that keep it would make a thin image huge."""
 
 
 def read_image(path: Path | str, at_least: int | None = None, digest: bytes | None = None) -> Tensor:
     """Decodes an image file to (3, H, W) uint8 RGB, see `to_pixels`.
 
-    PIL raises ordinary exceptions on damaged files, where torchvision's own decoder can end the process.
+    PIL raises ordinary exceptions on damaged files, whereas torchvision's own decoder can crash the process.
 
     Args:
         path: of the file.
-        at_least: decode a JPEG file at a half, a quarter or an eighth of its size, where both sides keep that many
-            pixels: several times faster, with slightly other pixels after a resize. None decodes all pixels.
-        digest: of the file when it was scanned, see `FileScan`; any when None.
+        at_least: decode a JPEG file at half, a quarter or an eighth of its size, as long as both sides keep that many
+            pixels: several times faster, with slightly different pixels after a resize. None decodes all pixels.
+        digest: of the file when it was scanned, see `FileScan`; not checked when None.
 
     Raises:
-        ValueError: for what is not an image, or another file than the one that was scanned.
+        ValueError: if the file is not an image, or has changed since it was scanned.
         OSError: if it cannot be read.
     """
     content = _content(path)
@@ -75,22 +75,22 @@ def _digest(content: bytes, redrawn: bool) -> bytes:
 
 
 def _content(path: Path | str) -> bytes:
-    """Bytes of a file; reading from a pipe would wait for a writer."""
+    """Bytes of a regular file; reading from a pipe would block until something is written to it."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("it is a folder, a pipe or a device, and no file")
-    with open(path, "rb") as file:  # a path object takes longer than to read a small file
+        raise ValueError("it is a folder, a pipe or a device, not a file")
+    with open(path, "rb") as file:  # creating a path object takes longer than reading a small file
         return file.read()
 
 
 def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
-    """Pixels (3, H, W) uint8 of a file, and whether they are others than it stores: turned, or laid on white."""
+    """Pixels (3, H, W) uint8 of a file, and whether they differ from the stored ones: rotated, or put on white."""
     if not content:
         raise ValueError("the file is empty")
     try:
         opened = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError as error:  # whose message names a place in memory
+    except UnidentifiedImageError as error:  # its message contains a memory address
         raise ValueError("it has no image format that PIL knows") from error
-    except Image.DecompressionBombError as error:  # no ValueError, as all others are
+    except Image.DecompressionBombError as error:  # not a ValueError, unlike all others
         raise ValueError("it has more pixels than PIL decodes") from error
     with opened as image:
         _require_shape(image)
@@ -105,7 +105,7 @@ def _decode(content: bytes, at_least: int | None = None) -> tuple[Tensor, bool]:
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, 3) as `_TURNS` turns an image."""
+    """Pixels (H, W, 3), transposed as `_TURNS` transposes an image."""
     if orientation not in _TURNS:
         return pixels
     upright = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
@@ -116,11 +116,10 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def to_pixels(image: Image.Image) -> Tensor:
     """Pixels (3, H, W) uint8 RGB of an image of 8 or 16 bits, as viewers show them.
 
-    The orientation that the image declares is honoured, transparency is laid on white, and of an animation the first
-    frame counts.
+    The declared orientation is applied, transparent areas become white, and an animation is reduced to its first frame.
 
     Raises:
-        ValueError: for 32 bits a value, whose range nobody knows, or an image that is too thin.
+        ValueError: for values of 32 bits, whose range is unknown, or an image that is too thin.
     """
     _require_shape(image)
     return _rgb(_as_shown(image))
@@ -132,11 +131,11 @@ def _require_shape(image: Image.Image) -> None:
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
-    """The image upright and on white; itself where it is that already."""
-    image.load()  # TIFF turns itself, and then declares no orientation any more
+    """The image, upright and on white; returns the same object if nothing has to be changed."""
+    image.load()  # this rotates a TIFF image and removes its orientation
     turn = _TURNS.get(_orientation(image))
     shown = image if turn is None else image.transpose(turn)
-    if not shown.has_transparency_data or shown.mode.startswith("I"):  # PIL lays no 16 bits of grey over another image
+    if not shown.has_transparency_data or shown.mode.startswith("I"):  # PIL cannot composite 16-bit grayscale
         return shown
     layer = shown.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
@@ -147,14 +146,14 @@ def _as_shown(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # PIL raises many kinds for damaged metadata, which leave the pixels as they are
+    except Exception:  # PIL raises many types for damaged metadata, which does not affect the pixels
         return 1
 
 
 def _rgb(image: Image.Image) -> Tensor:
     if image.mode in ("I", "F"):
         raise ValueError("it has 32 bits a value, of unknown range; save it with 8 or 16")
-    if image.mode.startswith("I"):  # 16 bits of grey, which PIL would clip instead of scaling
+    if image.mode.startswith("I"):  # 16-bit grayscale, which PIL would clip instead of scaling
         grey = torch.from_numpy(np.asarray(image).astype(np.int64) >> 8)
         return grey.clamp(0, 255).to(torch.uint8).expand(3, -1, -1).contiguous()
     shown = image if image.mode == "RGB" else image.convert("RGB")
@@ -167,27 +166,27 @@ class FileScan(NamedTuple):
     digests: list[bytes | None]
     """SHA-256 of each file, in the order of the list; None for an unreadable file.
 
-    Of files that are turned upright or laid on white it is another one than of their bytes alone: features and teachers
-    of the pixels that they store must not pass for theirs.
+    For files that are rotated upright or put on white, it differs from the digest of the bytes alone. Features and
+    teachers computed from the pixels as stored must not be reused for them.
     """
     unreadable: dict[str, str]
-    """Reason of each unreadable file, by name."""
+    """Reason why each unreadable file cannot be decoded, by name."""
 
 
 def scan_files(root: Path, names: Sequence[str], skip_corrupt: bool) -> FileScan:
-    """Decodes every file once, in parallel and with a progress bar; again only after one of them has changed.
+    """Decodes every file once, in parallel and with a progress bar; the result is cached until one of them changes.
 
     Args:
         root: folder that the names are relative to.
         names: relative paths.
-        skip_corrupt: report unreadable files instead of refusing them.
+        skip_corrupt: report unreadable files instead of raising.
 
     Raises:
-        InputError: naming the unreadable files, unless `skip_corrupt`.
+        InputError: naming unreadable files, unless `skip_corrupt`.
     """
     memory = _digest_file(root, names)
     found = _remembered(memory)
-    # Only what could be read is remembered: a file may become readable without changing, by its permissions.
+    # Only readable files are cached: a change of permissions can make a file readable without changing it.
     unknown = [name for name in names if name not in found]
     unreadable = {}
     for name, (digest, reason) in zip(unknown, _decode_all(root, unknown), strict=True):
@@ -216,7 +215,7 @@ def _short(told: object) -> str:
 def _remember(path: Path, names: Sequence[str], digests: Sequence[bytes | None]) -> None:
     """Writes the digests of the readable files."""
     known = {name: digest.hex() for name, digest in zip(names, digests, strict=True) if digest is not None}
-    with suppress(OSError):  # what cannot be remembered is decoded again
+    with suppress(OSError):  # without a cache, the files are decoded again
         write_text(path, json.dumps({"version": MEMORY_VERSION, "digests": known}))
 
 
@@ -232,14 +231,14 @@ def _remembered(path: Path) -> dict[str, bytes]:
 
 
 def _digest_file(root: Path, names: Sequence[str]) -> Path:
-    """Path of the remembered digests of these files as they are now, by path, size and times.
+    """Path of the cached digests of these files in their present state, given by path, size and times.
 
-    The time of the last change of a file's entry counts too: tools that restore a file set its modification time, and
-    none can set this one.
+    The change time of the inode is included as well: tools that restore a file can set its modification time, but not
+    its change time.
     """
     key = hashlib.sha256(str(root.resolve()).encode())
     base = str(root)
-    for name in names:  # plain strings: a path object for each of many thousand files takes seconds
+    for name in names:  # plain strings: path objects for many thousand files take seconds
         try:
             found = os.stat(f"{base}/{name}")
             key.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ctime_ns}\n".encode())
@@ -249,18 +248,18 @@ def _digest_file(root: Path, names: Sequence[str]) -> Path:
 
 
 def _decode_all(root: Path, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Tries every file: its digest and no reason, or no digest and the reason why it cannot be decoded."""
+    """For every file, (digest, ""), or ("", reason) if it cannot be decoded."""
 
     def check(name: str) -> tuple[str, str]:
         try:
             content = _content(root / name)
             _, redrawn = _decode(content)
-        except Exception as error:  # PIL's plugins raise many kinds; each means the file is unusable
+        except Exception as error:  # PIL's plugins raise many types; each means that the file is unusable
             return "", " ".join(str(error).split()) or type(error).__name__
         return _digest(content, redrawn).hex(), ""
 
     def checked(pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
-        for first in range(0, len(names), _FILES_AT_ONCE):  # a pool keeps all that it is given in memory
+        for first in range(0, len(names), _FILES_AT_ONCE):  # a pool keeps all submitted items in memory
             yield from pool.map(check, names[first : first + _FILES_AT_ONCE])
 
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""ImageNet100, HashNet's protocol: 100 fixed classes, validation images as queries, 130 training images a class."""
+"""ImageNet100 with HashNet's protocol: 100 fixed classes, validation images as queries, 130 training images each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WNIDS = """
     n13044778
 """
 CLASSES = _WNIDS.split()
-"""WordNet ids, ascending; the label is the place in this list."""
+"""WordNet ids, ascending; the label is the index in this list."""
 
 
 @checked("dataset")
@@ -48,9 +48,9 @@ def imagenet100(
     for part in ("train", "val"):
         missing = [name for name in CLASSES if not (folder / part / name).is_dir()]
         if missing:
-            loose = "; its images lie there without class folders" if any((folder / part).glob("*.JPEG")) else ""
+            loose = "; its images are not in class folders" if any((folder / part).glob("*.JPEG")) else ""
             raise InputError(
-                f"{folder / part} misses {len(missing)} of ImageNet100's 100 class folders, {missing[0]} first{loose}."
+                f"{folder / part} lacks {len(missing)} of ImageNet100's 100 class folders, {missing[0]} first{loose}."
             )
     return image_folder(
         str(folder),

@@ -1,4 +1,4 @@
-"""Images without labels: a folder of photographs, or a list of them."""
+"""Images without labels: a folder of images, or a list of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 FEWEST = 30
-"""Images of a data set without labels: with fewer, neither queries nor their neighbours say anything."""
-_SHARE = 10  # one in so many images is a query, and one in so many database images is relevant to it
+"""Fewest images of a data set without labels; with fewer, queries and their neighbours are not meaningful."""
+_SHARE = 10  # one in 10 images is a query, and at most one in 10 database images is relevant to it
 _MOST_QUERIES, _MOST_TRAIN = 1000, 20_000
 
 
@@ -33,18 +33,19 @@ def images(
     skip_corrupt: bool = False,
     seed: Seed = 0,
 ) -> Splits:
-    """Builds splits of images at any depth below a folder; everything but the queries is database.
+    """Builds splits of images at any depth below a folder; all images except the queries form the database.
 
     Args:
         root: the folder.
-        list: the images to use, with paths below `root`: a text file with one in every line, or a table (``.csv``,
-            ``.parquet``). None for all of them.
-        column: of a table, where the paths are.
-        num_query: test queries; None for a tenth of the images, at most 1,000.
-        num_val_query: validation queries; None for as many.
-        num_train: training images; None for all database images but the validation queries, at most 20,000.
-        relevance_k: how many nearest images of a query are relevant, at most a tenth of the database.
-        skip_corrupt: leave out unreadable images (recorded in the run) instead of stopping.
+        list: list of the images to use, with paths below `root`: a text file with one path per line, or a table
+            (``.csv``, ``.parquet``). None for all images.
+        column: column of the paths, if `list` is a table.
+        num_query: number of test queries; None for a tenth of the images, at most 1,000.
+        num_val_query: number of validation queries; None for the same default.
+        num_train: number of training images; None for all database images except the validation queries, at most
+            20,000.
+        relevance_k: number of nearest images that are relevant to a query, at most a tenth of the database.
+        skip_corrupt: skip unreadable images (recorded in the run) instead of stopping.
         seed: of the draws.
 
     Raises:
@@ -52,7 +53,7 @@ def images(
     """
     folder = require_folder(root, "your images")
     names = image_files(folder)[0] if list is None else _listed(folder, list, column)
-    # The labels name the images: each is the only one of its kind.
+    # The labels identify the images: each image is a class of its own.
     source = readable_images(folder, names, torch.arange(len(names)), skip_corrupt)
     if len(source) < FEWEST:
         raise InputError(
@@ -73,7 +74,7 @@ def images(
 
 
 def _listed(folder: Path, path: str, column: str) -> list[str]:
-    """Names of a list relative to the folder, which may also hold the list itself."""
+    """Names of a list, relative to the folder, which may also contain the list itself."""
     given = Path(path).expanduser()
     file = given if given.is_file() else folder / path
     base = f"{folder.resolve().as_posix()}/"

@@ -1,4 +1,4 @@
-"""Lists of images as text, CSV or Parquet, with labels or without: read, checked, and matched with their files."""
+"""Lists of images as text, CSV or Parquet, with or without labels: reading, checks, and matching with files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class LabelledNames(NamedTuple):
 def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
     """Reads one list.
 
-    Text: a line is a path, then its class index or its labels as zeros and ones, divided by spaces. CSV and Parquet
-    have a column ``path`` and either a column ``label`` (class index) or one of zeros and ones for each class.
+    A line of a text file holds a path, then the class index or the labels as zeros and ones, separated by spaces. CSV
+    and Parquet files have a column ``path`` and either a column ``label`` (class index) or one column of zeros and ones
+    per class.
 
     Args:
-        path: ``.csv`` and ``.parquet`` are tables, everything else is text.
-        num_classes: expected number of classes, any if None.
+        path: ``.csv`` and ``.parquet`` are tables; all other files are text.
+        num_classes: expected number of classes; any if None.
 
     Raises:
         InputError: naming the file and the line, if it is missing or malformed.
@@ -51,10 +52,10 @@ def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
 
 
 def check_labels(path: Path, labels: np.ndarray, num_classes: int | None) -> Tensor:
-    """Labels as a tensor, (n,) class indices or (n, C) multi-hot, from (n, 1) or (n, C) numbers of a file.
+    """Converts numbers (n, 1) or (n, C) of a file to a tensor of labels: (n,) class indices or (n, C) multi-hot.
 
     Raises:
-        InputError: for another number of classes or other values.
+        InputError: for an unexpected number of classes or invalid values.
     """
     if labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -66,7 +67,7 @@ def check_labels(path: Path, labels: np.ndarray, num_classes: int | None) -> Ten
             raise InputError(f"{path}: expected {num_classes} labels an image, got {labels.shape[1]}.")
         if not np.isin(labels, (0, 1)).all():
             line = int((~np.isin(labels, (0, 1))).any(axis=1).argmax()) + 1
-            raise InputError(f"{path}: labels must be 0 or 1, which those of image {line} are not.")
+            raise InputError(f"{path}: labels must be 0 or 1, but those of image {line} are not.")
     return torch.from_numpy(labels.astype(np.int64))
 
 
@@ -81,11 +82,11 @@ def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def read_names(path: Path, column: str = "path") -> list[str]:
-    """Names of images, without labels; paths may be written as on Windows.
+    """Names of images, without labels; paths may have backslashes, as on Windows.
 
     Args:
-        path: ``.csv`` and ``.parquet`` are tables; of text, every line is a path.
-        column: of a table, where the paths are.
+        path: ``.csv`` and ``.parquet`` are tables; all other files are text with one path per line.
+        column: column of the paths in a table.
 
     Raises:
         InputError: naming the file, if it is missing or malformed, or names an image twice.
@@ -108,7 +109,7 @@ def read_names(path: Path, column: str = "path") -> list[str]:
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """A text file of whole numbers, as many in every line: (n, width)."""
+    """Reads a text file of integers, the same number on every line: (n, width)."""
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     lines = _lines(path)
@@ -139,7 +140,7 @@ def _matrix(path: Path, lines: Sequence[str], widths: Sequence[int]) -> np.ndarr
 
 def _csv_columns(path: Path) -> dict[str, list]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheet programs write a byte order mark
             header, *rows = [row for row in csv.reader(file) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
@@ -159,13 +160,13 @@ def _parquet_columns(path: Path) -> dict[str, list]:
 
     try:
         columns: dict[str, list] = parquet.read_table(path).to_pydict()
-    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these types
         raise InputError(f"{path} is not a Parquet file, or a damaged one ({' '.join(str(error).split())}).") from error
     return columns
 
 
 _TABLES = {".csv": _csv_columns, ".parquet": _parquet_columns}
-"""Readers of tables, by suffix: values of each column by its name."""
+"""Readers of tables by suffix; each returns the values of every column by name."""
 
 
 def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray]:
@@ -182,10 +183,10 @@ def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], n
 
 
 def check_names(origin: Path, names: Sequence[str]) -> None:
-    """Refuses names that stand twice, however they are spelt, and such as may lie outside the data set's folder.
+    """Raises `InputError` for duplicate names, also if spelt differently, and for paths that may leave the folder.
 
     Args:
-        origin: the file or folder that gave them, for the message.
+        origin: the file or folder that contains them, for the message.
         names: relative or absolute paths.
     """
     plain = [posixpath.normpath(name) if "./" in name or "//" in name else name for name in names]
@@ -193,23 +194,24 @@ def check_names(origin: Path, names: Sequence[str]) -> None:
         name, count = Counter(plain).most_common(1)[0]
         raise InputError(f"list {origin} names {name} {count} times.")
     if any("\0" in name for name in names):
-        raise InputError(f"list {origin} names a path with a zero byte; write it anew.")
+        raise InputError(f"list {origin} names a path with a zero byte; write the list again.")
     outside = next((name for name in names if ".." in name.split("/")), None)
     if outside is not None:
         raise InputError(f"list {origin} names {outside}, which may lie outside the data set's folder.")
 
 
 def below(root: Path, names: Sequence[str]) -> list[str]:
-    """The names relative to `root`, where a list has a prefix of its own or of another machine.
+    """Makes names relative to `root` if a list has a prefix of its own or of another machine.
 
-    The shortest prefix of all names counts whose rest lies below the root; without one, the last two parts of each.
+    Removes the shortest common prefix whose remainders lie below the root. Without one, keeps the last two parts of
+    each name.
 
     Args:
         root: folder of the images.
         names: paths of a list, either all absolute or all relative.
 
     Raises:
-        InputError: for paths that are neither, or of which so little is left that they are no longer distinct.
+        InputError: for a mixture of absolute and relative paths, or if the shortened paths are not distinct.
     """
     if len({name.startswith("/") for name in names}) > 1:
         raise InputError(f"paths of a list for {root} must be all relative or all absolute.")
@@ -223,7 +225,7 @@ def below(root: Path, names: Sequence[str]) -> list[str]:
             return [name.removeprefix(prefix) for name in names]
     short = ["/".join(name.split("/")[-2:]) for name in names]
     if not (root / short[0]).is_file() and not first.startswith("/"):
-        return list(names)  # the scan will say that it is missing
+        return list(names)  # the scan will report it as missing
     if len(set(short)) < len(set(names)):
         raise InputError(
             f"{first} of a list does not lie below {root}, and the last two parts of its paths are not distinct; "

@@ -1,4 +1,4 @@
-"""The manifest of a data set: the images of each split, and counts to check it by."""
+"""The manifest of a data set: the images of each split, with counts for verification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brcd_lightning.storage.atomic import write_text
 
 
 def manifest(splits: Splits) -> dict[str, Any]:
-    """Plain record of splits: fingerprint, counts, names by role in order, and the hash of their labels."""
+    """Splits as plain data: fingerprint, counts, ordered names of each split, and hashes of the labels."""
     names, labels = splits.source.ids, splits.source.labels
     classes = 0
     if splits.has_labels:
@@ -46,7 +46,7 @@ def _digest(splits: Splits, role: str) -> str:
 
 
 def write_manifest(folder: Path, splits: Splits) -> Path:
-    """Writes the manifest of these splits once, under their fingerprint; returns its path."""
+    """Writes the manifest of splits, named by their fingerprint, unless it exists; returns its path."""
     path = folder / f"{splits.fingerprint[:16]}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

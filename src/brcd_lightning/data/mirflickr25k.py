@@ -1,4 +1,4 @@
-"""MIRFlickr-25k with 24 labels: 2,000 queries, 5,000 training images, everything but the queries in the database."""
+"""MIRFlickr-25k with 24 labels: 2,000 queries, 5,000 training images, all images except queries as database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from brcd_lightning.options import PositiveInt, Seed, Text, checked
 
 LABELS = 24
 IMAGES = 25_000
-_Images = Annotated[int, Interval(ge=1, le=1_000_000)]  # which MIRFlickr has
+_Images = Annotated[int, Interval(ge=1, le=1_000_000)]  # the size of MIRFlickr-1M
 
 
 @checked("dataset")
@@ -34,18 +34,19 @@ def mirflickr25k(
     skip_corrupt: bool = False,
     seed: Seed = 0,
 ) -> Splits:
-    """Builds MIRFlickr-25k from its annotations, or from ready lists.
+    """Builds MIRFlickr-25k from its annotations, or from prepared lists.
 
-    Its own files are ``annotations/<label>.txt`` (numbers of images; the stricter ``<label>_r1.txt`` are left out);
-    ready lists are ``img.txt`` with ``targets.txt``. Images are ``im<number>.jpg`` in `root` or in ``mirflickr/``.
+    The annotations are ``annotations/<label>.txt``, with the numbers of the images; the stricter ``<label>_r1.txt`` are
+    ignored. Prepared lists are ``img.txt`` with ``targets.txt``. Images are ``im<number>.jpg`` in `root` or in
+    ``mirflickr/``.
 
     Args:
-        root: folder of one of these, and of the images.
+        root: folder of the annotations or lists, and of the images.
         num_query: see `draw_at_random`.
         num_train: see `draw_at_random`.
         num_val_query: see `draw_at_random`.
-        num_images: how many there are.
-        num_labels: how many there must be.
+        num_images: number of images.
+        num_labels: number of labels that the files must have.
         drop_unlabeled: see `draw_at_random`; 419 of the images have no label.
         skip_corrupt: see `image_list`.
         seed: of the draws.

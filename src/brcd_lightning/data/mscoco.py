@@ -36,17 +36,17 @@ def mscoco(
 ) -> Splits:
     """Builds MSCOCO from ``annotations/instances_{train,val}{2014,2017}.json`` and the images beside them.
 
-    The images are all those with at least one instance, by ascending number: the same for both years, whose files have
-    other names. A label is a category, in alphabetical order.
+    The data set consists of the images with at least one instance, in ascending order of their numbers. It is the same
+    for both years, whose file names differ. Labels are the categories in alphabetical order.
 
     Args:
         root: folder of ``annotations/``, and of ``train2014/`` and ``val2014/``, or ``train2017/`` and ``val2017/``.
         protocol: ``paper`` draws queries and training images; ``hashnet`` reads them from HashNet's lists in `root`
-            (train.txt, test.txt, database.txt), whose database holds all queries: they are taken out of it.
+            (train.txt, test.txt, database.txt), whose database contains all queries: they are removed from it.
         num_query: see `draw_at_random`; for ``paper``.
         num_train: see `draw_at_random`; for ``paper``.
         num_val_query: see `draw_at_random`.
-        num_categories: how many the annotations must have.
+        num_categories: number of categories that the annotations must have.
         skip_corrupt: see `image_list`.
         seed: of the draws.
 
@@ -71,7 +71,7 @@ def mscoco(
 
 
 def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> LabelledNames:
-    """Names and multi-hot labels of all images with an instance, by ascending number."""
+    """Names and multi-hot labels of all images with an instance, in ascending order of their numbers."""
     year = next((year for year in YEARS if _file(folder, "train", year).is_file()), None)
     if year is None:
         raise InputError(
@@ -88,7 +88,7 @@ def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> Labelled
         files = {number: f"{part}{year}/{name}" for number, name in listed}
         twice = len(files) < len(listed) or files.keys() & seen
         if twice:
-            raise InputError(f"{path} lists an image number that stands there, or in another annotation file, already.")
+            raise InputError(f"{path} lists an image number twice, or one that another annotation file lists as well.")
         seen |= files.keys()
         for number, category in instances:
             if number not in files:

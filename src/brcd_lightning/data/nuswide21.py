@@ -1,4 +1,4 @@
-"""NUS-WIDE with its 21 most frequent concepts: 100 queries and 500 training images a concept."""
+"""NUS-WIDE with its 21 most frequent concepts: 100 queries and 500 training images per concept."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ def nuswide21(
     skip_corrupt: bool = False,
     seed: Seed = 0,
 ) -> Splits:
-    """Builds NUS-WIDE from its own label files, or from ready lists of queries and database.
+    """Builds NUS-WIDE from its own label files, or from prepared lists of queries and database.
 
-    Its own files are ``ImageList/Imagelist.txt`` and ``Groundtruth/AllLabels/Labels_<concept>.txt``: the most frequent
-    concepts are chosen, images without any of them left out, and queries and training images drawn concept by concept
-    among images not drawn before. Ready lists are ``test_img.txt`` and ``database_img.txt``, each with its labels in
-    ``test_label_onehot.txt`` and ``database_label_onehot.txt``; training images are drawn in the same way.
+    The label files are ``ImageList/Imagelist.txt`` and ``Groundtruth/AllLabels/Labels_<concept>.txt``. Only the most
+    frequent concepts are kept, and images without any of them are dropped. Queries and training images are drawn
+    concept by concept from the images not drawn before. Prepared lists are ``test_img.txt`` and ``database_img.txt``,
+    with their labels in ``test_label_onehot.txt`` and ``database_label_onehot.txt``. Training images are drawn in the
+    same way.
 
     Args:
-        root: folder of one of these, and of the images.
-        num_concepts: how many of the most frequent ones.
+        root: folder of the label files or lists, and of the images.
+        num_concepts: number of most frequent concepts to keep.
         query_per_concept: queries drawn for each concept.
         train_per_concept: training images drawn for each concept; they stay in the database.
         num_val_query: see `split_database`.
@@ -105,7 +106,7 @@ def _own_files(folder: Path, num_concepts: int) -> LabelledNames:
 
 
 def _draw(labels: Tensor, count: int, generator: np.random.Generator, taken: Tensor, what: str) -> Tensor:
-    """`count` images of each concept among those not taken, each for one concept only, ascending."""
+    """Draws `count` images of each concept from those not taken, each image for one concept only; ascending."""
     order = torch.from_numpy(generator.permutation(len(labels)))
     free = ~torch.isin(torch.arange(len(labels)), taken)
     drawn = []

@@ -1,4 +1,4 @@
-"""Samplers whose order depends on (seed, epoch) only: not on workers, ranks or what was drawn before."""
+"""Samplers whose order depends only on (seed, epoch), not on workers, ranks or earlier draws."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from brcd_lightning.distributed.seeding import stream_seed
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, position): a new permutation each epoch, the ranks' shares interleaved and equally long.
+    """Yields (epoch, position): a new permutation each epoch, split into interleaved shares of equal length per rank.
 
     Args:
         size: number of training images.
         seed: of the permutations.
-        rank: this process.
-        world_size: number of processes; up to ``world_size - 1`` images sit out an epoch.
-        epoch: of the first pass. Loader workers begin it before Lightning says which one it is.
-        seen: how many of this process's positions the first pass leaves out, because an interrupted epoch had them.
+        rank: rank of this process.
+        world_size: number of processes; up to ``world_size - 1`` images are dropped in an epoch.
+        epoch: of the first pass, which loader workers start before Lightning calls `set_epoch`.
+        seen: number of this process's positions that the first pass skips, because an interrupted epoch used them.
     """
 
     def __init__(self, size: int, seed: int, rank: int = 0, world_size: int = 1, epoch: int = 0, seen: int = 0) -> None:
@@ -45,7 +45,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Yields every ``world_size``-th position: each image once over all ranks, without padding."""
+    """Yields every ``world_size``-th position: all ranks together yield each image once, without padding."""
 
     def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
         self.positions = range(rank, size, world_size)

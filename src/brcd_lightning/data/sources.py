@@ -1,4 +1,4 @@
-"""Sources of images: in memory, or in files that have been scanned."""
+"""Sources of images: in memory, or in scanned files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ImageSource(ABC):
     """All images of a data set, addressed by position.
 
     Args:
-        ids: one stable name per image, independent of where the data lies.
+        ids: one stable name per image, independent of the location of the data.
         labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation, and by
-            distillation methods that say so.
-        skipped: images left out as unreadable, name to reason.
+            distillation methods that declare it.
+        skipped: reasons of images skipped as unreadable, by name.
     """
 
     one_size: bool = False
-    """True if all images have one height and one width."""
+    """True if all images have the same height and width."""
 
     def __init__(self, ids: Sequence[str], labels: Tensor, skipped: Mapping[str, str] | None = None) -> None:
         if len(ids) != len(labels):
@@ -106,19 +106,19 @@ class FileImages(ImageSource):
 
 
 def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool) -> FileImages:
-    """Images that can be read, in the order of `names`.
+    """Readable images, in the order of `names`.
 
     Args:
         root: folder that the names are relative to.
-        names: relative paths, each once.
-        labels: one row for each name, see `ImageSource`.
+        names: relative paths, without duplicates.
+        labels: one row per name, see `ImageSource`.
         skip_corrupt: see `scan_files`.
 
     Raises:
-        InputError: if none of them can be read.
+        InputError: if no image can be read.
     """
     scan = scan_files(root, names, skip_corrupt)
-    # One list of rows for names, labels and digests: none of the three has an order of its own.
+    # One list of rows selects names, labels and digests, so that their orders cannot differ.
     kept = [(row, digest) for row, digest in enumerate(scan.digests) if digest is not None]
     if names and not kept:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Splits of a data set: training images, queries, database, and queries and database for validation."""
+"""Splits of a data set: training images, queries and database, and queries and database for validation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from brcd_lightning.errors import InputError
 
 SPLITS = ("train", "query", "database", "val_query", "val_database")
 BY_LABELS = "labels"
-"""Word for what is relevant to a query of a data set with labels: images that share one."""
+"""Relevance in a data set with labels: images that share a label with the query."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Positions of a source in each role, (n,) int64 each.
+    """Positions of the images of each split in a source, (n,) int64 each.
 
-    ``index`` elsewhere is the place of an image inside `train`. The validation queries are database images
-    outside `train`; they search `val_database`, the database without them, so no test query ever chooses a model.
+    Elsewhere, ``index`` is the position of an image within `train`. The validation queries are database images
+    outside `train`. They search `val_database`, the database without them, so test queries never affect model
+    selection.
 
     Without labels, the nearest images of a query are relevant, see `training.neighbour_relevance`. The labels of the
-    source are then names of its images, as numbers: of one class each.
+    source are then the numbers of its images, as if each image were a class of its own.
 
     Args:
         source: all images.
@@ -35,7 +36,7 @@ class Splits:
         query: of the test queries.
         database: of the database.
         val_query: of the validation queries.
-        neighbours: how many nearest images of a query are relevant; None where labels say so.
+        neighbours: number of nearest images that are relevant to a query; None if labels define relevance.
     """
 
     source: ImageSource
@@ -55,7 +56,7 @@ class Splits:
                 raise InputError(f"{shared} images are in both {one} and {other}.")
 
     def trained_on_database(self) -> Splits:
-        """The same roles with the whole database for training, but for the validation queries: without labels."""
+        """The same splits, trained without labels on the whole database except the validation queries."""
         return replace(self, train=self.val_database)
 
     @cached_property
@@ -65,24 +66,24 @@ class Splits:
 
     @cached_property
     def used(self) -> Tensor:
-        """Positions (E,) of all images in any role, ascending: the order of evaluation features."""
+        """Positions (E,) of all images in any split, ascending; this is the order of evaluation features."""
         return torch.cat([self.positions(role) for role in SPLITS]).unique()
 
     @property
     def has_labels(self) -> bool:
-        """True if labels say what is relevant to a query."""
+        """True if labels define relevance."""
         return self.neighbours is None
 
     @property
     def relevance(self) -> str:
-        """Words for what is relevant to a query."""
+        """Description of the images that are relevant to a query."""
         if self.has_labels:
             return BY_LABELS
         return f"the {self.neighbours} nearest images by cosine of the teacher backbone's features"
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Images left out as unreadable: name to reason."""
+        """Reasons of images skipped as unreadable, by name."""
         return self.source.skipped
 
     def positions(self, role: str) -> Tensor:
@@ -94,18 +95,18 @@ class Splits:
         return self.source.labels[self.positions(role)]
 
     def sizes(self) -> dict[str, int]:
-        """Number of images in each role."""
+        """Number of images in each split."""
         return {role: len(self.positions(role)) for role in SPLITS}
 
     @cached_property
     def repeated_queries(self) -> list[str]:
-        """Names of queries whose content is that of a database image too: searching for them is no search."""
+        """Names of queries whose content equals that of a database image, which makes finding it trivial."""
         database = {self._digests[position] for position in self.database.tolist()}
         return [self.source.ids[place] for place in self.query.tolist() if self._digests[place] in database]
 
     @property
     def repetition(self) -> str:
-        """A sentence on `repeated_queries` and what they do to the results; empty without any."""
+        """A sentence on `repeated_queries` and their effect on the results; empty if there are none."""
         if not self.repeated_queries:
             return ""
         return (
@@ -115,14 +116,14 @@ class Splits:
 
     @cached_property
     def _digests(self) -> dict[int, bytes]:
-        """Of the images of all roles, by position."""
+        """Digests of the images of all splits, by position."""
         return {position: self.source.digest(position) for position in self.used.tolist()}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over names, content and labels of every role, in order: equal for equal splits anywhere.
+        """Hex SHA-256 over names, content and labels of every split, in order; equal splits have equal fingerprints.
 
-        Without labels over names and content: the number of neighbours is a matter of judging, not of the images.
+        Without labels it covers names and content only: the number of neighbours affects evaluation, not the images.
         """
         content = hashlib.sha256()
         for role in SPLITS:

@@ -1,4 +1,4 @@
-"""Drawing of splits: class by class, at random from all images, or completing given queries and database."""
+"""Drawing of splits: class by class, at random from all images, or from given queries and database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_splits(
         source: all images; labels are class indices.
         query_pool: (n,) positions that queries come from.
         database_pool: (n,) positions that database, training and validation images come from. It may be the
-            query pool itself: the queries drawn are then left out.
+            query pool itself: the drawn queries are then excluded.
         per_class: number of images of each split.
         seed: of the draws, independent of the training seed.
     """
@@ -61,7 +61,7 @@ def draw_splits(
         chosen["database"].append(np.sort(members))
         chosen["train"].append(np.sort(drawn[: per_class.train]))
         chosen["val_query"].append(np.sort(drawn[per_class.train :]))
-    # Database order decides ties between equal distances: one seeded permutation, so that no class goes first.
+    # Database order breaks ties between equal distances: one seeded permutation, so that no class comes first.
     database = generator.permutation(np.concatenate(chosen.pop("database")))
     query, train, val_query = (
         torch.from_numpy(np.concatenate(chosen[role])) for role in ("query", "train", "val_query")
@@ -79,14 +79,14 @@ def draw_at_random(
     drop_unlabeled: bool = True,
     seed: Seed = 0,
 ) -> Splits:
-    """Draws the splits from all images alike, for images of several labels: everything but the queries is database.
+    """Draws the splits uniformly from all images, for multi-label data; all images except queries form the database.
 
     Args:
         source: all images.
-        num_query: test queries.
-        num_train: training images; they stay in the database.
-        num_val_query: validation queries.
-        drop_unlabeled: leaves images without any label out of the queries, for which nothing can be relevant.
+        num_query: number of test queries.
+        num_train: number of training images; they stay in the database.
+        num_val_query: number of validation queries.
+        drop_unlabeled: excludes images without any label from the queries, since no image can be relevant to them.
         seed: of the draws.
     """
     if num_query + num_train + num_val_query > len(source):
@@ -119,15 +119,15 @@ def split_database(
     num_val_query: PositiveInt,
     drop_unlabeled: bool = True,
 ) -> Splits:
-    """Completes given queries and database: validation queries, and training images unless they are given.
+    """Adds to given queries and database the validation queries, and the training images unless they are given.
 
     Args:
         source: all images.
         query: (n,) positions of the queries.
-        database: (n,) positions of the database, which is put in a random order.
-        train: (n,) positions of the training images, or how many to draw from the database.
+        database: (n,) positions of the database, which is shuffled.
+        train: (n,) positions of the training images, or the number to draw from the database.
         generator: of the draws.
-        num_val_query: validation queries, from the database outside the training images.
+        num_val_query: number of validation queries, drawn from the database outside the training images.
         drop_unlabeled: see `draw_at_random`.
     """
     database = torch.from_numpy(generator.permutation(database.numpy()))
@@ -149,14 +149,14 @@ def split_database(
 
 
 def has_label(labels: Tensor) -> Tensor:
-    """True for images with a label, (n,) bool: always for class indices, for multi-hot rows if any is set."""
+    """True for images with a label, (n,) bool: all images with class indices, and multi-hot rows that are not zero."""
     return torch.ones(len(labels), dtype=torch.bool) if labels.ndim == 1 else labels.any(dim=1)
 
 
 def _take(
     pool: np.ndarray, labels: np.ndarray, label: int, count: int | None, generator: np.random.Generator, what: str
 ) -> np.ndarray:
-    """`count` random members of a class from a pool (all of them for None)."""
+    """Draws `count` members of a class from a pool (all members for None)."""
     members = pool[labels[pool] == label]
     if count is None:
         return members

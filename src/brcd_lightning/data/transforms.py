@@ -1,11 +1,11 @@
-"""From uint8 pixels to network input: the evaluation transform and the random view, in two steps.
+"""Transforms from uint8 pixels to network input: the evaluation transform and the random view, in two steps.
 
-`prepare` crops one image and draws its random colors, in a loader worker; `finish` colors whole batches, on the
-device where the network is. A GPU also crops, where all images have one size: workers then draw boxes and crop nothing.
-Normalising is left to the backbones, which know how their weights were trained. Everything random draws from torch's
-generator in the first step, so a seeded generator gives the same view anywhere, for any network.
+`prepare` crops one image and draws its random color changes in a loader worker. `finish` applies them to whole batches
+on the device of the network. If all images have the same size, a GPU also crops; workers then only draw the boxes.
+Normalization is left to the backbones, since it depends on their weights. All random draws use torch's generator in the
+first step, so a seeded generator gives the same view on every device and for every network.
 
-Shapes: N images; S x S pixels of network input; P numbers that describe the colors of a view.
+Shapes: N images; S x S pixels of network input; P numbers that describe the color changes of a view.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from brcd_lightning.data.crops import RandomBoxes, resample, whole_box
 from brcd_lightning.options import ImageSize, checked
 
 VERSION = 3
-"""Counts in fingerprints; another whenever the same seed would give other pixels."""
+"""Part of fingerprints; changed whenever the same seed would give different pixels."""
 _VALUES_IN_CACHE = 1 << 20
-"""Pixel values that a CPU finishes at a time: larger tensors are fetched from memory, and given back, at every step."""
+"""Pixel values that a CPU finishes at a time; larger tensors leave the cache between the steps."""
 
 
 class PreparedImages(NamedTuple):
-    """Images on their way to the device; one image, or a batch with a leading dimension."""
+    """Unfinished images: one image, or a batch with a leading dimension."""
 
     pixels: Tensor
-    """(N, 3, S, S) uint8; (N, 3, H, W) where the device crops."""
+    """(N, 3, S, S) uint8; (N, 3, H, W) if the device crops."""
     colors: Tensor
-    """(N, P) float32, see `color_jitter.FIELDS`; P = 0 where colors stay."""
+    """(N, P) float32, see `color_jitter.FIELDS`; P = 0 without color changes."""
     boxes: Tensor
-    """(N, B) int64, see `crops.FIELDS`; B = 0 where images are cropped already."""
+    """(N, B) int64, see `crops.FIELDS`; B = 0 if the images are already cropped."""
 
 
 class MixedImages(NamedTuple):
-    """Images that are each the sum of two, on their way to the device."""
+    """Unfinished images, each a weighted sum of two."""
 
     pixels: Tensor
     """(N, 2, 3, S, S) uint8."""
     colors: Tensor
     """(N, 2, P) float32."""
     shares: Tensor
-    """(N,) float32 in [0, 1]: how much of the first is in the sum."""
+    """(N,) float32 in [0, 1]: weight of the first image in the sum."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ class ImageTransforms:
     """Transforms from images to network input.
 
     Attributes:
-        evaluation: image (3, H, W) uint8 to (3, S, S) uint8, without chance: queries, database and clean anchors.
-        view: the same at random: augmented views.
-        jitter: random colors of views; None for none.
-        boxes: draws what `view` would crop, where `evaluation` resizes whole images and a device can do both; None for
-            other transforms.
-        crops_on_device: whether images are cropped by `finish`, see `for_device`.
+        evaluation: deterministic transform from (3, H, W) uint8 to (3, S, S) uint8, for queries, database and clean
+            anchors.
+        view: random transform of the same shapes, for augmented views.
+        jitter: random color changes of views; None for no changes.
+        boxes: draws the boxes that `view` would crop, if `evaluation` resizes whole images, so that a device can do
+            both; None for other transforms.
+        crops_on_device: whether `finish` crops the images, see `for_device`.
     """
 
     evaluation: nn.Module
@@ -69,13 +70,13 @@ class ImageTransforms:
     crops_on_device: bool = False
 
     def for_device(self, device: torch.device, one_size: bool) -> ImageTransforms:
-        """The same transforms, which crop on the device if it is a GPU and can.
+        """The same transforms, cropping on the device if it is a GPU and the transforms support it.
 
-        Pixels may then differ by one of 255 levels: torchvision's own resize of bytes does from processor to processor.
+        Pixels may then differ by one of 255 levels, as torchvision's resize of bytes also does between processors.
 
         Args:
-            device: that finishes batches.
-            one_size: whether all images have one size.
+            device: device that finishes batches.
+            one_size: whether all images have the same size.
         """
         return replace(self, crops_on_device=device.type == "cuda" and one_size and self.boxes is not None)
 
@@ -84,13 +85,13 @@ class ImageTransforms:
         return replace(self, crops_on_device=False)
 
     def prepare(self, pixels: Tensor) -> PreparedImages:
-        """One image (3, H, W) uint8 for evaluation."""
+        """Prepares one image (3, H, W) uint8 for evaluation."""
         if self.crops_on_device:
             return PreparedImages(pixels, torch.empty(0), whole_box(pixels))
         return PreparedImages(self.evaluation(pixels), torch.empty(0), torch.empty(0))
 
     def prepare_view(self, pixels: Tensor) -> PreparedImages:
-        """One random view of an image (3, H, W) uint8, from torch's default generator."""
+        """Prepares one random view of an image (3, H, W) uint8, drawn from torch's default generator."""
         if self.crops_on_device and self.boxes is not None:
             view, box = pixels, self.boxes.draw(pixels)
         else:
@@ -98,7 +99,7 @@ class ImageTransforms:
         return PreparedImages(view, torch.empty(0) if self.jitter is None else self.jitter.draw(), box)
 
     def finish(self, prepared: PreparedImages | MixedImages) -> Tensor:
-        """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may be several dimensions."""
+        """Images (N, 3, S, S) float32 in [0, 1] of a batch, on its device; N may stand for several dimensions."""
         shape: tuple[int, ...] = prepared.pixels.shape
         pixels, colors = prepared.pixels.flatten(end_dim=-4), prepared.colors.flatten(end_dim=-2)
         if isinstance(prepared, PreparedImages) and prepared.boxes.shape[-1] and self.boxes is not None:
@@ -127,8 +128,8 @@ def natural_images(size: ImageSize = 224, center_crop: bool = True) -> ImageTran
 
     Args:
         size: side of the network input in pixels.
-        center_crop: evaluate on the central `size` pixels of an image resized to 8/7 of it (256 for 224), as for
-            ImageNet and MSCOCO; False resizes the whole image to `size`, as for CIFAR.
+        center_crop: evaluate on the central `size` pixels of an image resized to 8/7 of `size` (256 for 224), as for
+            ImageNet and MSCOCO. False resizes the whole image to `size`, as for CIFAR.
     """
     bilinear = InterpolationMode.BILINEAR
     crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), interpolation=bilinear, antialias=True)
@@ -143,7 +144,7 @@ def natural_images(size: ImageSize = 224, center_crop: bool = True) -> ImageTran
 
 @checked("transform")
 def digit_images(size: ImageSize = 16) -> ImageTransforms:
-    """Transforms for handwritten digits: small rotations, shears and crops; no flip, which would change a digit.
+    """Transforms for handwritten digits: small rotations, shears and crops, but no flip, which would change a digit.
 
     Args:
         size: side of the network input in pixels.

@@ -1,4 +1,4 @@
-"""Loader workers where a batch system signals every process of a job, not only the main one."""
+"""Loader workers under batch systems that signal every process of a job, not only the main one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_PER_PROCESSOR = 64
 
 
 def require_workers(name: str, value: int) -> None:
-    """Raises `InputError` unless `value` is a number of processes that this machine can start.
+    """Raises `InputError` if `value` is more processes than this machine should start.
 
     Args:
         name: of the option, for the message.
@@ -22,17 +22,18 @@ def require_workers(name: str, value: int) -> None:
     most = _MOST_PER_PROCESSOR * (os.cpu_count() or 1)
     if value > most:
         raise InputError(
-            f"{name} must be at most {most} on this machine, {_MOST_PER_PROCESSOR} a processor, got {value}."
+            f"{name} must be at most {most} on this machine, {_MOST_PER_PROCESSOR} per processor, got {value}."
         )
 
 
 def block_worker_signals(worker: int) -> None:
-    """Has a loader worker end when its main process says so, and not by signals of anybody else.
+    """Makes a loader worker ignore termination signals that do not come from its main process.
 
-    The main process needs its workers to end the running step, to validate, and to write a checkpoint.
+    After such a signal, the main process still needs its workers to finish the step, to validate and to write a
+    checkpoint.
 
     Args:
-        worker: its number, as `torch.utils.data.DataLoader` gives it.
+        worker: number of the worker, as passed by `torch.utils.data.DataLoader`.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS, which has no batch system
         return
@@ -42,10 +43,10 @@ def block_worker_signals(worker: int) -> None:
 
 
 def lost_worker(error: RuntimeError) -> str | None:
-    """The message for a run whose loader worker was killed, None for any other error.
+    """The message for a run whose loader worker was killed; None for any other error.
 
     Args:
-        error: of a run; torch raises a plain `RuntimeError` for a lost worker.
+        error: error of a run; torch raises a plain `RuntimeError` for a lost worker.
     """
     told = str(error).partition("\n")[0].strip().rstrip(".")
     if not told.startswith("DataLoader worker"):

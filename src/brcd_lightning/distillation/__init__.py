@@ -1,1 +1,1 @@
-"""Knowledge distillation at the hash-code layer, one method a file."""
+"""Knowledge distillation at the hash-code layer, one method per file."""

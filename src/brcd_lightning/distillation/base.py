@@ -1,4 +1,4 @@
-"""The contract of a distillation method."""
+"""The interface of distillation methods."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Views = Annotated[int, Interval(ge=0, le=1000)]
 
 @dataclass(frozen=True)
 class KDInput:
-    """One batch as a distillation method sees it (M images, b bits); a field that it does not need is None.
+    """One batch of inputs of a distillation method (M images, b bits); fields that the method does not need are None.
 
-    All codes of the student are training codes with a gradient, all codes of the teacher lie in {-1, +1}.
+    All student codes are training codes with a gradient, and all teacher codes are in {-1, +1}.
     """
 
     student: Tensor
@@ -34,20 +34,20 @@ class KDInput:
     teacher_view: Tensor | None = None
     """(M, b) teacher codes of one augmentation of each image."""
     student_rotations: Tensor | None = None
-    """(M, 4, b) student codes of a view turned by 0, 90, 180 and 270 degrees."""
+    """(M, 4, b) student codes of a view rotated by 0, 90, 180 and 270 degrees."""
     teacher_rotations: Tensor | None = None
-    """(M, 4, b) teacher codes of the same."""
+    """(M, 4, b) teacher codes of the same rotations."""
     student_positives: Tensor | None = None
     """(M, P, b) student codes of class positives."""
     teacher_positives: Tensor | None = None
-    """(M, P, b) teacher codes of the same."""
+    """(M, P, b) teacher codes of the same positives."""
 
 
 def needed(tensor: Tensor | None, need: str) -> Tensor:
-    """A tensor that a method gets because its `KDMethod.needs` names `need`.
+    """Returns a tensor that a method receives because `KDMethod.needs` contains `need`.
 
     Raises:
-        RuntimeError: if it is missing, which means that `needs` does not name it.
+        RuntimeError: if it is missing, which means that `needs` does not contain it.
     """
     if tensor is None:
         raise RuntimeError(f"{need} is missing; a method that uses it must name it in its `needs`.")
@@ -55,7 +55,7 @@ def needed(tensor: Tensor | None, need: str) -> Tensor:
 
 
 def require_clusters(num_clusters: PositiveInt, num_images: int) -> None:
-    """Raises `InputError` for more clusters than training images, or than the machine can compare all images with."""
+    """Raises `InputError` for more clusters than training images, or if the distances to them do not fit in memory."""
     if num_clusters > num_images:
         raise InputError(
             f"kd_method.num_clusters must be at most the number of training images, got {num_clusters} clusters for "
@@ -72,10 +72,10 @@ class KDOutput(NamedTuple):
 
 
 class KDMethod(nn.Module, ABC):
-    """A pure loss in a thin module; its parameters train and its persistent buffers are saved with the student.
+    """Thin module around a loss function; its parameters are trained and its persistent buffers saved with the student.
 
     Args:
-        weight: factor of the method's loss beside the hashing loss, at least 0.
+        weight: factor of the method's loss relative to the hashing loss, at least 0.
 
     Examples:
         >>> import torch
@@ -89,11 +89,11 @@ class KDMethod(nn.Module, ABC):
         {'pull': tensor(0.5000)}
     """
 
-    # Set by a class; a constructor may set another value where it depends on the options.
+    # Set by a class; a constructor may override them depending on the options.
     needs: frozenset[str] = frozenset()
     """Inputs that the run must provide: ``teacher`` (codes of the anchors), ``teacher_view`` (codes of one
     augmentation), ``rotations`` and ``positives`` (codes of those images), ``training_labels`` (for `prepare`),
-    ``views`` (augmentations for a method that solves)."""
+    ``views`` (augmentations for a closed-form method)."""
     rotation_views: str = "none"
     """For a method that needs rotations: ``shared`` or ``independent``, see `Extras`."""
     num_positives: int = 0
@@ -103,7 +103,7 @@ class KDMethod(nn.Module, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in cls.__dict__:  # options of every method are held against their annotations
+        if "__init__" in cls.__dict__:  # checks the options of every method against their annotations
             checked("kd_method")(cls)
 
     @checked("kd_method")
@@ -113,36 +113,36 @@ class KDMethod(nn.Module, ABC):
 
     @property
     def uses_labels(self) -> bool:
-        """True if labels of training images reach the method; tables say so."""
+        """True if the method uses labels of training images, which is noted in tables."""
         return bool(self.needs & {"training_labels", "positives"})
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
-        """Called once before anything trains; a method makes here what depends on these sizes.
+        """Called once before training; creates modules and buffers that depend on these sizes.
 
         Args:
             num_images: n of the training split.
             bits: code length b.
-            steps_per_epoch: batches of an epoch.
+            steps_per_epoch: number of batches in an epoch.
 
         Raises:
-            InputError: for options that cannot work with them.
+            InputError: for options that are incompatible with these sizes.
         """
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Called at every fit start if the method needs anything at all.
+        """Called at the start of every fit if `needs` is not empty.
 
         Args:
             teacher_codes: (n, b) of the training split, in index order.
-            labels: (n,) class indices or (n, C) multi-hot of the training split; None unless they are needed.
+            labels: (n,) class indices or (n, C) multi-hot of the training split; None unless the method needs them.
 
         Returns:
-            Named tensors worth keeping beside the run (written to ``teacher_codes.safetensors``).
+            Named tensors to save with the run (written to ``teacher_codes.safetensors``).
         """
         return {}
 
     @abstractmethod
     def forward(self, batch: KDInput) -> KDOutput:
-        """Loss terms (already weighted) of one batch."""
+        """Computes the weighted loss terms of one batch."""
 
 
 class Solution(NamedTuple):
@@ -153,14 +153,14 @@ class Solution(NamedTuple):
     bias: Tensor
     """(b,) float64."""
     facts: Mapping[str, float]
-    """Values worth logging."""
+    """Values to log."""
 
 
 class ClosedFormMethod(KDMethod):
-    """A method that solves for a linear head of the student, which must be frozen below.
+    """A method that solves for a linear head of the student, whose backbone must be frozen.
 
     Args:
-        views: augmented views of each image that join the image itself, with its logits of the teacher.
+        views: number of augmented views of each image to add, with the teacher's logits of the image as target.
     """
 
     needs = frozenset({"teacher"})
@@ -177,11 +177,11 @@ class ClosedFormMethod(KDMethod):
         """Computes the head from n images, d features and b bits.
 
         Args:
-            features: (n, d) of the student, under the evaluation transform; where the method asks for views, then
-                those of views.
-            logits: (n, b) of the teacher, of the same images under the evaluation transform.
+            features: (n, d) student features under the evaluation transform, followed by those of views if the method
+                needs views.
+            logits: (n, b) teacher logits of the same images under the evaluation transform.
         """
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """No terms: nothing trains."""
+        """Returns no terms, since nothing is trained."""
         return KDOutput(terms={}, diagnostics={})

@@ -42,12 +42,12 @@ class BRCDOptions:
     """Options of `brcd_loss`; the switches select Eqs. (3), (7) and (10) and the ablations.
 
     Args:
-        alpha: share of the anchor's own code against its augmentation in the numerator, in [0, 1].
+        alpha: weight in [0, 1] of the anchor's own code, relative to its augmentation, in the numerator.
         tau: temperature, above 0.
-        use_mask: False leaves out the bit masks (ablation w/o BM, Eq. 7).
+        use_mask: False disables the bit masks (ablation w/o BM, Eq. 7).
         drop_false_negatives: False keeps negatives of the anchor's own cluster (ablation w/o N).
-        dynamic_alpha: False keeps alpha for augmentations that fall in another cluster (ablation w/o P, Eq. 5).
-        offset_in_denominator: False drops such an augmentation from its anchor's denominator.
+        dynamic_alpha: False keeps alpha for augmentations that lie in another cluster (ablation w/o P, Eq. 5).
+        offset_in_denominator: False removes such augmentations from the denominator of their anchor.
 
     Raises:
         InputError: if a value is out of range; the message names the key ``kd_method.<option>``.
@@ -79,7 +79,7 @@ class BatchClusters(NamedTuple):
 
     @property
     def offset(self) -> Tensor:
-        """(M,) bool, the offset positives of Eq. (5): the augmentation lies in another cluster than its anchor."""
+        """(M,) bool, the offset positives of Eq. (5): augmentations in a different cluster than their anchor."""
         return self.anchors != self.views
 
 
@@ -92,7 +92,7 @@ def brcd_loss(
     index: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The BRCD loss, Eq. (10), and by its options Eqs. (3) and (7) and the ablations.
+    """The BRCD loss, Eq. (10); its options also give Eqs. (3) and (7) and the ablations.
 
     With phi the cosine similarity and psi the cosine of codes masked by their own clusters (Eq. 11), anchor i has
 
@@ -100,15 +100,15 @@ def brcd_loss(
         den_i = e^(phi(s_i, t_i) / tau) + e^(psi(s_i, t'_i) / tau) + sum over negatives of e^(psi / tau)
         L_i   = log den_i - num_i
 
-    The 1/tau missing from the first term of Eq. (10) in print is a typo: Eqs. (3), (7) and (14) have it.
+    The missing 1/tau in the first term of the printed Eq. (10) is a typo: Eqs. (3), (7) and (14) have it.
 
     Args:
-        student: (M, b) student codes s of the anchors; the only input that receives a gradient.
+        student: (M, b) student codes s of the anchors; only this input receives a gradient.
         teacher: (M, b) teacher codes t of the same anchors, in {-1, +1}.
         teacher_view: (M, b) teacher codes t' of one augmentation of each anchor.
         clusters: clusters of both teacher codes, and the bit masks.
         options: alpha, tau and the switches.
-        index: (M,) ids of the images; a pair with equal ids is never a negative. Default: all differ.
+        index: (M,) ids of the images; pairs with equal ids are never negatives. All ids differ when None.
         reduction: ``mean`` over anchors, ``sum``, or ``none`` for (M,).
 
     Returns:
@@ -124,7 +124,7 @@ def brcd_loss(
         >>> near < far
         True
     """
-    require_option("reduction", reduction, Reduction)  # a check of all arguments takes longer, in every step
+    require_option("reduction", reduction, Reduction)  # checking all arguments would slow down every step
     teacher, teacher_view = teacher.to(student.dtype), teacher_view.to(student.dtype)
     phi = (_unit(student) * _unit(teacher)).sum(dim=1)  # (M,) phi(s_i, t_i)
     psi = _masked_cosines(student, torch.cat([teacher, teacher_view]), clusters, options.use_mask)  # (M, 2M)
@@ -168,12 +168,12 @@ def _negative_pairs(clusters: BatchClusters, index: Tensor | None, drop_false_ne
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """Rows divided by their norm; a zero row (nothing left by its mask) stays zero, also in its gradient."""
+    """Rows divided by their norm; a zero row (fully masked) and its gradient remain zero."""
     return F.normalize(rows, dim=1, eps=1e-8)
 
 
 class BRCD(KDMethod):
-    """BRCD as in the paper: clusters and masks from the clean training codes, then Eq. (10) on every batch.
+    """BRCD as in the paper: clusters and masks are computed from clean training codes, and Eq. (10) on every batch.
 
     Args:
         num_clusters: k of k-means on the teacher's training codes.
@@ -184,8 +184,8 @@ class BRCD(KDMethod):
         drop_false_negatives: see `BRCDOptions`.
         dynamic_alpha: see `BRCDOptions`.
         offset_in_denominator: see `BRCDOptions`.
-        min_bits: fewest bits a cluster keeps, see `bit_masks`.
-        n_init: k-means++ restarts.
+        min_bits: smallest number of bits that a cluster keeps, see `bit_masks`.
+        n_init: number of k-means++ initialisations.
         kmeans: ``sklearn``, or ``faiss`` for millions of training images, see `kmeans_codes`.
         seed: of k-means.
         weight: factor of the loss.
@@ -202,7 +202,7 @@ class BRCD(KDMethod):
     """
 
     needs = frozenset({"teacher", "teacher_view"})
-    # Recomputed at every fit start from the teacher, hence not part of a checkpoint.
+    # Recomputed from the teacher at the start of every fit, hence not part of a checkpoint.
     centroids: Tensor  # (k, b)
     masks: Tensor  # (k, b)
 
@@ -234,7 +234,7 @@ class BRCD(KDMethod):
         self.register_buffer("masks", torch.empty(0), persistent=False)
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
-        """Refuses more clusters than training images and more kept bits than there are."""
+        """Raises `InputError` for more clusters than training images, or `min_bits` above the code length."""
         require_clusters(self.num_clusters, num_images)
         if self.min_bits > bits:
             raise InputError(f"kd_method.min_bits must be at most bits={bits}, got {self.min_bits}.")
@@ -257,7 +257,7 @@ class BRCD(KDMethod):
         }
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """Term ``brcd``; diagnostics: mean agreement with both teacher codes, and the share of offset positives."""
+        """Term ``brcd``; diagnostics: mean cosine with both teacher codes, and the share of offset positives."""
         student, teacher, view = batch.student, batch.teacher, needed(batch.teacher_view, "teacher_view")
         clusters = BatchClusters.nearest(teacher, view, self.centroids, self.masks)
         loss = brcd_loss(student, teacher, view, clusters, self.options, batch.index)

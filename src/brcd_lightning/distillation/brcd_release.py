@@ -1,4 +1,4 @@
-"""BRCD as its authors released it, which differs from the paper (docs/paper_vs_release.md).
+"""BRCD as in the authors' released code, which differs from the paper (docs/paper_vs_release.md).
 
 Shapes: M images in a batch, b bits, k clusters.
 """
@@ -17,15 +17,15 @@ from brcd_lightning.distillation.brcd import BRCD, BatchClusters, BRCDOptions
 from brcd_lightning.errors import InputError
 
 MaskSource = Literal["zeros", "expectations"]
-_REMOVED = 1000.0  # taken off a removed logit
+_REMOVED = 1000.0  # subtracted from removed logits
 
 
 def released_clusters(
     anchors: Tensor, teacher_view: Tensor, centroids: Tensor, masks: Tensor, options: BRCDOptions
 ) -> BatchClusters:
-    """Labels augmentations as the release does: by their code under the anchor's mask, and only for `dynamic_alpha`.
+    """Labels augmentations as in the release: by their code under the anchor's mask, and only with `dynamic_alpha`.
 
-    The paper labels them by their code. Zero masks send all augmentations to the same cluster.
+    The paper labels them by their unmasked code. With zero masks, all augmentations get the same cluster.
 
     Args:
         anchors: (M,) clusters of the anchors.
@@ -35,7 +35,7 @@ def released_clusters(
         options: `dynamic_alpha` and `use_mask` apply.
 
     Returns:
-        Clusters of anchors and augmentations; without `dynamic_alpha` both are equal.
+        Clusters of anchors and augmentations; both are equal without `dynamic_alpha`.
     """
     if not options.dynamic_alpha:
         return BatchClusters(anchors, anchors, masks)
@@ -46,20 +46,20 @@ def released_clusters(
 def released_brcd_loss(
     student: Tensor, teacher: Tensor, teacher_view: Tensor, clusters: BatchClusters, options: BRCDOptions
 ) -> Tensor:
-    """The released loss: cross-entropy over the batch's student codes and its augmentations' teacher codes.
+    """The released loss: cross-entropy over student codes of the batch and teacher codes of its augmentations.
 
-    The 2M rows u_i = m s_i and v_i = m t'_i, both masked by the anchor's cluster, are each other's keys; the logit of
-    the positive mixes cos(s_i, t_i) with cos(u_i, v_i). Teacher codes of other originals are never keys, and half of
-    the rows are anchored at teacher codes.
+    The 2M rows u_i = m s_i and v_i = m t'_i, both masked by the anchor's cluster, serve as anchors and as keys. The
+    logit of the positive mixes cos(s_i, t_i) with cos(u_i, v_i). Teacher codes of other original images are never keys,
+    and half of the anchors are teacher codes.
 
     Args:
-        student: (M, b) student codes s; they are keys too, so every row has a gradient.
+        student: (M, b) student codes s; they are also keys, so every row has a gradient.
         teacher: (M, b) teacher codes t of the same anchors.
         teacher_view: (M, b) teacher codes t' of an augmentation.
         clusters: see `released_clusters`; alpha is 1 for the offset positives. The shipped masks are all zero.
         options: `use_mask` is the release's flag ``--revise_distance``. `drop_false_negatives` is ``--false_pos`` or
             ``--false_neg`` and removes keys of the anchor's cluster. `dynamic_alpha` is ``--false_pos``.
-            `offset_in_denominator` does not apply: the denominator has no own terms.
+            `offset_in_denominator` does not apply, since the denominator has no separate terms of the anchor.
 
     Returns:
         Scalar, mean over the 2M rows.
@@ -85,8 +85,9 @@ class ReleasedBRCD(BRCD):
     """The released BRCD; clusters and masks as in `BRCD`.
 
     Args:
-        mask_source: ``zeros``, what the release's script writes for every threshold, or ``expectations``, Eq. (9).
-        **options: of `BRCD`; ``offset_in_denominator`` can only be False here.
+        mask_source: ``zeros``, as written by the release's script for every threshold, or ``expectations``, Eq. (9).
+        offset_in_denominator: must be False.
+        **options: options of `BRCD`.
     """
 
     def __init__(self, mask_source: MaskSource = "zeros", offset_in_denominator: bool = False, **options: Any) -> None:
@@ -96,7 +97,7 @@ class ReleasedBRCD(BRCD):
         self.mask_source = mask_source
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Clusters the training codes; the masks are the true ones or zeros."""
+        """Clusters the training codes and sets the masks, which are those of Eq. (9) or zeros."""
         kept = super().prepare(teacher_codes, labels)
         if self.mask_source == "zeros":
             self.masks = torch.zeros_like(self.masks)

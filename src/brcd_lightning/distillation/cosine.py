@@ -1,4 +1,4 @@
-"""Cosine distillation: the student's code points where the teacher's does. The simplest baseline.
+"""Cosine distillation: aligns the direction of student and teacher codes. The simplest baseline.
 
 Shapes: M images in a batch, b bits.
 """
@@ -12,9 +12,9 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 
 
 def cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - cosine of the student's and the teacher's code of the same image.
+    """1 - cosine similarity between the student's and the teacher's code of the same image.
 
-    It compares each image with itself alone: no negatives, clusters or masks.
+    Each image is compared only with itself: there are no negatives, clusters or masks.
 
     Args:
         student: (M, b) student codes; receives the gradient.

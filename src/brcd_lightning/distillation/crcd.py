@@ -1,6 +1,6 @@
-"""CRCD: complementary relation contrastive distillation (Zhu et al., CVPR 2021), its feature relation on codes.
+"""CRCD: complementary relation contrastive distillation (Zhu et al., CVPR 2021), the feature relation on codes.
 
-Shapes: n training images, M in a batch, A = M anchors, a of them at a time, d embedding width, K negatives.
+Shapes: n training images, M in a batch, A = M anchors, a anchors at a time, d embedding width, K negatives.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from brcd_lightning.distillation.crd import CRD, log_noise, offset, sum_of_softp
 from brcd_lightning.distillation.memory_bank import bank_scores
 
 _SHIFT = 1e-6
-_CLOSE = 0.1  # unit vectors nearer than this lose digits of their difference to single precision
-_ANCHORS_AT_A_TIME = 8  # their relations stay in a processor's cache
+_CLOSE = 0.1  # the difference of unit vectors closer than this loses digits in single precision
+_ANCHORS_AT_A_TIME = 8  # their relations fit in the processor cache
 
 
 class Relations:
-    """Directions from anchors to memory rows, and how far an embedding lies along them.
+    """Cosines between the directions from anchors to embeddings and from anchors to memory rows.
 
-    With v the memory and o_a = v_a - 1e-6, the direction from anchor a to an embedding is unit(f_i - o_a), that to a
-    memory row unit(v_j - o_a). Their cosine is (f_i - o_a) (v_j - o_a) over both lengths, all of which follows from
-    inner products: M x A x (K + 1) numbers, not that many vectors, and only those of a few anchors at a time.
+    With v the memory and o_a = v_a - 1e-6, the direction from anchor a to an embedding is unit(f_i - o_a), and that to
+    a memory row is unit(v_j - o_a). Their cosine is (f_i - o_a) (v_j - o_a) divided by both lengths. All of these are
+    computed from inner products: M x A x (K + 1) numbers instead of as many vectors, and only for a few anchors at a
+    time.
 
-    Differences of products cancel where vectors nearly coincide. `precise_relations` then passes the memory in double
-    precision: the products and their sums are double, all that follows from the differences is in `dtype`.
+    Differences of products suffer from cancellation if vectors nearly coincide. `precise_relations` then passes the
+    memory in double precision. The products and their sums are double, and the values derived from the differences are
+    in `dtype`.
 
     Args:
         bank: v (n, d), in the precision of the products.
         rows: (M, K + 1) memory rows that each embedding is compared with.
-        anchors: (A,) memory rows, each once.
-        dtype: of the cosines; that of the bank when None.
+        anchors: (A,) memory rows, without duplicates.
+        dtype: dtype of the cosines; that of the bank when None.
     """
 
     def __init__(self, bank: Tensor, rows: Tensor, anchors: Tensor, dtype: torch.dtype | None = None) -> None:
         self.bank, self.rows, self.dtype = bank, rows, dtype or bank.dtype
         self.origins = bank[anchors] - _SHIFT  # o (A, d)
-        self.shortest = torch.finfo(bank.dtype).eps ** 0.5  # of a shorter difference only rounding errors are left
+        self.shortest = torch.finfo(bank.dtype).eps ** 0.5  # shorter differences are only rounding errors
         self.o_o = self.origins.square().sum(dim=1, keepdim=True)  # (A, 1)
         o_v = self.origins @ bank.T  # (A, n)
         self.rest = self.o_o - o_v
@@ -48,7 +50,7 @@ class Relations:
         count = torch.arange(len(anchors), device=rows.device)
         lengths[count, anchors] = float("inf")
         self.nearest = lengths.min()  # () from an anchor to another memory row
-        # From a memory row that is the anchor to itself only the shift is left, too short for a difference of products.
+        # From an anchor to its own memory row only the shift remains, too short for a difference of products.
         lengths[count, anchors] = _SHIFT * bank.shape[1] ** 0.5
         self.inverse = lengths.reciprocal_().to(self.dtype)  # 1 / |v - o| (A, n)
         places = torch.full((len(bank),), -1, device=rows.device)
@@ -57,7 +59,7 @@ class Relations:
         self.itself = places[rows[image, column]], image, column
 
     def products(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of f (M, d), differentiable: f v (M, K + 1), and f o, 1e-6 sum(f - o), 1 / |f - o|, each (A, M)."""
+        """Differentiable products of f (M, d): f v (M, K + 1), and f o, 1e-6 sum(f - o), 1 / |f - o|, each (A, M)."""
         embeddings = embeddings.to(self.bank.dtype)
         f_o = self.origins @ embeddings.T
         shifted = _SHIFT * (embeddings.sum(dim=1) - self.origins.sum(dim=1, keepdim=True))
@@ -65,11 +67,11 @@ class Relations:
         return bank_scores(embeddings, self.bank, self.rows), f_o, shifted, lengths.rsqrt()
 
     def along(self, f_v: Tensor, f_o: Tensor, shifted: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, tuple]]:
-        """A few anchors at a time, in tensors that the next turn overwrites.
+        """Iterates over blocks of anchors, in tensors that the next iteration overwrites.
 
         Yields:
-            The anchors; (f - o) (v - o) / |v - o| (a, M, K + 1); 1 / |v - o| (a, M, K + 1); the places in there where a
-            memory row is the anchor itself.
+            Slice of the anchors; (f - o) (v - o) / |v - o| (a, M, K + 1); 1 / |v - o| (a, M, K + 1); indices of the
+            entries whose memory row is the anchor itself.
         """
         drawn, (anchors, _) = self.rows.flatten(), self.origins.shape
         place, image, column = self.itself
@@ -90,9 +92,9 @@ class Relations:
 
 
 def precise_relations(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Relations:
-    """Relations whose anchors are the first column of `rows`, with products in double precision where that is needed.
+    """Relations whose anchors are the first column of `rows`, with products in double precision if necessary.
 
-    That is where an embedding or another memory row nearly coincides with an anchor.
+    Double precision is necessary if an embedding or another memory row nearly coincides with an anchor.
 
     Args:
         embeddings: (M, d) unit vectors.
@@ -101,14 +103,14 @@ def precise_relations(embeddings: Tensor, bank: Tensor, rows: Tensor) -> Relatio
     """
     anchors = rows[:, 0]
     relations = Relations(bank.to(embeddings.dtype), rows, anchors)
-    if embeddings.dtype == torch.float64 or embeddings.device.type == "mps":  # which has no double precision
+    if embeddings.dtype == torch.float64 or embeddings.device.type == "mps":  # MPS has no double precision
         return relations
     nearest = torch.minimum(relations.nearest, torch.cdist(embeddings.detach(), relations.origins).min())
     return Relations(bank.double(), rows, anchors, embeddings.dtype) if bool(nearest < _CLOSE) else relations
 
 
 class _RelationLoss(torch.autograd.Function):
-    """Sum of `nce_loss` over anchors and images, with its gradient: kept by autograd, it would be all the relations."""
+    """Sum of `nce_loss` over anchors and images, with a manual gradient: autograd would save all relations."""
 
     @staticmethod
     def forward(
@@ -148,11 +150,11 @@ class _RelationLoss(torch.autograd.Function):
 
 
 class CRCD(CRD):
-    """CRD on relations: every batch entry of the other side's memory serves as an anchor that directions start from.
+    """CRD on relations: the rows of the batch in the other side's memory serve as anchors, the origins of directions.
 
     Args:
-        skip_self_anchor: leave out the relation of an image to its own memory row, whose positive is no direction.
-        **options: of `CRD`.
+        skip_self_anchor: exclude the relation of an image to its own memory row, whose positive has no direction.
+        **options: options of `CRD`.
     """
 
     normalised_banks = True
@@ -162,7 +164,7 @@ class CRCD(CRD):
         self.skip_self_anchor = skip_self_anchor
 
     def side_loss(self, embeddings: Tensor, bank: Tensor, rows: Tensor, log_z: Tensor) -> Tensor:
-        """Mean loss over the pairs of image and anchor that count."""
+        """Mean loss over the pairs of image and anchor with non-zero weight."""
         relations = precise_relations(embeddings, bank, rows)
         products = f_v, f_o, shifted, scale = relations.products(embeddings)
         weights = torch.ones_like(scale, dtype=relations.dtype)  # (A, M)

@@ -30,9 +30,9 @@ _EPS = 1e-7
 def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
     """Noise-contrastive loss of one side: the first column against K draws from n images.
 
-    With P = exp(score) / Z, q = K / n and c = q + 1e-7: minus log P / (P + c) of the first column, minus the sum of
-    log q / (P + c) over the others. In the logit x = score - log Z - log c these are softplus(-x) = softplus(x) - x and
-    softplus(x), up to a constant, so nothing overflows.
+    With P = exp(score) / Z, q = K / n and c = q + 1e-7, the loss is -log P / (P + c) of the first column minus the sum
+    of log q / (P + c) over the other columns. In terms of the logit x = score - log Z - log c, these are
+    softplus(-x) = softplus(x) - x and softplus(x), up to a constant, so nothing overflows.
 
     Args:
         scores: (..., K + 1) similarities divided by the temperature, the positive first.
@@ -55,7 +55,7 @@ def nce_loss(scores: Tensor, log_z: Tensor, num_images: int) -> Tensor:
 
 
 def log_noise(log_z: Tensor, num_images: int, negatives: int) -> Tensor:
-    """The log Z + log c that a score loses to become a logit, see `nce_loss`."""
+    """The term log Z + log c, which is subtracted from a score to give a logit, see `nce_loss`."""
     return log_z + math.log(negatives / num_images + _EPS)
 
 
@@ -68,8 +68,8 @@ def offset(num_images: int, negatives: int) -> float:
 def sum_of_softplus(x: Tensor, sigmoid: Tensor, scratch: Tensor) -> Tensor:
     """``softplus(x).sum(dim=-1)``, given ``x.sigmoid()`` and a tensor to write to, all (..., K + 1).
 
-    softplus(x) = max(x, 0) - log sigmoid(|x|), and one logarithm serves the product of 64 values in [1/2, 1]: several
-    times faster on a CPU, where logarithms are slow.
+    Uses softplus(x) = max(x, 0) - log sigmoid(|x|) and one logarithm per product of 64 values in [1/2, 1], which is
+    several times faster on a CPU, where logarithms are slow.
     """
     likelier = torch.maximum(sigmoid, torch.sub(1, sigmoid, out=scratch), out=scratch)  # sigmoid(|x|)
     products = [part.prod(dim=-1) for part in likelier.split(64, dim=-1)]
@@ -91,16 +91,16 @@ class _SumOfSoftplus(torch.autograd.Function):
 
 
 class CRD(KDMethod):
-    """Contrasts each student embedding with the teacher's memory, and the other way round.
+    """Contrasts each student embedding with the teacher's memory, and vice versa.
 
     Args:
         dim: d of the embeddings.
         num_negatives: K.
         temperature: T.
-        momentum: share of the old row when a batch enters the memory, in [0, 1].
+        momentum: weight of the old row when the memory is updated, in [0, 1].
         negatives: see `Negatives`.
         num_clusters: see `Negatives`.
-        train_heads: False keeps the embeddings random, as the BRCD release does.
+        train_heads: False keeps the embeddings random, as in the BRCD release.
         seed: of negatives and clusters.
         weight: factor of the loss.
     """
@@ -130,7 +130,7 @@ class CRD(KDMethod):
         self.needs = self.needs | self.negatives.needs
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
-        """Makes embeddings and memories of the size of the training split."""
+        """Creates the embeddings, and memories of the size of the training split."""
         self.negatives.setup(num_images)
         require_bank_memory(self.dim, num_images, banks=2)
         draws = self.negatives.count
@@ -143,12 +143,12 @@ class CRD(KDMethod):
             self.register_buffer(f"log_z_{side}", torch.tensor(float("nan")))  # set by the first batch
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Groups images whose draws are no negatives."""
+        """Groups images that must not be each other's negatives."""
         self.negatives.prepare(teacher_codes, labels)
         return {}
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """Term named after the method, both sides together; the batch then enters the memories."""
+        """One term, named after the method, for both sides; updates the memories with the batch afterwards."""
         rows = self.negatives(batch.index)  # (M, K + 1)
         student, teacher = self.embed_student(batch.student), self.embed_teacher(batch.teacher)
         loss = self.side_loss(student, self.bank_teacher, rows, self.log_z_student)
@@ -165,6 +165,6 @@ class CRD(KDMethod):
         return nce_loss(scores, log_z, self.negatives.num_images).mean()
 
     def set_partition(self, log_z: Tensor, scores: Tensor) -> None:
-        """Sets log Z, Z = n times the mean of exp(score); the first batch does it for good."""
+        """Sets log Z, where Z is n times the mean of exp(score); done once, by the first batch."""
         log_mean = scores.detach().flatten().logsumexp(dim=0) - math.log(scores.numel())
         log_z.copy_(log_mean + math.log(self.negatives.num_images))

@@ -1,4 +1,4 @@
-"""KL: softened distributions over the bits (Hinton et al., 2015), as the BRCD paper applies it to codes.
+"""KL: softened distributions over the bits (Hinton et al., 2015), applied to codes as in the BRCD paper.
 
 Shapes: M images in a batch, b bits.
 """
@@ -15,12 +15,12 @@ from brcd_lightning.options import NonNegative, Temperature
 def kl_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     """KL divergence from the student's to the teacher's softmax over bits, times the squared temperature.
 
-    A softmax does not change when all bits change alike, so the codes of all +1 and of all -1 are the same to it.
+    A softmax is invariant to a shift of all bits, so it does not distinguish the code of all +1 from that of all -1.
 
     Args:
         student: (M, b) student codes; receives the gradient.
         teacher: (M, b) teacher codes.
-        temperature: T, divides both.
+        temperature: T, by which both codes are divided.
 
     Returns:
         Scalar, summed over bits and averaged over the batch.

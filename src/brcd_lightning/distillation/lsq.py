@@ -18,9 +18,9 @@ from brcd_lightning.errors import InputError
 
 Target = Literal["codes", "logits"]
 Penalty = Annotated[float, Interval(ge=1e-12, le=1e12)]
-"""A smaller one leaves directions in which the features do not vary with weights beyond single precision."""
+"""Below this range, weights of directions in which the features do not vary overflow single precision."""
 LAMBDAS = torch.logspace(-6, 1, 15, dtype=torch.float64)
-"""Candidates, two a decade."""
+"""Candidates, two per decade."""
 _EPS = 1e-6
 _ROWS_AT_ONCE = 1 << 12
 
@@ -46,9 +46,9 @@ class RidgePath:
         return self._vectors @ (self._moments / (self._values + lambda_)[:, None])
 
     def leave_one_out_errors(self, lambdas: Tensor) -> Tensor:
-        """Mean squared error of each image under the regression of all others, means refitted, for each lambda.
+        """Leave-one-out mean squared error for each lambda, with the means refitted.
 
-        The residual of an image divided by one minus its leverage is its residual without itself.
+        The leave-one-out residual of an image is its residual divided by one minus its leverage.
 
         Args:
             lambdas: (L,) above 0.
@@ -62,7 +62,7 @@ class RidgePath:
         blocks = zip(self.inputs.split(_ROWS_AT_ONCE), self.targets.split(_ROWS_AT_ONCE), strict=True)
         for inputs, targets in blocks:
             rotated = inputs @ self._vectors
-            leverages = (1 + rotated.square() @ inverse) / n  # (rows, L); the 1 is the intercept's
+            leverages = (1 + rotated.square() @ inverse) / n  # (rows, L); the 1 belongs to the intercept
             for place in range(len(lambdas)):
                 residuals = targets - rotated @ (self._moments * inverse[:, place, None])
                 errors[place] += (residuals / (1 - leverages[:, place, None])).square().sum()
@@ -70,14 +70,14 @@ class RidgePath:
 
 
 class LSQ(ClosedFormMethod):
-    """Solves for the linear head whose logits are nearest to the teacher's codes.
+    """Solves for the linear head whose logits are closest to the teacher's codes.
 
-    Features are standardised, the mean of the targets is fitted too, and both are folded into the head.
+    Features are standardised and the targets are centred; both are folded into the head.
 
     Args:
         target: ``codes``, or ``logits`` for the teacher's logits scaled to unit variance per bit.
-        lambda_: weight of the penalty above 0; None for the one of `LAMBDAS` with the smallest leave-one-out error.
-        views: see `ClosedFormMethod`. Views of one image count as different ones in the leave-one-out error.
+        lambda_: weight of the penalty, above 0; None for the value of `LAMBDAS` with the smallest leave-one-out error.
+        views: see `ClosedFormMethod`. Views of an image count as separate images in the leave-one-out error.
     """
 
     def __init__(self, target: Target = "codes", lambda_: Penalty | None = None, views: Views = 0) -> None:
@@ -85,7 +85,7 @@ class LSQ(ClosedFormMethod):
         self.target, self.lambda_ = target, lambda_
 
     def solve(self, features: Tensor, logits: Tensor) -> Solution:
-        """See `ClosedFormMethod.solve`; in float64 on one thread, the same input gives the same bits."""
+        """See `ClosedFormMethod.solve`; computed in float64 on one thread, bitwise reproducible."""
         rows = features.detach().cpu().double()
         if not bool(rows.isfinite().all()):
             raise InputError("features of the student must be finite; its backbone's weights may be damaged.")

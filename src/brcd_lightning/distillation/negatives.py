@@ -20,16 +20,16 @@ NegativeKind = Literal["uniform", "pseudo_label", "label"]
 
 
 class Negatives(nn.Module):
-    """Draws the memory rows that an anchor is compared with: itself first, then K others, with replacement.
+    """Draws the memory rows that an anchor is compared with: its own row first, then K others, with replacement.
 
-    The draw of a step depends on (seed, number of the step) alone, and the number is saved with the student: a resumed
-    run draws what an uninterrupted one would, and all processes draw the same.
+    The draw depends only on the seed and the step number, which is saved with the student. A resumed run therefore
+    draws the same rows as an uninterrupted run, and so do all processes.
 
     Args:
-        negatives: ``uniform`` over all other images; ``pseudo_label`` over those of other clusters of the teacher's
-            codes; ``label`` over those that share no label, as the BRCD release does (then the method uses labels).
+        negatives: ``uniform`` draws from all other images; ``pseudo_label`` from images of other clusters of the
+            teacher's codes; ``label`` from images that share no label, as in the BRCD release (uses labels).
         num_negatives: K.
-        num_clusters: of ``pseudo_label``.
+        num_clusters: number of clusters for ``pseudo_label``.
         seed: of draws and clusters.
     """
 
@@ -46,19 +46,19 @@ class Negatives(nn.Module):
         self.kind, self.count, self.num_clusters, self.seed = negatives, num_negatives, num_clusters, seed
         self.num_images = 0
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        # Made anew at every fit start. Images sorted by group, (n,); where each one's group starts there and how large
-        # it is, (n, 2). Or, for multi-hot labels, the labels (n, C).
+        # Recomputed at the start of every fit. `order` (n,) holds the images sorted by group, and `blocks` (n, 2) the
+        # start and size of the group of each image. For multi-hot labels, `labels` (n, C) is used instead.
         self.register_buffer("order", torch.empty(0, dtype=torch.long), persistent=False)
         self.register_buffer("blocks", torch.empty(0, 2, dtype=torch.long), persistent=False)
         self.register_buffer("labels", torch.empty(0), persistent=False)
 
     @property
     def needs(self) -> frozenset[str]:
-        """Needs of the kind of negatives, see `KDMethod.needs`."""
+        """Inputs that this kind of negatives needs, see `KDMethod.needs`."""
         return frozenset({"training_labels"} if self.kind == "label" else ())
 
     def setup(self, num_images: int) -> None:
-        """Says how many images there are to draw from."""
+        """Sets the number of images to draw from."""
         if self.count >= num_images:
             raise InputError(
                 f"kd_method.num_negatives must be below the number of training images, got {self.count} for "
@@ -81,7 +81,7 @@ class Negatives(nn.Module):
                 self.labels = labels.float()
 
     def _group(self, groups: Tensor) -> None:
-        """Sorts images by groups (n,); of a group that holds all of them each image is one of its own."""
+        """Sorts images by groups (n,); a single group of all images is split into groups of one image each."""
         groups, sizes = groups.cpu().unique(return_inverse=True, return_counts=True)[1:]
         if len(sizes) == 1:
             groups, sizes = torch.arange(len(groups)), torch.ones(len(groups), dtype=torch.long)
@@ -100,11 +100,11 @@ class Negatives(nn.Module):
             starts, sizes = self.blocks.to(index.device)[index].T[..., None]
             shares = torch.rand(len(index), self.count, dtype=torch.float64, generator=generator, device=index.device)
             places = (shares * (self.num_images - sizes)).long()
-            drawn = self.order.to(index.device)[places + sizes * (places >= starts)]  # over its own group
+            drawn = self.order.to(index.device)[places + sizes * (places >= starts)]  # skips the own group
         return torch.cat([index[:, None], drawn], dim=1)
 
     def _allowed(self, index: Tensor) -> Tensor:
-        """1 for images (M, n) with no label in common; for all but the own where there are none."""
+        """(M, n): 1 for images that share no label with the anchor; if there are none, for all but the anchor."""
         labels = self.labels.to(index.device)
         allowed = labels[index] @ labels.T == 0
         others = torch.arange(self.num_images, device=index.device) != index[:, None]

@@ -1,4 +1,4 @@
-"""No distillation: the baseline, a student that trains on its hashing loss alone."""
+"""No distillation: the baseline, a student that is trained only on its hashing loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 
 
 class NoDistillation(KDMethod):
-    """Asks nothing of the teacher and adds no loss; the teacher still encodes the database for ASHP."""
+    """Adds no loss and does not use the teacher, which still encodes the database for ASHP."""
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """No terms."""
+        """Returns no terms."""
         return KDOutput(terms={}, diagnostics={})

@@ -1,7 +1,7 @@
-"""PACKD: positive-aware contrastive distillation with mixup views (Yang et al., 2022), on codes. It uses labels.
+"""PACKD: positive-aware contrastive distillation with mixup views (Yang et al., 2022), on codes. Uses labels.
 
-Shapes: n training images, M in a batch, P views of each (the image and P - 1 class positives), d embedding width,
-K negatives.
+Shapes: n training images, M in a batch, P views per image (the image and P - 1 class positives), d embedding width, K
+negatives.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PACKDOptions:
 
     Args:
         temperature: T, above 0.
-        exclude_self: leaves the image's own memory row out of the denominator.
+        exclude_self: excludes the image's own memory row from the denominator.
         eps: see `transport_plan`.
         iterations: see `transport_plan`.
         tolerance: see `transport_plan`.
@@ -54,16 +54,16 @@ class PACKDOptions:
 
 @torch.no_grad()
 def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
-    """Entropic optimal transport between uniform marginals, by Sinkhorn iterations on logarithms.
+    """Entropic optimal transport between uniform marginals, by Sinkhorn iterations in the log domain.
 
     Args:
         cost: (M, P, P).
-        eps: strength of the entropy, above 0.
+        eps: weight of the entropy, above 0.
         iterations: largest number of iterations.
-        tolerance: stop when the potentials of an image move by less in sum, on average over the batch.
+        tolerance: stop when the summed change of an image's potentials, averaged over the batch, is below this.
 
     Returns:
-        (M, P, P), each summing to about 1.
+        (M, P, P); each plan sums to about 1.
 
     Examples:
         >>> import torch
@@ -85,13 +85,13 @@ def transport_plan(cost: Tensor, eps: float = 0.1, iterations: int = 100, tolera
 
 
 def packd_loss(student: Tensor, teacher: Tensor, bank: Tensor, rows: Tensor, options: PACKDOptions) -> Tensor:
-    """InfoNCE whose positive is the transport-weighted similarity of all views of an image.
+    """InfoNCE loss whose positive is the transport-weighted similarity of all views of an image.
 
     Args:
         student: (M, P, d) unit embeddings; receives the gradient.
         teacher: (M, P, d) unit embeddings.
         bank: (n, d) teacher memory.
-        rows: (M, K + 1) memory rows, the image's own first.
+        rows: (M, K + 1) memory rows, with the image's own row first.
         options: temperature, negatives and transport.
 
     Returns:
@@ -111,19 +111,19 @@ def packd_loss(student: Tensor, teacher: Tensor, bank: Tensor, rows: Tensor, opt
 
 
 class PACKD(KDMethod):
-    """Contrasts all views of an image, class positives among them, with a memory of teacher codes. It uses labels.
+    """Contrasts all views of an image, including class positives, with a memory of teacher codes. Uses labels.
 
     Args:
-        views: P, the image itself and P - 1 class positives; 1 leaves the positives out, as the BRCD release does.
-        dim: d of the embeddings; the code length when None, and then the teacher's codes are their own embeddings.
+        views: P, the image itself and P - 1 class positives; 1 for no positives, as in the BRCD release.
+        dim: d of the embeddings. None for the code length; the teacher's codes are then used as embeddings directly.
         num_negatives: K.
         temperature: see `PACKDOptions`.
-        momentum: share of the old row when a batch enters the memory, in [0, 1].
-        warmup_epochs: number of epochs in which new rows replace those of the memory, as if `momentum` were 0.
+        momentum: weight of the old row when the memory is updated, in [0, 1].
+        warmup_epochs: number of initial epochs in which new rows replace those of the memory, as with `momentum` 0.
         negatives: see `Negatives`.
         num_clusters: see `Negatives`.
         exclude_self: see `PACKDOptions`.
-        train_heads: False keeps the embedding random, as the BRCD release does.
+        train_heads: False keeps the embedding random, as in the BRCD release.
         eps: see `transport_plan`.
         iterations: see `transport_plan`.
         tolerance: see `transport_plan`.
@@ -162,7 +162,7 @@ class PACKD(KDMethod):
             self.needs = self.needs | {"positives"}
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
-        """Makes embeddings and memory of the size of the training split."""
+        """Creates the embeddings, and a memory of the size of the training split."""
         dim = self.dim or bits
         self.negatives.setup(num_images)
         require_bank_memory(dim, num_images, banks=1)
@@ -173,12 +173,12 @@ class PACKD(KDMethod):
         self.register_buffer("bank", random_bank(num_images, dim, normalise=True))
 
     def prepare(self, teacher_codes: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Groups images whose draws are no negatives."""
+        """Groups images that must not be each other's negatives."""
         self.negatives.prepare(teacher_codes, labels)
         return {}
 
     def forward(self, batch: KDInput) -> KDOutput:
-        """Term ``packd``; the batch enters the memory first."""
+        """Term ``packd``; the memory is updated with the batch first."""
         warm = self.negatives.step.item() >= self.warmup_steps
         rows = self.negatives(batch.index)
         student, teacher = batch.student[:, None], batch.teacher[:, None]

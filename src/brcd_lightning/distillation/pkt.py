@@ -14,13 +14,13 @@ from brcd_lightning.distillation.base import KDInput, KDMethod, KDOutput
 from brcd_lightning.options import NonNegative
 
 Smoothing = Annotated[float, Interval(ge=1e-12, le=1)]
-"""A smaller one is 0 in single precision, where the loss of opposite codes is then NaN."""
+"""Smaller values may be 0 in single precision, which makes the loss of opposite codes NaN."""
 
 
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
     """KL divergence between the neighbour probabilities of both batches, from cosine similarities.
 
-    The mean runs over all M x M pairs, as in the published code, so that it starts near 2e-4 for M = b = 64.
+    The mean is over all M x M pairs, as in the published code, so the loss starts near 2e-4 for M = b = 64.
 
     Args:
         student: (M, b) student codes; receives the gradient.
@@ -51,7 +51,7 @@ class PKT(KDMethod):
 
     Args:
         eps: see `pkt_loss`.
-        weight: factor of the loss; the published code uses 30,000, since the mean runs over pairs.
+        weight: factor of the loss; the published code uses 30,000, since the mean is over pairs.
     """
 
     needs = frozenset({"teacher"})

@@ -17,7 +17,7 @@ _SHORTEST = 1e-6
 
 
 def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber loss between the distances inside both batches, each divided by its mean positive distance.
+    """Huber loss between the pairwise distances of both batches, each divided by its mean positive distance.
 
     Args:
         student: (M, b) student codes; receives the gradient.
@@ -36,9 +36,9 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _relative_distances(codes: Tensor) -> Tensor:
-    """(M, M); equal codes lie at the clamp's 1e-6, which counts as positive and has no gradient."""
+    """(M, M); distances of equal codes are clamped to 1e-6, which counts as positive and has no gradient."""
     codes = codes.float() if codes.element_size() < 4 else codes
-    # From differences of the codes: those of inner products cancel where codes nearly agree.
+    # From differences of codes: those of inner products suffer from cancellation for nearly equal codes.
     distances = torch.cdist(codes, codes, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=_SHORTEST)
     other = ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
     distances = distances * other
@@ -53,7 +53,7 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: (M, b) teacher codes.
 
     Returns:
-        Scalar, mean over the M x M x M triples; a degenerate one has cosine 0 on its side.
+        Scalar, mean over the M x M x M triples; the cosine of a degenerate triple is 0.
 
     Examples:
         >>> import torch
@@ -67,8 +67,8 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def _corner_cosines(codes: Tensor) -> Tensor:
     """(M, M, M): entry i, j, k is the cosine at corner i between the directions to j and to k.
 
-    Equal codes have no direction: their cosines are 0 and have no gradient, which the clamp of the length would make
-    1e12 times the incoming one.
+    Equal codes have no direction: their cosines are 0 and have no gradient. Clamping the length would instead scale the
+    incoming gradient by 1e12.
     """
     differences = codes[None, :, :] - codes[:, None, :]  # (M, M, b)
     differences = differences.masked_fill((differences == 0).all(dim=2, keepdim=True), 0.0)
@@ -77,12 +77,12 @@ def _corner_cosines(codes: Tensor) -> Tensor:
 
 
 class RKD(KDMethod):
-    """Distances and angles between the codes of a batch.
+    """Relational knowledge distillation: distances and angles between the codes of a batch.
 
     Args:
-        distance_weight: of `rkd_distance_loss`.
-        angle_weight: of `rkd_angle_loss`.
-        weight: factor of both.
+        distance_weight: weight of `rkd_distance_loss`.
+        angle_weight: weight of `rkd_angle_loss`.
+        weight: factor of both terms.
     """
 
     needs = frozenset({"teacher"})

@@ -1,4 +1,4 @@
-"""SP: similarity-preserving distillation (Tung & Mori, ICCV 2019), and what the BRCD release calls so.
+"""SP: similarity-preserving distillation (Tung & Mori, ICCV 2019), and the variant in the BRCD release.
 
 Shapes: M images in a batch, b bits.
 """
@@ -20,7 +20,7 @@ _EPS = 1e-12
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the row-normalised Gram matrices of both batches.
 
-    Blind to any rotation of the student's codes, so it aligns relations, not Hamming spaces.
+    It is invariant to rotations of the student's codes, so it aligns relations, not Hamming spaces.
 
     Args:
         student: (M, b) student codes; receives the gradient.
@@ -40,10 +40,10 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def sp_per_sample_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """The BRCD release's SP: each code is taken for a batch of b numbers, and compared with itself.
+    """SP of the BRCD release, which treats each code as a batch of b numbers and compares it with itself.
 
-    For codes in {-1, +1} at Hamming distance d_i it is the sum of 8 d_i (b - d_i) / b^3: as small for the inverted code
-    as for the equal one.
+    For codes in {-1, +1} at Hamming distance d_i, the loss is the sum of 8 d_i (b - d_i) / b^3, which is 0 both for
+    equal and for inverted codes.
 
     Args:
         student: (M, b) student codes; receives the gradient.

@@ -1,4 +1,4 @@
-"""SSKD: the self-supervision term of knowledge distillation meets self-supervision (Xu et al., ECCV 2020), on codes.
+"""SSKD: self-supervision term of Knowledge Distillation Meets Self-Supervision (Xu et al., ECCV 2020), on codes.
 
 Shapes: M images in a batch, b bits; four rotations by 0, 90, 180 and 270 degrees.
 """
@@ -20,18 +20,18 @@ Projections = Literal["none", "mlp"]
 
 
 def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio: float = 0.75) -> Tensor:
-    """KL divergence between which upright image a rotated one resembles, to teacher and to student.
+    """KL divergence between teacher and student distributions over the upright images that match a rotated image.
 
-    Rotated images that the teacher gets right all count; of the others only those it gets least wrong.
+    All rotated images that the teacher matches correctly are used. Of the others, only those with the best ranks are.
 
     Args:
         student: (M, 4, b) student codes of the rotations, upright first; receives the gradient.
         teacher: (M, 4, b) teacher codes.
         temperature: T of the softmax over upright images.
-        ratio: share of the teacher's wrong rows that count, best ranks first, in [0, 1].
+        ratio: share of the teacher's wrong rows to use, best ranks first, in [0, 1].
 
     Returns:
-        Scalar, mean over the rows that count; 0, with a gradient of 0, where none does.
+        Scalar, mean over the rows used; 0, with a gradient of 0, if there are none.
 
     Examples:
         >>> import torch
@@ -43,17 +43,17 @@ def sskd_loss(student: Tensor, teacher: Tensor, temperature: float = 0.5, ratio:
     kept = _kept_rows(target, ratio)
     target, guess = ((rows[kept] / temperature).log_softmax(dim=1) for rows in (target, guess))
     total = F.kl_div(guess, target, log_target=True, reduction="sum")
-    return temperature**2 * (total / max(1, len(kept)))  # the mean of no row would be NaN
+    return temperature**2 * (total / max(1, len(kept)))  # a mean over no rows would be NaN
 
 
 def _similarities(codes: Tensor) -> Tensor:
-    """Cosines (3M, M) of every rotated image, image by image, with every upright one."""
+    """Cosines (3M, M) between all rotated images, grouped by image, and all upright images."""
     unit = F.normalize(codes, dim=2, eps=1e-8)
     return unit[:, 1:].flatten(end_dim=1) @ unit[:, 0].T
 
 
 def matching_loss(codes: Tensor, temperature: float = 0.5) -> Tensor:
-    """Cross-entropy of finding the upright image of every rotated one; what the original trains its teacher's head on.
+    """Cross-entropy of matching each rotated image to its upright image; trains the teacher's head in the original.
 
     Args:
         codes: (M, 4, b) of the rotations, upright first.
@@ -74,11 +74,11 @@ def matching_loss(codes: Tensor, temperature: float = 0.5) -> Tensor:
 
 
 def _kept_rows(similarities: Tensor, ratio: float) -> Tensor:
-    """Rows that count: rank 0, then the best `ratio` of the rest, ties by position."""
+    """Indices of the rows to use: those of rank 0, then the best `ratio` of the rest, with ties by position."""
     images = similarities.shape[1]
     right = torch.arange(images, device=similarities.device).repeat_interleave(3)  # (3M,)
     score = similarities.gather(1, right[:, None])
-    # Codes give few different cosines, so ties are the rule: an equal score is above only for an earlier image.
+    # Codes have few distinct cosines, so ties are common: an equal score ranks higher only for an earlier image.
     earlier = torch.arange(images, device=similarities.device) < right[:, None]
     rank = ((similarities > score) | ((similarities == score) & earlier)).sum(dim=1)
     wrong = int((rank > 0).sum())
@@ -87,15 +87,15 @@ def _kept_rows(similarities: Tensor, ratio: float) -> Tensor:
 
 
 class SSKD(KDMethod):
-    """The student learns which upright images of the batch a rotated one resembles, as the teacher sees it.
+    """Trains the student to match rotated to upright images of the batch with the same distribution as the teacher.
 
     Args:
         temperature: see `sskd_loss`.
         ratio: see `sskd_loss`.
-        rotation_views: ``shared`` rotates one augmented view, ``independent`` another one for each rotation, as the
-            BRCD release does.
-        heads: ``none`` compares codes, ``mlp`` two-layer projections of them. The original trains the teacher's
-            projection beforehand to match rotations; here it does so while the student learns from it.
+        rotation_views: ``shared`` rotates one augmented view; ``independent`` uses a different view for each rotation,
+            as in the BRCD release.
+        heads: ``none`` compares codes, ``mlp`` compares two-layer projections of them. The original trains the
+            teacher's projection to match rotations beforehand; here it is trained together with the student.
         weight: factor of the loss.
     """
 
@@ -116,7 +116,7 @@ class SSKD(KDMethod):
         self.heads = heads
 
     def setup(self, num_images: int, bits: int, steps_per_epoch: int) -> None:
-        """Makes the projections, of the code's width."""
+        """Creates the projections, which have the width of the codes."""
         if self.heads == "mlp":
             require_memory("bits", bits, 4 * 4 * bits * bits)
             self.project_student, self.project_teacher = (

@@ -1,1 +1,1 @@
-"""Several processes that train together: one batch, one speaker, random streams that depend on neither."""
+"""Training in several processes: gathered batches, output by one process, and random streams independent of both."""

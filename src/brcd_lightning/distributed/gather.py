@@ -1,4 +1,4 @@
-"""The shares of a batch that several processes hold, seen by each of them as the one batch of a single process."""
+"""Gathers the shares of a batch from all processes, so that each computes on the batch of a single process."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 
 def num_processes() -> int:
-    """Number of processes that train together; 1 outside of torch.distributed."""
+    """Number of processes that train together; 1 outside torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gather(rows: Tensor, dim: int = 0) -> Tensor:
-    """Rows of all processes, in the order in which `EpochSampler` dealt them out.
+    """Rows of all processes, in the order in which `EpochSampler` distributed them.
 
-    What every process computes from them is the loss of the whole batch. The gradient of a parameter that it is
-    computed with is then the same everywhere, and so is its mean over processes. The gradient that comes back to a
-    process's own rows is multiplied by the number of processes instead, because each process adds those of its share:
-    with data-parallel averaging every parameter gets the gradient that a single process would give it.
+    Every process computes the loss of the whole batch from them. The gradients of parameters used after the gather are
+    therefore equal in all processes, and so is their mean. The gradient of a process's own rows is multiplied by the
+    number of processes, because each process only backpropagates through its own share. With data-parallel averaging,
+    every parameter then gets the same gradient as in a single process.
 
     Args:
-        rows: a share along `dim`, as large in every process.
-        dim: the dimension of the batch.
+        rows: share of this process along `dim`, of the same size in every process.
+        dim: dimension of the batch.
 
     Returns:
         The whole batch along `dim`; `rows` itself in a single process.

@@ -1,4 +1,4 @@
-"""The processes of one run: strategy, rank, and errors of lost ones."""
+"""The processes of one run: strategy, rank, and errors caused by lost processes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rich.console import Console
 from brcd_lightning.errors import InputError
 from brcd_lightning.options import checked
 
-_Timeout = Annotated[float, Interval(gt=0, le=1e7)]  # beyond, a C++ clock overflows
+_Timeout = Annotated[float, Interval(gt=0, le=1e7)]  # larger values overflow a C++ clock
 
-# What gloo, NCCL and sockets say when the other side is gone or silent. Some of gloo's messages do not name it.
+# Parts of messages of gloo, NCCL and sockets when the peer is lost or silent. Some of gloo's messages do not name it.
 _LOST = (
     "gloo",
     "nccl",
@@ -36,24 +36,24 @@ _LOST = (
 
 
 def is_rank_zero() -> bool:
-    """True in the process that prints and writes for its run."""
+    """True in the process that prints and writes on behalf of the run."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it on the function
     return rank == 0
 
 
 def print_rank_zero(text: str) -> None:
-    """Prints for the user, once for all processes."""
+    """Prints text for the user, from the process of rank 0 only."""
     if is_rank_zero():
         Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 @checked("trainer.strategy")
 def data_parallel(timeout_s: _Timeout = 300) -> DDPStrategy:
-    """Data-parallel training whose processes give up waiting for one that hangs.
+    """Data-parallel training with a timeout for processes that hang.
 
     Args:
-        timeout_s: longest wait for the other processes, in seconds. What only one of them does while the others wait
-            (k-means, the files of a checkpoint) must fit into it.
+        timeout_s: longest wait for the other processes, in seconds. Work that one process does while the others wait
+            (k-means, writing a checkpoint) must finish within this time.
     """
     return DDPStrategy(timeout=timedelta(seconds=timeout_s))
 
@@ -61,22 +61,22 @@ def data_parallel(timeout_s: _Timeout = 300) -> DDPStrategy:
 def cluster() -> list[SLURMEnvironment]:
     """Trainer plugins for a process that SLURM started.
 
-    Lightning would requeue the job itself, with checkpoints of its own, and take them for those of any later stage.
+    By default, Lightning would requeue the job itself and save its own checkpoints, which any later stage would load.
     """
     by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
 
 def tells_of_lost_process(error: RuntimeError) -> bool:
-    """True if an error of a collective operation says that another process of the run ended or hangs."""
+    """True if an error of a collective operation means that another process of the run ended or hangs."""
     return isinstance(error, dist.DistError) or any(words in str(error).lower() for words in _LOST)
 
 
 def require_processes(trainer: L.Trainer) -> None:
-    """Refuses another number of processes than the trainer counts on: they would leave out data, or do work twice.
+    """Checks that the number of processes is that of the trainer; otherwise data would be skipped or used twice.
 
     Raises:
-        InputError: saying how many there are and how many are asked for.
+        InputError: naming the actual and the requested number of processes.
     """
     asked = trainer.world_size
     starter, count = _started()
@@ -100,11 +100,11 @@ def require_processes(trainer: L.Trainer) -> None:
 
 
 def _started() -> tuple[str, int]:
-    """Launcher of this process and number of processes, from the environment; empty if Lightning starts them."""
+    """Launcher of this process and number of processes, from the environment; ("", 0) if Lightning starts them."""
     if TorchElasticEnvironment.detect():
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if SLURMEnvironment.detect():
-        return "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # 0: in a batch script, but not by srun
+        return "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # 0: in a batch script, without srun
     if "LOCAL_RANK" in os.environ:
         return "LOCAL_RANK", int(os.environ.get("WORLD_SIZE", "1"))
     return "", 0

@@ -1,4 +1,4 @@
-"""Random streams that depend on a key only, such as (seed, epoch, index, view), and not on what was drawn before."""
+"""Random streams that depend only on a key, such as (seed, epoch, index, view), and not on earlier draws."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def stream_seed(*key: int) -> int:
 
 @contextmanager
 def random_stream(*key: int) -> Iterator[None]:
-    """Runs a block on the CPU random stream of `key` and puts torch's global stream back afterwards.
+    """Runs a block on the CPU random stream of `key` and restores torch's global stream afterwards.
 
-    Far cheaper than `torch.random.fork_rng` with `torch.manual_seed`, which visit every device.
+    This is far cheaper than `torch.random.fork_rng` with `torch.manual_seed`, which process every device.
     """
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(stream_seed(*key))

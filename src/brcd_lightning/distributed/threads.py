@@ -1,4 +1,4 @@
-"""Linear algebra on one thread, for results that are the same bit for bit."""
+"""Linear algebra on one thread, for bitwise reproducible results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Runs a block of torch on one thread of the CPU.
+    """Runs a block with a single torch thread on the CPU.
 
-    The order in which threads add their partial sums would change the last bits of a product.
+    With several threads, the order in which partial sums are added changes the last bits of a product.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

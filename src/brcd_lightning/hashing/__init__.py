@@ -1,1 +1,1 @@
-"""Hashing models: a head on backbone features and its unsupervised objective, one file each."""
+"""Hashing models: a head on backbone features with an unsupervised objective, one file per model."""

@@ -1,4 +1,4 @@
-"""Parts that all hashing models share: the head, one evaluation rule, and the network that joins it to a backbone."""
+"""Common parts of all hashing models: the head, the evaluation rule, and the network with a backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from brcd_lightning.memory import require_memory
 from brcd_lightning.options import Head, PositiveInt, checked
 
 _SHOWN = 3
-"""Images that an error names."""
+"""Largest number of images that an error names."""
 
 
 class HashOutput(NamedTuple):
@@ -29,14 +29,14 @@ class HashOutput(NamedTuple):
     logits: Tensor
     """(M, b) output of the head, before binarisation."""
     code: Tensor
-    """(M, b) training code, differentiable through the model's own estimator."""
+    """(M, b) training code, differentiable through the model's gradient estimator."""
 
 
 class HashingModel(nn.Module, ABC):
     """Head and objective of one unsupervised hashing method, used unchanged as teacher and as student.
 
-    A subclass gives the training code (`binarize`) and the objective; evaluation is the same for all: +1 where
-    the logit is at least 0.
+    A subclass defines the training code (`binarize`) and the objective. Evaluation is the same for all models: a bit is
+    +1 if its logit is at least 0.
 
     Args:
         in_features: width d of the backbone's features.
@@ -48,13 +48,13 @@ class HashingModel(nn.Module, ABC):
     num_views: int = 1
     """Number of views of an image that the objective compares: 1 or 2."""
     batch_dependent: bool = False
-    """True if the training code of an image depends on its batch mates; views are then binarised one by one."""
+    """True if the training code of an image depends on the rest of the batch; views are then binarised one by one."""
     trains: bool = True
-    """True if the model trains on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
+    """True if the model is trained on its objective; otherwise its head is fitted, see `ClosedFormModel`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in cls.__dict__:  # options of every model are held against their annotations
+        if "__init__" in cls.__dict__:  # checks the options of every model against their annotations
             checked("hashing_model")(cls)
 
     @checked("hashing_model")
@@ -72,14 +72,14 @@ class HashingModel(nn.Module, ABC):
 
     @abstractmethod
     def binarize(self, logits: Tensor) -> Tensor:
-        """Training code (M, b) of logits (M, b), with the model's own gradient."""
+        """Training code (M, b) of logits (M, b), with the model's gradient estimator."""
 
     def soft(self, logits: Tensor) -> Tensor:
-        """Values in (-1, 1) that the training code follows; their mean size says how decided bits are."""
+        """Soft values in (-1, 1) of the training code; their mean magnitude measures the saturation of the bits."""
         return logits.tanh()
 
     def diagnostics(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
-        """Values worth logging: mean |bit mean| over the batch (1: all images share a code), and mean |soft code|."""
+        """Values to log: mean |bit mean| over the batch (1 if all images share one code), and mean |soft code|."""
         view = views[0]
         return {
             "bit_bias": view.code.mean(dim=0).abs().mean(),
@@ -94,10 +94,10 @@ class HashingModel(nn.Module, ABC):
         """Weighted loss terms by name; their sum is the hashing loss of `num_views` views of the same M images."""
 
     def forward(self, features: Tensor, num_views: int = 1) -> list[HashOutput]:
-        """Training pass on the features (views * M, d) of several views of the same images, one behind the other."""
-        logits = self.head(features)  # one product for all views: small ones one by one take twice the time
+        """Training pass on the concatenated features (views * M, d) of several views of the same images."""
+        logits = self.head(features)  # one product for all views; separate small ones take twice the time
         half = logits.element_size() < 4
-        # Codes are made in full precision: in half of it many logits are equal, and their ranks another.
+        # Codes are computed in full precision: in half precision many logits are equal, which changes their ranks.
         with torch.autocast(logits.device.type, enabled=False) if half else nullcontext():
             logits = logits.float() if half else logits
             if self.batch_dependent:
@@ -108,26 +108,26 @@ class HashingModel(nn.Module, ABC):
         return [HashOutput(*view) for view in views]
 
     def kd_code(self, output: HashOutput) -> Tensor:
-        """The differentiable code (M, b) that distillation sees; by default the training code."""
+        """The differentiable code (M, b) that distillation uses; by default the training code."""
         return output.code
 
 
 class Encoder(Protocol):
-    """Makes binary codes of images, or of the rows that stand for them where features are stored."""
+    """Encodes images, or rows of stored features, to binary codes."""
 
     def encode(self, inputs: Images | Rows) -> Tensor:
         """Codes (M, b) int8 in {-1, +1}."""
 
     def encode_soft(self, inputs: Images | Rows) -> tuple[Tensor, Tensor]:
-        """Codes (M, b) int8 in {-1, +1}, and the soft values (M, b) in (-1, 1) that they are the signs of."""
+        """Codes (M, b) int8 in {-1, +1}, and the soft values (M, b) in (-1, 1) whose signs they are."""
 
 
 class HashNetwork(nn.Module):
-    """A backbone and a hashing model: inputs of the backbone in, codes out.
+    """A backbone followed by a hashing model; maps inputs of the backbone to codes.
 
     Args:
-        backbone: images, or rows of stored features, to features. See `Backbone` and `StoredBackbone`.
-        hashing_model: features to codes.
+        backbone: maps images, or rows of stored features, to features. See `Backbone` and `StoredBackbone`.
+        hashing_model: maps features to codes.
 
     Examples:
         >>> import torch
@@ -155,8 +155,8 @@ class HashNetwork(nn.Module):
         """Training pass on several views of the same M images, as one batch through the backbone.
 
         Args:
-            views: what the backbone takes: each (M, 3, H, W) pixels, or each (M,) rows of stored features.
-            gathers: whether M images are this process's share of a batch, and the hashing model sees all of it.
+            views: inputs of the backbone: (M, 3, H, W) pixels each, or (M,) rows of stored features each.
+            gathers: whether the M images are this process's share of a batch, which is gathered for the hashing model.
         """
         features = self.backbone(torch.cat(list(views)))
         if gathers:
@@ -165,26 +165,26 @@ class HashNetwork(nn.Module):
 
     @torch.no_grad()
     def encode(self, inputs: Images | Rows) -> Tensor:
-        """Codes (M, b) int8 in {-1, +1} of what the backbone takes: +1 where the logit is at least 0.
+        """Codes (M, b) int8 in {-1, +1} of inputs of the backbone: +1 if the logit is at least 0.
 
-        The answer does not depend on batch mates or on train mode.
+        The result does not depend on the rest of the batch or on train mode.
 
         Raises:
-            InputError: if a logit is not finite: its code would look like any other.
+            InputError: if a logit is not finite, since its code would look valid.
         """
         return sign(self._eval_logits(inputs)).to(torch.int8)
 
     @torch.no_grad()
     def encode_soft(self, inputs: Images | Rows) -> tuple[Tensor, Tensor]:
-        """Codes as `encode` makes them, and the model's soft values (M, b) float32, from one pass.
+        """Codes as returned by `encode`, and the model's soft values (M, b) float32, from one forward pass.
 
-        The soft values are what a query offers beyond its bits, see `search.nearest_by_values`.
+        The soft values give queries more information than their bits, see `search.nearest_by_values`.
         """
         logits = self._eval_logits(inputs)
         return sign(logits).to(torch.int8), self.hashing_model.soft(logits.float())
 
     def _eval_logits(self, inputs: Images | Rows) -> Tensor:
-        """Logits (M, b) in eval mode, whatever the mode is."""
+        """Logits (M, b), computed in eval mode regardless of the current mode."""
         training = self.training
         if training:
             self.eval()
@@ -196,7 +196,7 @@ class HashNetwork(nn.Module):
 
 
 def _require_head_memory(in_features: int, bits: int, hidden_features: int | None) -> None:
-    """Refuses a head that the machine cannot hold, by its largest option; no hidden width means a linear one."""
+    """Raises `InputError`, naming the largest option, if the head does not fit in memory; None for a linear head."""
     if hidden_features is None:
         require_memory("bits", bits, 4 * bits * in_features)
         return
@@ -206,7 +206,7 @@ def _require_head_memory(in_features: int, bits: int, hidden_features: int | Non
 
 
 def _require_finite(logits: Tensor) -> None:
-    """Raises `InputError` that names at most three images of the batch whose logits (M, b) are not all finite."""
+    """Raises `InputError`, naming at most three images, if any of the logits (M, b) is not finite."""
     finite = logits.isfinite()
     if bool(finite.all()):
         return

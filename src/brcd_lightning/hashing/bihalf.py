@@ -1,4 +1,4 @@
-"""Bi-half Net, its unsupervised variant (Li and van Gemert, AAAI 2021): every bit is +1 for half of the batch.
+"""Bi-half Net, unsupervised variant (Li and van Gemert, AAAI 2021): every bit is +1 for half of the batch.
 
 Shapes: M images in a batch, b bits.
 """
@@ -21,7 +21,7 @@ KDCode = Literal["hash_layer", "sign_ste"]
 
 
 def bihalf_codes(logits: Tensor) -> Tensor:
-    """Codes (M, b) in {-1, +1}: in every column +1 for the largest M // 2 logits, of equal ones the first rows.
+    """Codes (M, b) in {-1, +1}: +1 for the largest M // 2 logits of each column, with ties to the first rows.
 
     Examples:
         >>> import torch
@@ -33,18 +33,18 @@ def bihalf_codes(logits: Tensor) -> Tensor:
 
 
 class BiHalf(HashingModel):
-    """One view; in training a code depends on the whole batch, in evaluation it is the sign of the logits.
+    """Bi-half Net, one view. In training, codes depend on the whole batch; in evaluation, they are signs of the logits.
 
-    The original adds ``gamma (u - B) / (M b)`` to the gradient inside the layer. That is the gradient of
-    ``gamma / 2 mean((u - B)^2)``, which is what is added here: a gradient made in a backward pass would miss how losses
-    are scaled, in half precision and in accumulated batches.
+    The original adds ``gamma (u - B) / (M b)`` to the gradient inside the layer. This is the gradient of
+    ``gamma / 2 mean((u - B)^2)``, which is added to the loss here. A gradient added in the backward pass would ignore
+    loss scaling in half precision and with accumulated batches.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b.
-        gamma: see above, at least 0.
+        gamma: weight of the penalty (see above), at least 0.
         pairs: see `similarity_loss`.
-        kd_code: what distillation sees: ``hash_layer``, the training code, or ``sign_ste``, the sign of the logits.
+        kd_code: code used for distillation: ``hash_layer`` (training code) or ``sign_ste`` (sign of the logits).
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
     """
@@ -67,7 +67,7 @@ class BiHalf(HashingModel):
         self.signs_for_kd = kd_code == "sign_ste"
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """`bihalf_codes` with the identity gradient."""
+        """`bihalf_codes` with a straight-through gradient."""
         return straight_through(bihalf_codes(logits), logits)
 
     def kd_code(self, output: HashOutput) -> Tensor:

@@ -19,7 +19,7 @@ _LOG_EPS = 1e-8
 
 
 def nt_xent(first: Tensor, second: Tensor, tau: float) -> Tensor:
-    """NT-Xent over two views: cross-entropy of finding the other view among all 2M - 1 other rows.
+    """NT-Xent over two views: cross-entropy of identifying the other view among the 2M - 1 other rows.
 
     Args:
         first: (M, b) codes of view 1.
@@ -43,11 +43,11 @@ def nt_xent(first: Tensor, second: Tensor, tau: float) -> Tensor:
 
 
 def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
-    """KL divergence between two rows of Bernoulli probabilities, both ways, the target detached.
+    """KL divergence between Bernoulli distributions in both directions, with detached targets.
 
     Args:
         first: (M, b) probabilities in [0, 1].
-        second: (M, b), the same.
+        second: (M, b) probabilities in [0, 1].
 
     Returns:
         Scalar: summed over bits, averaged over the batch and the two directions.
@@ -66,7 +66,7 @@ def symmetric_bernoulli_kl(first: Tensor, second: Tensor) -> Tensor:
 
 
 class CIBHash(HashingModel):
-    """Two views, codes ``sign(sigmoid(u) - 1/2)``, NT-Xent plus `beta` times the Bernoulli KL of the views.
+    """CIBHash: two views, codes ``sign(sigmoid(u) - 1/2)``, NT-Xent plus `beta` times the Bernoulli KL of the views.
 
     Args:
         in_features: width d of the backbone's features.
@@ -102,8 +102,8 @@ class CIBHash(HashingModel):
         self.beta = beta
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """``sign(p - 1/2)`` with the identity gradient to p = sigmoid(logits), hence p (1 - p) to the logits."""
-        # The sign of the logit itself, as in evaluation: p rounds to 1/2 for small negative logits.
+        """``sign(p - 1/2)`` with a straight-through gradient to p = sigmoid(logits), hence p (1 - p) to the logits."""
+        # The sign of the logits, as in evaluation, because p rounds to 1/2 for small negative logits.
         return straight_through(sign(logits), torch.sigmoid(logits))
 
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:

@@ -18,9 +18,9 @@ from brcd_lightning.hashing.base import HashingModel, HashOutput
 
 
 class ClosedFormModel(HashingModel):
-    """A hashing model whose head `fit` computes; it has no objective.
+    """A hashing model without an objective, whose head is computed by `fit`.
 
-    A student whose distillation method trains may have such a model too. It then trains on the distillation loss alone.
+    A student can use such a model with a distillation method that trains; only the distillation loss is used then.
     """
 
     trains = False
@@ -30,25 +30,25 @@ class ClosedFormModel(HashingModel):
         """Computes the linear map of the model.
 
         Args:
-            centred: (n, d) float64 features less their mean.
+            centred: (n, d) float64 features minus their mean.
             generator: of random draws.
 
         Returns:
             W (d, b) and c (b,), float64: the linear layer gives ``centred @ W + c``.
 
         Raises:
-            InputError: if these features cannot give b bits.
+            InputError: if the features do not support b bits.
         """
 
     def fit(self, features: Tensor, seed: int = 0) -> None:
-        """Fills the linear layer of the head, in float64 on one thread: the same features give the same bits.
+        """Computes the linear layer of the head, in float64 on one thread, so the result is bitwise reproducible.
 
         Args:
             features: (n, d) of the training images under the evaluation transform.
             seed: of random draws.
 
         Raises:
-            InputError: for a head that is not linear, features that are not finite, or too few of them for b bits.
+            InputError: for a head that is not linear, non-finite features, or too few features for b bits.
         """
         layer = self.linear_layer()
         rows = features.detach().cpu().double()
@@ -61,7 +61,7 @@ class ClosedFormModel(HashingModel):
             layer.bias.copy_(offset - mean @ projection)
 
     def linear_layer(self) -> nn.Linear:
-        """The one linear layer of the head.
+        """The linear layer of the head.
 
         Raises:
             InputError: for an ``mlp`` head.
@@ -72,28 +72,28 @@ class ClosedFormModel(HashingModel):
         return layers[0]
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """Sign with the identity gradient."""
+        """Sign with a straight-through gradient."""
         return sign_ste(logits)
 
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
-        """No terms."""
+        """Returns no terms."""
         return {}
 
 
 def principal_directions(centred: Tensor, count: int) -> Tensor:
     """Eigenvectors of the covariance with the largest eigenvalues, in descending order.
 
-    The entry of largest magnitude of each is positive, so that the sign is no accident of the solver.
+    The entry of largest magnitude of each eigenvector is positive, so the sign does not depend on the solver.
 
     Args:
-        centred: (n, d) float64 features less their mean.
+        centred: (n, d) float64 features minus their mean.
         count: number of directions.
 
     Returns:
         (d, count) float64, orthonormal columns.
 
     Raises:
-        InputError: if the features vary in fewer directions.
+        InputError: if the rank of the features is below `count`.
     """
     n, d = centred.shape
     values, vectors = torch.linalg.eigh(centred.T @ centred / n)  # ascending
@@ -109,6 +109,6 @@ def principal_directions(centred: Tensor, count: int) -> Tensor:
 
 
 def random_rotation(bits: int, generator: torch.Generator) -> Tensor:
-    """A rotation (b, b) float64, uniform over orthogonal matrices: QR of a Gaussian, R's diagonal made positive."""
+    """Uniform random orthogonal matrix (b, b) float64: QR of a Gaussian matrix, with positive diagonal of R."""
     rotation, upper = torch.linalg.qr(torch.randn(bits, bits, dtype=torch.float64, generator=generator))
     return rotation * torch.where(upper.diagonal() < 0, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""GreedyHash, its unsupervised variant (Su et al., NeurIPS 2018): codes keep the cosines of the features.
+"""GreedyHash, unsupervised variant (Su et al., NeurIPS 2018): codes preserve the cosines of the features.
 
 Shapes: M images in a batch, b bits, d features.
 """
@@ -24,9 +24,9 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
 
     Args:
         codes: (M, b); receives the gradient.
-        features: (M, d); the target, without a gradient.
-        pairs: ``half`` compares image i with image i + M // 2 of the batch (the last of an odd number with none);
-            ``all`` compares every two images, which varies less.
+        features: (M, d); the target, without gradient.
+        pairs: ``half`` compares image i with image i + M // 2 of the batch (an odd last image is not used);
+            ``all`` compares all pairs of images, which has a lower variance.
 
     Returns:
         Scalar; 0 for a single image.
@@ -37,7 +37,7 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
         >>> round(similarity_loss(codes, features).item(), 4)  # cosine 0 of codes, 1 of features
         1.0
     """
-    require_option("pairs", pairs, Pairs)  # a check of all arguments takes longer, in every step
+    require_option("pairs", pairs, Pairs)  # checking all arguments would slow down every step
     half = len(codes) // 2
     if half == 0:
         return codes.sum() * 0
@@ -52,12 +52,12 @@ def similarity_loss(codes: Tensor, features: Tensor, pairs: Pairs = "half") -> T
 
 
 class GreedyHash(HashingModel):
-    """One view, codes ``sign(u)`` with the identity gradient, kept near the logits by a penalty.
+    """GreedyHash: one view, codes ``sign(u)`` with a straight-through gradient, kept close to the logits by a penalty.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b.
-        alpha: weight of the mean of ``||u| - 1|^3``, at least 0.
+        alpha: weight of the penalty, the mean of ``||u| - 1|^3``, at least 0.
         pairs: see `similarity_loss`.
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
@@ -77,7 +77,7 @@ class GreedyHash(HashingModel):
         self.pairs = pairs
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """``sign(u)`` with the identity gradient, not clipped: that is the penalty's task."""
+        """``sign(u)`` with a straight-through gradient, not clipped, since the penalty limits the logits."""
         return sign_ste(logits)
 
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:

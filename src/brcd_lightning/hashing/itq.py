@@ -17,7 +17,7 @@ from brcd_lightning.options import Head, PositiveInt
 
 
 def quantisation_error(projected: Tensor, rotation: Tensor) -> Tensor:
-    """||B - V R||^2 / n with B = sign(V R), which `learn_rotation` lowers in every iteration.
+    """||B - V R||^2 / n with B = sign(V R), which every iteration of `learn_rotation` reduces.
 
     Args:
         projected: V (n, b), projections of the centred features.
@@ -31,12 +31,12 @@ def quantisation_error(projected: Tensor, rotation: Tensor) -> Tensor:
 
 
 def learn_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
-    """Rotates projections towards the corners of the hypercube: signs, then the best rotation for them, in turns.
+    """Learns a rotation of projections towards the vertices of the hypercube, alternating signs and best rotation.
 
     Args:
         projected: V (n, b), projections of the centred features.
         rotation: R (b, b) to start from.
-        iterations: number of turns.
+        iterations: number of alternations.
 
     Returns:
         R (b, b).
@@ -49,12 +49,12 @@ def learn_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tens
 
 
 class ITQ(ClosedFormModel):
-    """Principal components times the rotation that loses least when only signs are kept.
+    """ITQ: principal components with the rotation that minimises the quantisation error of the signs.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b, at most the rank of the features.
-        iterations: of `learn_rotation`, at least 0; with 0 the rotation stays random.
+        iterations: iterations of `learn_rotation`, at least 0; with 0 the rotation is random.
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
 

@@ -12,7 +12,7 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel
 
 
 class LSH(ClosedFormModel):
-    """Projections on b Gaussian directions. Two images differ in a bit with probability angle / pi.
+    """LSH: projections onto b Gaussian directions. Two images differ in a bit with probability angle / pi.
 
     Examples:
         >>> import torch

@@ -1,7 +1,9 @@
-"""MeCoQ (Wang et al., AAAI 2022) as a hashing model: debiased contrast with a memory, on tanh codes.
+"""MeCoQ (Wang et al., AAAI 2022) as a hashing model: debiased contrastive learning with a memory, on tanh codes.
 
-With one codebook {-1, +1} per bit its soft reconstruction is exactly tanh(alpha u), its hard code sign(u), and its
-codeword diversity a constant: that is the binary form. Shapes: M images in a batch, b bits.
+This is the binary form of MeCoQ: with one codebook {-1, +1} per bit, the soft reconstruction is exactly tanh(alpha u),
+the hard code is sign(u), and the codeword diversity is constant.
+
+Shapes: M images in a batch, b bits.
 """
 
 from __future__ import annotations
@@ -23,22 +25,23 @@ from brcd_lightning.options import Head, NonNegative, NonNegativeInt, Positive, 
 def debiased_contrast(
     first: Tensor, second: Tensor, tau: float, rho: float = 0.0, queue: Tensor | None = None, *, released: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Contrast of two views whose negatives are corrected for those that share the anchor's class.
+    """Contrastive loss of two views, with negatives corrected for images that share the anchor's class.
 
-    With P = e^(positive / tau) and n negatives in the batch and the queue, anchor a has -log P / (P + G), where
-    G = max((sum of e^(negative / tau) - n rho P) / (1 - rho), n e^(-1 / tau)). With rho 0 and no queue it is NT-Xent.
+    With P = e^(positive / tau) and n negatives in the batch and the queue, the loss of an anchor is -log P / (P + G),
+    where G = max((sum of e^(negative / tau) - n rho P) / (1 - rho), n e^(-1 / tau)). With rho = 0 and no queue, this is
+    NT-Xent.
 
     Args:
         first: (M, b) soft codes of view 1.
         second: (M, b) soft codes of view 2 of the same images.
         tau: temperature of the cosine similarities.
-        rho: share of images that share a class with the anchor, in [0, 1).
-        queue: (q, b) soft codes of earlier batches, more negatives.
-        released: counts as the released code does: n without the queue, a floor of e^(-n / tau), and queue rows that
-            are not normalised.
+        rho: fraction of images that share a class with the anchor, in [0, 1).
+        queue: (q, b) soft codes of earlier batches, used as further negatives.
+        released: computes the loss as in the released code: n excludes the queue, the floor is e^(-n / tau), and queue
+            rows are not normalised.
 
     Returns:
-        (2M,) losses and (2M,) whether the floor bound an anchor, whose negatives then have no gradient.
+        Losses (2M,), and bool (2M,): whether the floor was active for an anchor, whose negatives then have no gradient.
 
     Examples:
         >>> import torch
@@ -68,7 +71,7 @@ def debiased_contrast(
 
 
 def _log_debiased(log_negatives: Tensor, log_positive: Tensor, share: float, rho: float) -> Tensor:
-    """Log of (N - share P) / (1 - rho), of log N and log P, all (2M,); -inf where it is not positive."""
+    """Log of (N - share P) / (1 - rho), given log N and log P, all (2M,); -inf if that is not positive."""
     if share == 0:
         return log_negatives - math.log1p(-rho)
     log_ratio = log_positive + math.log(share) - log_negatives  # of share P to N
@@ -87,20 +90,20 @@ def binary_entropy(logits: Tensor) -> Tensor:
 
 
 class MeCoQ(HashingModel):
-    """Two views, soft codes ``tanh(alpha u)``, debiased contrast with a memory plus the entropy of the bits.
+    """MeCoQ: two views, soft codes ``tanh(alpha u)``, debiased contrastive loss with a memory, and entropy of the bits.
 
-    The memory holds soft codes of the last batches of this process, both views of each, from `queue_start` on.
+    The memory holds soft codes of both views of the last batches of this process, starting at epoch `queue_start`.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b.
         tau: temperature.
-        rho: see `debiased_contrast`; about one over the number of classes.
+        rho: see `debiased_contrast`; about 1 / number of classes.
         entropy: weight of the entropy of the bits, at least 0.
         alpha: slope of the tanh.
         queue_size: rows of the memory.
-        queue_start: epoch from which batches enter the memory.
-        normalise_logits: scales each image's logits to a mean square of 1 first.
+        queue_start: first epoch whose batches are added to the memory.
+        normalise_logits: whether to scale each image's logits to a mean square of 1 first.
         released: see `debiased_contrast`.
         head: see `HashingModel`.
         hidden_features: see `HashingModel`.
@@ -137,11 +140,11 @@ class MeCoQ(HashingModel):
         self._bound: Tensor | None = None
 
     def setup(self, steps_per_epoch: int) -> None:
-        """Says when an epoch is over."""
+        """Sets the number of steps in an epoch."""
         self.steps_per_epoch = steps_per_epoch
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """``tanh(alpha u)``: no discretisation in training."""
+        """``tanh(alpha u)``, without discretisation during training."""
         return self.soft(logits)
 
     def soft(self, logits: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class MeCoQ(HashingModel):
         return logits * (logits.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
     def objective(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
-        """Terms ``contrastive`` and ``entropy`` (weighted); in training the batch then enters the memory."""
+        """Terms ``contrastive`` and ``entropy`` (weighted); in training, then adds the batch to the memory."""
         first, second = views
         queue = self.queue[: int(self.queued)].to(first.code.dtype)
         losses, self._bound = debiased_contrast(
@@ -170,11 +173,11 @@ class MeCoQ(HashingModel):
     def _enqueue(self, codes: Tensor) -> None:
         codes = codes[-len(self.queue) :] if len(self.queue) else codes[:0]
         places = (self.queued + torch.arange(len(codes), device=codes.device)) % max(1, len(self.queue))
-        # A copy: the step that looked at the old rows may still need them for its gradient.
+        # A copy, since the current step may still need the old rows for its gradient.
         self.queue = self.queue.index_copy(0, places, codes.to(self.queue.dtype))
         self.queued += len(codes)
 
     def diagnostics(self, views: Sequence[HashOutput]) -> dict[str, Tensor]:
-        """Also the share of anchors whose negatives have no gradient, because the floor bound them."""
+        """Adds the share of anchors whose negatives have no gradient because the floor is active."""
         bound = {} if self._bound is None else {"bound_anchors": self._bound.float().mean()}
         return super().diagnostics(views) | bound

@@ -12,7 +12,7 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_direct
 
 
 class PCARR(ClosedFormModel):
-    """Principal components times a random rotation, which gives every bit about the same variance.
+    """PCA-RR: principal components with a random rotation, which gives all bits about the same variance.
 
     Examples:
         >>> import torch

@@ -12,7 +12,7 @@ from brcd_lightning.hashing.closed_form import ClosedFormModel, principal_direct
 
 
 class PCAH(ClosedFormModel):
-    """Projections on the b leading eigenvectors of the covariance; b is at most the rank.
+    """PCAH: projections onto the b leading eigenvectors of the covariance; b is at most the rank.
 
     Examples:
         >>> import torch

@@ -23,15 +23,15 @@ class Sine(nn.Module):
 
 
 def smallest_modes(extents: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Eigenfunctions of the Laplacian on a box with the smallest eigenvalues (k / extent)^2, the constant left out.
+    """Eigenfunctions of the Laplacian on a box with the smallest eigenvalues (k / extent)^2, except the constant.
 
     Args:
-        extents: (m,) lengths of the box's sides.
+        extents: (m,) side lengths of the box.
         count: number of eigenfunctions.
 
     Returns:
-        Side (count,) int64 and mode k >= 1 (count,) float64 of each, by ascending eigenvalue; of equal ones the first
-        side first.
+        Side (count,) int64 and mode k >= 1 (count,) float64 of each eigenfunction, by ascending eigenvalue, then by
+        side.
     """
     modes = torch.arange(1, count + 1, dtype=extents.dtype)
     eigenvalues = (modes / extents[:, None]).square().flatten()  # side by side
@@ -40,15 +40,15 @@ def smallest_modes(extents: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 class SH(ClosedFormModel):
-    """Bits are signs of sin(pi/2 + k pi (x - lo) / (hi - lo)) of a principal component x in its range [lo, hi].
+    """SH: bits are signs of sin(pi/2 + k pi (x - lo) / (hi - lo)) of a principal component x with range [lo, hi].
 
-    The angle is a linear function of the features, so the head is a linear layer and a sine. A long side of the box
-    gives several bits, a short one none.
+    The angle is a linear function of the features, so the head is a linear layer followed by a sine. Components with a
+    large range yield several bits, and those with a small range may yield none.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b, at most the rank of the features.
-        head: see `HashingModel`; the sine follows.
+        head: see `HashingModel`; followed by the sine.
         hidden_features: see `HashingModel`.
     """
 
@@ -59,7 +59,7 @@ class SH(ClosedFormModel):
         self.head = nn.Sequential(self.head, Sine())
 
     def solve(self, centred: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The angles' W and c."""
+        """W and c of the angles."""
         directions = principal_directions(centred, self.bits)
         projected = centred @ directions
         low, high = projected.amin(dim=0), projected.amax(dim=0)

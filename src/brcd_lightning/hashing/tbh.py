@@ -1,4 +1,4 @@
-"""TBH: twin-bottleneck hashing (Shen et al., CVPR 2020), an auto-encoder whose codes link the images of a batch.
+"""TBH: twin-bottleneck hashing (Shen et al., CVPR 2020), an auto-encoder with a graph over the codes of a batch.
 
 Shapes: M images in a batch, b bits, d features, L latent variables.
 """
@@ -23,20 +23,20 @@ _EPS = 1e-8
 
 
 def adjacency(bits: Tensor, power: float = 1.0) -> Tensor:
-    """Similarity (M, M) of bits (M, b) in {0, 1}: one minus their share of differing bits, to a power."""
+    """Similarity (M, M) of bits (M, b) in {0, 1}: one minus the fraction of differing bits, raised to a power."""
     differing = bits @ (1 - bits).T + (1 - bits) @ bits.T
     similarity = 1 - differing / bits.shape[1]
-    return similarity.clamp_min(0) ** power  # rounding may leave it below 0
+    return similarity.clamp_min(0) ** power  # rounding can make it negative
 
 
 def normalised(similarity: Tensor) -> Tensor:
-    """Symmetrically normalised graph (M, M): both sides divided by the root of the row sums."""
+    """Symmetrically normalised graph (M, M): rows and columns are divided by the square root of the row sums."""
     scale = (similarity.sum(dim=1) + _EPS).rsqrt()
     return scale[:, None] * similarity * scale
 
 
 def reconstruction_loss(features: Tensor, decoded: Tensor, scale: Reconstruction, bits: int) -> Tensor:
-    """Half the squared error of decoded (M, d) features: per ``element``, as a ``sum``, or the ``paper``'s per bit.
+    """Half the squared error of decoded features (M, d): per ``element``, as a ``sum``, or per bit as in the ``paper``.
 
     Examples:
         >>> import torch
@@ -48,7 +48,7 @@ def reconstruction_loss(features: Tensor, decoded: Tensor, scale: Reconstruction
 
 
 def critic_loss(prior: Tensor, code: Tensor) -> Tensor:
-    """Cross-entropy of telling draws of the prior from codes, given their logits (M, 1).
+    """Cross-entropy of distinguishing draws of the prior from codes, given their logits (M, 1).
 
     Examples:
         >>> import torch
@@ -59,13 +59,13 @@ def critic_loss(prior: Tensor, code: Tensor) -> Tensor:
 
 
 class Standardizer(nn.Module):
-    """Features less their mean, over their deviation, of all that training has shown so far.
+    """Standardises features by the running mean and standard deviation of all training images so far.
 
     Args:
         width: d.
     """
 
-    count: Tensor  # (), images so far
+    count: Tensor  # (), number of images so far
     mean: Tensor  # (d,)
     squares: Tensor  # (d,) summed squared deviations
 
@@ -77,7 +77,7 @@ class Standardizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
-        """Standardised features (M, d), after they have been counted in training."""
+        """Standardised features (M, d); during training, updates the statistics first."""
         if self.training:
             own = features.mean(dim=0)
             total, shift = self.count + len(features), own - self.mean
@@ -89,26 +89,26 @@ class Standardizer(nn.Module):
 
 
 class TBH(HashingModel):
-    """One view, an auto-encoder through a graph over the batch.
+    """TBH: one view, an auto-encoder with a graph over the batch.
 
-    Codes (bottleneck 1) make the graph, over which latent variables (bottleneck 2) are averaged before they are decoded
-    to the features; two critics keep both near their priors. Each critic sees codes without a gradient, and the codes
-    see critics without one, so that one optimiser trains both sides from one forward pass, as the original's two do.
-    Decoder and critics exist for training alone.
+    The codes (bottleneck 1) define a graph. Latent variables (bottleneck 2) are averaged over it and decoded to the
+    features. Two critics keep both bottlenecks close to their priors. The critics' loss has no gradient to the codes,
+    and the codes' adversarial loss has none to the critics. A single optimiser can therefore train both sides from one
+    forward pass, like the two optimisers of the original. Decoder and critics are used only for training.
 
     Args:
         in_features: width d of the backbone's features.
         bits: code length b.
         latent_features: L.
         power: exponent of the graph's similarities; 1 in the paper.
-        stochastic: thresholds bits at uniform draws, as in the paper, not at 1/2.
+        stochastic: whether to threshold bits at uniform draws, as in the paper, instead of 1/2.
         latent_activation: whether a sigmoid follows the latent layer; the paper has none.
         reconstruction: see `reconstruction_loss`.
-        adversarial: weight of the codes' adversarial term; large ones make all codes equal.
-        adversary: ``nonsaturating`` (the paper), or ``minimax``, the critics' loss negated (the original code).
+        adversarial: weight of the codes' adversarial term; large weights make all codes equal.
+        adversary: ``nonsaturating`` (the paper), or ``minimax``, the negated loss of the critics (the original code).
         critic_features: hidden width of the critics; 0 for a single layer.
-        head: see `HashingModel`; the latent layer starts where the head's last layer does.
-        hidden_features: see `HashingModel`; also the decoder's.
+        head: see `HashingModel`; the latent layer has the same input as the last layer of the head.
+        hidden_features: see `HashingModel`; also the hidden width of the decoder.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class TBH(HashingModel):
         self.critics = nn.ModuleList(_critic(width, critic_features) for width in (bits, latent_features))
 
     def binarize(self, logits: Tensor) -> Tensor:
-        """+1 where sigmoid(u) reaches 1/2, or a uniform draw; the gradient is that of 2 sigmoid(u) - 1."""
+        """+1 if sigmoid(u) is at least 1/2, or a uniform draw; the gradient is that of 2 sigmoid(u) - 1."""
         probability = torch.sigmoid(logits)
         threshold = torch.rand_like(probability) if self.stochastic else 0.5
         return straight_through(torch.where(probability >= threshold, 1.0, -1.0).to(logits), 2 * probability)
@@ -179,7 +179,7 @@ class TBH(HashingModel):
 
 
 def _require_autoencoder_memory(in_features: int, hidden_features: int, latent_features: int) -> None:
-    """Refuses graph layer and decoder that the machine cannot hold, by the larger of both widths."""
+    """Raises `InputError`, naming the larger width, if the graph layer and the decoder do not fit in memory."""
     widths = {"hidden_features": hidden_features, "latent_features": latent_features}
     name = max(widths, key=lambda each: widths[each])
     numbers = latent_features**2 + hidden_features * (in_features + latent_features)

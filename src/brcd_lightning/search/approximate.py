@@ -1,6 +1,6 @@
-"""Approximate search: faiss's binary indexes, and how much of the truth they find.
+"""Approximate search: the binary indexes of faiss, and their recall.
 
-Shapes: Q queries, N database codes, B bytes a code.
+Shapes: Q queries, N database codes, B bytes per code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.search.exact import FoundCodes, RadiusHits, scan, sorted_hits
 
 TARGET_RECALL = 0.99
-"""Recall that the probes of an IVF index are tuned for, and that `auto` asks of it."""
+"""Recall for which the probes of an IVF index are tuned, and that `auto` requires of it."""
 _TUNING_QUERIES = 512
 _SUBSTRING_BITS = 62  # faiss keeps a substring in one word
 _BOUNDS = {"flips": (0, _SUBSTRING_BITS), "links": (2, 512)}
@@ -23,7 +23,7 @@ _TRAINING_CODES_PER_LIST = 64
 _FLIPS = 2
 
 OPTIONS: dict[str, dict[str, int | None]] = {
-    # lists: of the k-means partition, about sqrt(N); probes: lists read per query, tuned when None.
+    # lists of the k-means partition, about sqrt(N); probes: lists read per query, tuned when None.
     "ivf": {"lists": None, "probes": None},
     # links per code (M); build_effort (efConstruction) and search_effort (efSearch): candidates kept.
     "hnsw": {"links": 32, "build_effort": 100, "search_effort": 256},
@@ -34,12 +34,12 @@ OPTIONS: dict[str, dict[str, int | None]] = {
 
 
 class Recall(NamedTuple):
-    """Share of an index's results that are no farther than the true k-th neighbour: ties do not count as misses."""
+    """Share of an index's results that are at most as far as the true k-th neighbour; ties are not misses."""
 
     mean: float
-    """Over queries."""
+    """Mean over queries."""
     at_least: float
-    """Lower end of the mean's 95 % interval."""
+    """Lower bound of the 95 % confidence interval of the mean."""
 
 
 class FaissCodes:
@@ -48,7 +48,7 @@ class FaissCodes:
     Args:
         index: trained faiss index.
         kind: its name in `OPTIONS`.
-        memory: what the index reads in place, kept as long as the index lives.
+        memory: array that the index reads in place; the index keeps a reference to it.
     """
 
     exact = False
@@ -62,9 +62,9 @@ class FaissCodes:
         return self.index.ntotal
 
     def add(self, codes: np.ndarray, positions: np.ndarray) -> None:
-        """Adds rows under the given positions, which have never been used before."""
+        """Adds rows at the given positions, which have never been used before."""
         if self.kind == "ivf":
-            self.index.add_with_ids(codes, positions)  # by itself it would count anew after a removal
+            self.index.add_with_ids(codes, positions)  # otherwise it would reuse positions after a removal
         else:
             self.index.add(codes)
 
@@ -75,7 +75,7 @@ class FaissCodes:
         self.index.remove_ids(faiss.IDSelectorBatch(positions))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Distances (Q, k) int32 and positions (Q, k) int64; position -1 where nothing more was found."""
+        """Distances (Q, k) int32 and positions (Q, k) int64; position -1 in an empty slot."""
         return self.index.search(queries, k)
 
     def search_codes(self, queries: np.ndarray, k: int) -> FoundCodes:
@@ -85,7 +85,7 @@ class FaissCodes:
         else:
             distances, positions = self.search(queries, k)
             codes, rows = self._stored_codes(), positions
-        order = np.lexsort((positions, distances, positions < 0), axis=1)  # faiss leaves equal distances in any order
+        order = np.lexsort((positions, distances, positions < 0), axis=1)  # faiss does not order equal distances
         return FoundCodes(
             np.take_along_axis(distances, order, axis=1),
             np.take_along_axis(positions, order, axis=1),
@@ -130,7 +130,7 @@ class FaissCodes:
 
     @staticmethod
     def read(stored: np.ndarray, kind: str, *, in_place: bool) -> FaissCodes:
-        """Opens what `write` wrote; in place it goes on reading `stored` and cannot be changed."""
+        """Opens the output of `write`; an index opened in place keeps reading `stored` and is read-only."""
         if not in_place:
             return FaissCodes(faiss.deserialize_index_binary(stored), kind)
         memory = faiss.swig_ptr(stored)
@@ -139,10 +139,10 @@ class FaissCodes:
 
 
 def resolve_options(kind: str, options: Mapping[str, int | None], bits: int, count: int) -> dict[str, int | None]:
-    """Fills in the defaults of a kind and checks what was given.
+    """Checks the given options of a kind and fills in the defaults.
 
     Raises:
-        InputError: for an unknown option, or one that is not a positive integer or too large.
+        InputError: for an unknown option, or a value that is not a positive integer or is too large.
     """
     allowed = OPTIONS.get(kind, {})
     for name, value in options.items():
@@ -178,14 +178,14 @@ def _multi_hash_options(given: Mapping[str, int], bits: int) -> dict[str, int | 
 
 
 def train(kind: str, codes: np.ndarray, bits: int, options: Mapping[str, int | None], seed: int) -> FaissCodes:
-    """An empty index, ready for `add`.
+    """Creates an empty index, ready for `add`.
 
     Args:
         kind: a key of `OPTIONS`.
-        codes: (N, B) uint8, of which a sample trains the partition of an IVF index.
+        codes: (N, B) uint8; the partition of an IVF index is trained on a sample of them.
         bits: code length.
         options: from `resolve_options`.
-        seed: of that sample and of k-means.
+        seed: of the sample and of k-means.
     """
     width = 8 * codes.shape[1]
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -208,7 +208,7 @@ def train(kind: str, codes: np.ndarray, bits: int, options: Mapping[str, int | N
 
 
 def recall_meter(codes: np.ndarray, queries: np.ndarray | None, k: int, seed: int) -> Callable[[FaissCodes], Recall]:
-    """Finds the true neighbours of some queries, to measure indexes of these codes against.
+    """Finds the true neighbours of some queries and returns a function that measures the recall of an index.
 
     Args:
         codes: (N, B) uint8.
@@ -217,7 +217,7 @@ def recall_meter(codes: np.ndarray, queries: np.ndarray | None, k: int, seed: in
         seed: of the sample.
 
     Returns:
-        A function of an index.
+        A function from an index of these codes to its recall.
     """
     if queries is None:
         rows = np.random.default_rng(seed).choice(len(codes), min(_TUNING_QUERIES, len(codes)), replace=False)
@@ -234,10 +234,10 @@ def recall_meter(codes: np.ndarray, queries: np.ndarray | None, k: int, seed: in
 
 
 def tune_probes(index: FaissCodes, recall: Callable[[FaissCodes], Recall]) -> int:
-    """Sets the fewest probes (a power of two) of an IVF index that surely reach `TARGET_RECALL`.
+    """Sets the smallest number of probes (a power of two) of an IVF index that reliably reaches `TARGET_RECALL`.
 
     Returns:
-        The probes, as many as there are lists if nothing less will do.
+        The number of probes; the number of lists if no smaller number suffices.
     """
     partition = index.index
     if not isinstance(partition, faiss.IndexBinaryIVF):

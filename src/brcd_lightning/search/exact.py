@@ -1,8 +1,8 @@
-"""Exact search: a scan of all packed codes, in threads; matrix products on a GPU.
+"""Exact search: a multithreaded scan of all packed codes on a CPU, matrix products on a GPU.
 
 Equal distances come in database order.
 
-Shapes: Q queries, N database codes, B bytes a code.
+Shapes: Q queries, N database codes, B bytes per code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from brcd_lightning.codes import as_packed, as_signs, hamming_distance, require_
 from brcd_lightning.errors import require_positive_int
 
 _PAIRS = 1 << 24
-"""Distances held at a time on a GPU."""
+"""Distances that a GPU holds at a time."""
 _QUERIES_PER_THREAD = 16
-"""Queries that read the database together: more share one read of it, and need more counters."""
+"""Queries that share one read of the database; more queries need more counters."""
 _COUNTER_BYTES = 1 << 22
-"""Bytes of counters that a thread fills at a time: more than its cache holds take twice as long."""
+"""Bytes of counters that a thread fills at a time; the scan takes twice as long if they exceed its cache."""
 _SHARES_PER_THREAD = 4
-"""Shares of the queries for each thread: those that are done early take another."""
+"""Shares of the queries per thread, so that threads that finish early take another share."""
 _ROWS_PER_PART = 1 << 17
-"""Fewer are scanned before a second thread has woken up."""
+"""Fewest rows per part; a smaller part is scanned before a second thread has woken up."""
 
 
 class RadiusHits(NamedTuple):
@@ -52,7 +52,7 @@ class FoundCodes(NamedTuple):
     positions: np.ndarray
     """(Q, k) int64 database positions; -1 in an empty slot."""
     codes: np.ndarray
-    """(M, B) uint8; the whole database, or a copy of what was found."""
+    """(M, B) uint8; the whole database, or a copy of the codes found."""
     rows: np.ndarray
     """(Q, k) int64 rows of `codes`; -1 in an empty slot."""
 
@@ -87,9 +87,9 @@ def nearest_codes(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Te
 
 
 def use_threads(count: int) -> None:
-    """Sets how many threads torch and faiss use.
+    """Sets the number of threads of torch and faiss.
 
-    One is best for single queries on a busy machine: a team of threads waits for its last one.
+    One thread is best for single queries on a busy machine, since a team of threads waits for its slowest member.
     """
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
@@ -101,7 +101,7 @@ def as_bytes(codes: Tensor, bits: int | None = None, name: str = "codes") -> np.
 
 
 def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest rows (k <= N) by counting: one bucket a distance, filled in database order.
+    """The k nearest rows (k <= N) by counting: one bucket per distance, filled in database order.
 
     Args:
         queries: (Q, B) uint8.
@@ -131,34 +131,34 @@ def _count(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarra
     """`scan` on the calling thread."""
     distances = np.empty((len(queries), k), dtype=np.int32)
     positions = np.empty((len(queries), k), dtype=np.int64)
-    counters = max(1, 8 * k * (8 * queries.shape[1] + 1))  # bytes that faiss sets aside for each query
+    counters = max(1, 8 * k * (8 * queries.shape[1] + 1))  # bytes that faiss allocates per query
     step = max(1, min(_QUERIES_PER_THREAD, _COUNTER_BYTES // counters))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
-        # Counting instead of a heap: several times faster for k in the hundreds, with the same stable order.
+        # Counting instead of a heap is several times faster for k in the hundreds, and gives the same stable order.
         distances[rows], positions[rows] = faiss.knn_hamming(queries[rows], database, k, variant="mc")
     return distances, positions
 
 
 def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """`scan` for fewer queries than threads: each thread scans its part of the database. Same result."""
+    """Same as `scan`, for fewer queries than threads: each thread scans a part of the database."""
     parts = min(faiss.omp_get_max_threads(), len(database) // max(k, _ROWS_PER_PART))
     if parts <= len(queries):
         return scan(queries, database, k)
     starts = [len(database) * part // parts for part in range(parts + 1)]
     scans = _pool(parts).map(lambda i: _count(queries, database[starts[i] : starts[i + 1]], k), range(parts))
-    found = list(scans)  # faiss lets go of the interpreter while it scans
+    found = list(scans)  # faiss releases the GIL while it scans
     distances = np.concatenate([part[0] for part in found], axis=1)
     positions = np.concatenate([part[1] + start for part, start in zip(found, starts, strict=False)], axis=1)
-    # Parts follow each other in database order, so a stable sort keeps that order among equals.
+    # Parts are in database order, so a stable sort keeps that order among equal distances.
     order = distances.astype(np.int16).argsort(axis=1, kind="stable")[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(positions, order, axis=1)
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # One OpenMP thread for each of ours: where others need the processors too, a team waits for its last thread at the
-    # end of every call, and deep scans are many short calls.
+    # One OpenMP thread for each of ours: on a busy machine, a team waits for its slowest thread at the end of every
+    # call, and deep scans consist of many short calls.
     return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
@@ -185,14 +185,14 @@ def scan_radius(queries: np.ndarray, database: np.ndarray, radius: int) -> Radiu
 
 
 def sorted_hits(offsets: np.ndarray, distances: np.ndarray, positions: np.ndarray) -> RadiusHits:
-    """Brings the hits of each query into order of distance, then position."""
+    """Sorts the hits of each query by distance, then by position."""
     query = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order = np.lexsort((positions, distances, query))
     return RadiusHits(offsets, distances[order], positions[order])
 
 
 def _nearest_by_products(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same by matrix products, for a GPU: one key orders by distance, then by position."""
+    """`nearest_codes` by matrix products, for a GPU; one integer key sorts by distance, then by position."""
     positions = torch.arange(len(database), device=database.device)
     step = max(1, _PAIRS // len(database))
     parts = []
@@ -204,16 +204,16 @@ def _nearest_by_products(queries: Tensor, database: Tensor, k: int) -> tuple[Ten
 
 
 class ScannedCodes:
-    """An exact index that is nothing but its packed codes, in database order.
+    """An exact index that consists only of packed codes, in database order.
 
     Args:
-        codes: (N, B) uint8, contiguous; kept, not copied.
-        in_parts: let idle threads share the scan when there are fewer queries than threads.
+        codes: (N, B) uint8, contiguous; not copied.
+        in_parts: scan parts of the database in parallel if there are fewer queries than threads.
     """
 
     exact = True
     removal_shifts = True
-    """Rows behind a removed one move up."""
+    """True: rows after a removed one move up."""
 
     def __init__(self, codes: np.ndarray, in_parts: bool) -> None:
         self._buffer, self._count = codes, len(codes)
@@ -228,7 +228,7 @@ class ScannedCodes:
         return self._buffer[: self._count]
 
     def add(self, codes: np.ndarray, positions: np.ndarray) -> None:
-        """Appends rows; the buffer at least doubles when it is full, so that many small additions stay cheap."""
+        """Appends rows; a full buffer grows at least by a factor of two, so many small additions are cheap."""
         needed = self._count + len(codes)
         if needed > len(self._buffer):
             grown = np.empty((max(needed, 2 * self._count), codes.shape[1]), dtype=np.uint8)

@@ -1,6 +1,7 @@
-"""Search by real features, without hashing: the ceiling of a backbone, and product quantisation at equal bytes.
+"""Search by real-valued features, without hashing: exact, and with product quantisation at the size of the codes.
 
-They are context for codes: features of a query are never binarised, and those of the database at most quantised.
+Exact search gives the upper bound of a backbone. Both are reference values for codes: query features are never
+binarised, and database features are at most quantised.
 
 Shapes: Q queries, N database items, n training images, d features.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
 
 FEATURE_SEARCHES = ("features", "pq", "opq")
-"""``features`` is exact; ``pq`` (Jegou et al. 2011) and ``opq`` (Ge et al. 2013) quantise the database alone."""
+"""``features`` is exact; ``pq`` (Jegou et al. 2011) and ``opq`` (Ge et al. 2013) quantise only the database."""
 QUANTISED = ("pq", "opq")
 CENTROIDS = 256
 _BYTE = 8
@@ -30,17 +31,17 @@ def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind:
 
     Args:
         query: (Q, d) finite features.
-        database: (N, d), the same network's.
-        train: (n, d) of the images that a quantiser is fitted on, at least `CENTROIDS`.
+        database: (N, d) features of the same network.
+        train: (n, d) features of the images that a quantiser is fitted on, at least `CENTROIDS` rows.
         kind: one of `FEATURE_SEARCHES`.
-        bits: of a quantised item, a multiple of 8; ``features`` keeps them whole.
+        bits: size of a quantised item, a multiple of 8; not used by ``features``.
         k: items per query; the whole database when larger than N.
 
     Returns:
         (Q, min(k, N)) int64 positions, best first.
 
     Raises:
-        InputError: for bits that are no bytes, or too few training images.
+        InputError: for bits that are not a multiple of 8, or too few training images.
     """
     require_choice("kind", kind, FEATURE_SEARCHES)
     require_positive_int("k", k)
@@ -61,9 +62,9 @@ def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind:
 def _product_quantiser(train: np.ndarray, parts: int, *, rotates: bool) -> faiss.Index:
     """An index of `parts` bytes, fitted on features (n, d) of a multiple of `parts` columns."""
     width = train.shape[1]
-    # OPQ rotates into a few dimensions for each byte, as faiss recommends, which also keeps its fit short.
+    # OPQ rotates into a few dimensions per byte, as faiss recommends, which also makes the fit fast.
     rotated = min(width, _DIMENSIONS_PER_BYTE * parts)
-    # np: no polysemous training, which only renumbers the centroids and took nine tenths of the time.
+    # np: no polysemous training, which only renumbers the centroids and takes nine tenths of the time.
     index: Any = faiss.index_factory(width, f"OPQ{parts}_{rotated},PQ{parts}np" if rotates else f"PQ{parts}np")
     if rotates:
         rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
@@ -74,17 +75,17 @@ def _product_quantiser(train: np.ndarray, parts: int, *, rotates: bool) -> faiss
     _accept_few_images(its_codes.pq)
     index.train(train)
     if rotates:
-        rotation.pq = None  # which Python frees
+        rotation.pq = None  # it is freed by Python
     return index
 
 
 def _accept_few_images(quantiser: faiss.ProductQuantizer) -> None:
-    """Keeps faiss from warning, for every byte and round, that 39 points a centroid would be better."""
+    """Disables a warning of faiss, for every byte and round, that recommends 39 points per centroid."""
     quantiser.cp.min_points_per_centroid = 1
 
 
 def require_bytes(bits: int, images: int) -> None:
-    """Raises `InputError` unless a quantiser of `bits` can be fitted on so many images."""
+    """Raises `InputError` unless a quantiser of `bits` can be fitted on this number of images."""
     if bits % _BYTE:
         raise InputError(f"bits must be a multiple of {_BYTE} for product quantisation, got {bits}.")
     if images < CENTROIDS:
@@ -92,6 +93,6 @@ def require_bytes(bits: int, images: int) -> None:
 
 
 def _padded(rows: np.ndarray, parts: int) -> np.ndarray:
-    """Rows (n, d) with columns of 0 up to a multiple of `parts`, which no distance notices."""
+    """Rows (n, d) padded with zero columns to a multiple of `parts`, which does not change distances."""
     missing = -rows.shape[1] % parts
     return np.pad(rows, ((0, 0), (0, missing))) if missing else rows

@@ -1,4 +1,4 @@
-"""Ids that users give to codes."""
+"""User-defined ids of codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from brcd_lightning.errors import InputError
 
-_LARGEST = 2**62  # room above for the ids that follow
+_LARGEST = 2**62  # leaves room for the ids that follow
 
 
 def checked_ids(ids: Tensor, count: int | None = None) -> np.ndarray:
@@ -16,7 +16,7 @@ def checked_ids(ids: Tensor, count: int | None = None) -> np.ndarray:
 
     Args:
         ids: distinct integers of at least 0.
-        count: how many there must be; any number when None.
+        count: expected number of ids; any number when None.
 
     Raises:
         InputError: for anything else.

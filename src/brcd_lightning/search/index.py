@@ -26,19 +26,19 @@ from brcd_lightning.search.values import as_values
 
 _DEFAULTS = BuildOptions()
 _CANDIDATE_BYTES = 1 << 27
-"""Bytes of rescored candidates at a time."""
+"""Bytes of candidates that are rescored at a time."""
 
 
 class HammingIndex:
-    """An index of hash codes. Make one with `build` or `load`.
+    """An index of hash codes, created by `build` or `load`.
 
-    ``flat`` and ``sharded`` are exact: they return the true neighbours, equal distances in database order. ``sharded``
-    lets all threads share one query. ``ivf`` (reads only the nearest lists of a k-means partition), ``hnsw`` (walks
-    a graph) and ``multi_hash`` (looks substrings up in hash tables) are approximate: `recall` says what share of the
-    true neighbours they found when they were built, and they may leave slots empty. All kinds search many queries
-    at once in as many threads as OpenMP has (``OMP_NUM_THREADS``).
+    ``flat`` and ``sharded`` are exact: they return the true neighbours, with equal distances in database order.
+    ``sharded`` distributes a single query over all threads. ``ivf`` (reads only the nearest lists of a k-means
+    partition), ``hnsw`` (traverses a graph) and ``multi_hash`` (looks up substrings in hash tables) are approximate.
+    They may leave slots empty, and `recall` is the share of the true neighbours that they found when they were built.
+    All kinds search a batch of queries with the threads of OpenMP (``OMP_NUM_THREADS``).
 
-    Several threads may search one index at once. While one of them changes it (`add`, `remove`), no other may use it.
+    Several threads may search an index concurrently. While one modifies it (`add`, `remove`), no other may use it.
 
     Examples:
         >>> import torch
@@ -64,22 +64,22 @@ class HammingIndex:
 
     @property
     def kind(self) -> str:
-        """Kind of the index, never ``auto``."""
+        """Kind of the index; never ``auto``."""
         return self.description.kind
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the model that made the codes."""
+        """Fingerprint of the model that computed the codes."""
         return self.description.fingerprint
 
     @property
     def options(self) -> dict[str, int | None]:
-        """Options that the kind was built with; probes as tuned."""
+        """Options that the index was built with, with the probes as tuned."""
         return self.description.options
 
     @property
     def recall(self) -> float | None:
-        """1 for an exact index; otherwise measured when it was built, and None once its codes have changed."""
+        """1 for an exact index; otherwise the recall measured at build time, or None after its codes have changed."""
         return self.description.recall
 
     @classmethod
@@ -99,15 +99,15 @@ class HammingIndex:
 
         Args:
             codes: (N, b) in {-1, +1}, or packed (N, ceil(b / 8)) uint8.
-            bits: code length, needed for packed codes whose length is not a multiple of 8.
+            bits: code length; required for packed codes whose length is not a multiple of 8.
             ids: (N,) distinct integers of at least 0; 0..N-1 when None.
-            kind: ``flat``, ``sharded``, ``ivf``, ``hnsw``, ``multi_hash``, or ``auto``: ``sharded`` up to 2 million
-                codes or below 32 bits; above, ``ivf`` if it reaches a recall of 0.99 by reading an eighth of the
-                codes, else ``sharded``.
-            fingerprint: of the model that made the codes; `load` can insist on it.
-            build_options: how recall is measured, the seed and the progress bar.
-            **options: of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``, ``build_effort``,
-                ``search_effort``; ``tables``, ``flips``.
+            kind: ``flat``, ``sharded``, ``ivf``, ``hnsw``, ``multi_hash`` or ``auto``. ``auto`` is ``sharded`` for up
+                to 2 million codes or fewer than 32 bits. Otherwise it is ``ivf`` if that reaches a recall of 0.99
+                by reading an eighth of the codes, else ``sharded``.
+            fingerprint: of the model that computed the codes; `load` can check it.
+            build_options: measurement of recall, seed and progress bar.
+            **options: options of the kind, see `approximate.OPTIONS`: ``lists``, ``probes``; ``links``,
+                ``build_effort``, ``search_effort``; ``tables``, ``flips``.
         """
         require_tensor("codes", codes)
         if not isinstance(fingerprint, str):
@@ -126,7 +126,7 @@ class HammingIndex:
 
     @property
     def exact(self) -> bool:
-        """True if results are the true neighbours, in database order among equals."""
+        """True if results are the true neighbours, with equal distances in database order."""
         return self._engine.exact
 
     def __len__(self) -> int:
@@ -138,11 +138,11 @@ class HammingIndex:
         return f"HammingIndex({len(self)} codes, {self.bits} bits, {self.kind}, {truth})"
 
     def add(self, codes: Tensor, ids: Tensor | None = None) -> None:
-        """Adds codes behind those already there.
+        """Appends codes.
 
         Args:
             codes: (M, b) or packed.
-            ids: (M,) not in the index yet; numbers behind the largest one in the index when None.
+            ids: (M,) new ids; the numbers following the largest id in the index when None.
         """
         self._check_writable()
         rows = as_bytes(codes, self.bits)
@@ -187,17 +187,17 @@ class HammingIndex:
     ) -> SearchResult | RescoredResult:
         """The k nearest codes of each query (all codes if there are fewer).
 
-        With `rescore` the best `candidates` of the Hamming search are re-ordered by their score ``<v(q), c(x)>``,
-        which is not a Hamming distance. Of equal scores the smaller distance comes first, then database order.
+        With `rescore`, the best `candidates` of the Hamming search are re-ordered by their score ``<v(q), c(x)>``,
+        which is not a Hamming distance. Equal scores are ordered by distance, then by database order.
 
         Args:
             queries: (Q, b) in {-1, +1}, or packed.
             k: neighbours per query.
             rescore: (Q, b) real values v(q) of the queries, such as those of `HashNetwork.encode_soft`.
-            candidates: results of the Hamming search that are rescored, at least k; 10 k when None.
+            candidates: number of results of the Hamming search to rescore, at least k; 10 k when None.
 
         Returns:
-            On the CPU; check `SearchResult.empty_slots` of an approximate index.
+            Results on the CPU; for an approximate index, check `SearchResult.empty_slots`.
         """
         require_positive_int("k", k)
         if len(self) == 0:
@@ -213,7 +213,7 @@ class HammingIndex:
         return SearchResult(torch.from_numpy(distances), torch.from_numpy(self._ids_at(positions)))
 
     def _search_rescored(self, rows: np.ndarray, k: int, given: Tensor, candidates: int | None) -> RescoredResult:
-        """`search` with `rescore`, for as many queries at a time as `_CANDIDATE_BYTES` allow."""
+        """`search` with `rescore`, in blocks of queries limited by `_CANDIDATE_BYTES`."""
         values = as_values(given, self.bits, "rescore")
         if len(values) != len(rows):
             raise InputError(f"rescore must have one row for each query, got {len(values)} for {len(rows)} queries.")
@@ -231,7 +231,7 @@ class HammingIndex:
         return RescoredResult(*map(torch.from_numpy, (distances, self._ids_at(positions), scores)))
 
     def search_radius(self, queries: Tensor, radius: int) -> RadiusResult:
-        """All codes within a Hamming distance of each query, bound included (approximate kinds may miss some).
+        """All codes within a Hamming distance of each query, inclusive (approximate kinds may miss some).
 
         Args:
             queries: (Q, b) in {-1, +1}, or packed.
@@ -243,7 +243,7 @@ class HammingIndex:
 
     @checked()
     def save(self, path: Path | str) -> None:
-        """Writes the index into one file, atomically; a symbolic link is replaced by the file.
+        """Writes the index to one file, atomically; a symbolic link is replaced by the file.
 
         Raises:
             InputError: if the file cannot be written.
@@ -265,13 +265,13 @@ class HammingIndex:
 
         Args:
             path: of the file.
-            bits: refuse an index of another code length.
-            fingerprint: refuse an index of another model's codes.
-            mmap: leave the codes on disk, shared between processes and read as needed; the index is then read-only.
-            verify: compare the checksum, which reads the whole file once.
+            bits: expected code length; any when None.
+            fingerprint: expected fingerprint of the model; any when None.
+            mmap: memory-map the codes, shared between processes and read on demand; the index is then read-only.
+            verify: verify the checksum, which reads the whole file once.
 
         Raises:
-            InputError: if the file is missing, foreign, truncated, damaged, or not what was asked for.
+            InputError: if the file is missing, foreign, truncated or damaged, or has other bits or fingerprint.
         """
         stored = read_header(Path(path))
         for name, wanted in (("bits", bits), ("fingerprint", fingerprint)):

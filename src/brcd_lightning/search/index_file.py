@@ -1,14 +1,14 @@
 """The file of a `HammingIndex`: safetensors with the tensors ``ids`` and ``codes``, described in its metadata.
 
-``codes`` is (N, B) uint8 for an exact kind, otherwise faiss's serialization (bytes,) uint8. ``ids`` is int64, one for
-each position, and missing where positions are ids. Metadata:
+``codes`` is (N, B) uint8 for an exact kind, otherwise the serialization of faiss, (bytes,) uint8. ``ids`` is int64, one
+per position, and absent if positions are ids. Metadata:
 
 - ``hamming_index``: JSON of the `IndexDescription`, with ``version`` of the format, ``count`` of codes and
   ``checksum``, the SHA-256 of all tensors.
-- ``header_sha256``: SHA-256 of the header, computed while this value is 64 zeros.
+- ``header_sha256``: SHA-256 of the header with 64 zeros as this value.
 
-The header is padded with spaces to a page, and ids come first: they are aligned when the file is mapped. Codes need no
-alignment: faiss scans them from any row.
+The header is padded with spaces to a page, and ids come first, so that they are aligned when the file is mapped. Codes
+need no alignment, since faiss scans them from any row.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from brcd_lightning.storage.atomic import atomic_path
 
 VERSION = 2
 PAGE = 4096
-"""Bytes of the header and of its length in front of it."""
-_LENGTH = 8  # bytes of that length
-_LONGEST_HEADER = 100_000_000  # that safetensors reads
+"""Bytes of the header together with the length field before it."""
+_LENGTH = 8  # bytes of the length field
+_LONGEST_HEADER = 100_000_000  # limit of safetensors
 _DESCRIPTION, _DIGEST = "hamming_index", "header_sha256"
 _DTYPES = {"U8": "|u1", "I64": "<i8"}
 
 
 class Codes(Protocol):
-    """Codes that an index searches, or faiss's index of them."""
+    """Codes of an exact index, or an index of faiss."""
 
     exact: bool
 
     def __len__(self) -> int: ...
 
     def write(self, write: Callable[[Any], object], /) -> None:
-        """Hands its bytes to `write`, piece by piece."""
+        """Passes its bytes to `write`, block by block."""
 
 
 def write_index(path: Path, description: IndexDescription, codes: Codes, ids: np.ndarray | None) -> None:
-    """Writes an index file atomically: a failure or a kill leaves an older file as it was.
+    """Writes an index file atomically: a failure or a kill leaves an existing file unchanged.
 
     Args:
-        path: of the file.
-        description: of the index.
-        codes: written as they come, without a second copy in memory.
-        ids: int64, one for each position; None where positions are ids.
+        path: path of the file.
+        description: description of the index.
+        codes: codes, written block by block without a second copy in memory.
+        ids: int64, one per position; None if positions are ids.
 
     Raises:
         InputError: if the file cannot be written, or the description does not fit its page.
@@ -70,10 +70,10 @@ def write_index(path: Path, description: IndexDescription, codes: Codes, ids: np
 
 
 def _write(file: BinaryIO, description: IndexDescription, codes: Codes, ids: np.ndarray | None) -> None:
-    """Content first, then the header that describes it.
+    """Writes the content first, then the header that describes it.
 
-    ``safetensors.numpy.save_file`` needs each tensor in memory as a whole, and its checksum before anything is written.
-    faiss's serialization would be a second copy of the index.
+    ``safetensors.numpy.save_file`` needs every tensor in memory as a whole, and the checksum before anything is
+    written. A serialization of faiss in memory would be a second copy of the index.
     """
     digest = hashlib.sha256()
     file.seek(PAGE)
@@ -93,7 +93,7 @@ def _write(file: BinaryIO, description: IndexDescription, codes: Codes, ids: np.
     tensors["codes"] = _tensor("U8", shape, start, end)
     values = {**asdict(description), "version": VERSION, "count": len(codes), "checksum": digest.hexdigest()}
     header = _header(values, tensors)
-    file.truncate(PAGE + end)  # without content, nothing has been written behind the page yet
+    file.truncate(PAGE + end)  # without content, nothing has been written after the page
     file.seek(0)
     file.write(len(header).to_bytes(_LENGTH, "little") + header)
     file.flush()
@@ -113,20 +113,20 @@ def _header(values: dict[str, Any], tensors: dict[str, Any]) -> bytes:
 
 
 def _with_digest(header: bytes, old: str, new: str) -> bytes:
-    # Quotes inside a value are escaped, so that only the entry itself reads like this.
+    # Quotes inside a value are escaped, so only the entry itself matches.
     return header.replace(f'"{_DIGEST}": "{old}"'.encode(), f'"{_DIGEST}": "{new}"'.encode())
 
 
 def read_header(path: Path) -> StoredIndex:
-    """Reads and checks the header of an index file, also of one that the previous release wrote.
+    """Reads and checks the header of an index file, of this or the previous release.
 
     Raises:
-        InputError: if the file is missing, foreign, of another version, damaged in its header or of another size.
+        InputError: if the file is missing or foreign, has another version or size, or its header is damaged.
     """
     try:
         size = path.stat().st_size
-        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
-            raise InputError(f"index {path} cannot be read: it is a pipe or a device, and no file.")
+        if not path.is_file() and not path.is_dir():  # reading from a pipe would block
+            raise InputError(f"index {path} cannot be read: it is a pipe or a device, not a file.")
         with path.open("rb") as file:
             start = file.read(_LENGTH)
             if start == old_index_file.MAGIC:
@@ -150,7 +150,7 @@ def read_header(path: Path) -> StoredIndex:
         stored = StoredIndex(path, described, arrays, content_start, values["checksum"], values["count"])
         stored.check_header()
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
+        raise InputError(f"index {path} is damaged: its header is incomplete or invalid; build it again.") from error
     expected = max(array.end for array in arrays.values())
     if size != expected:
         raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
@@ -158,10 +158,10 @@ def read_header(path: Path) -> StoredIndex:
 
 
 def _array(tensor: Mapping[str, Any], content_start: int) -> StoredArray:
-    """The place of a tensor of safetensors.
+    """Location of a safetensors tensor in the file.
 
     Raises:
-        ValueError: if it ends elsewhere than its shape says.
+        ValueError: if its end does not match its shape.
     """
     start, end = tensor["data_offsets"]
     array = StoredArray(_DTYPES[tensor["dtype"]], tuple(tensor["shape"]), content_start + start)
@@ -171,7 +171,7 @@ def _array(tensor: Mapping[str, Any], content_start: int) -> StoredArray:
 
 
 def _checked(path: Path, header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and description of a header that is as it was written."""
+    """Tensors and description of a header, after verifying its checksum."""
     try:
         tensors = json.loads(header)
         metadata = tensors.pop("__metadata__")

@@ -1,4 +1,4 @@
-"""The kinds of index, and which one `auto` takes."""
+"""The kinds of index, and the choice of `auto`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Engine = ScannedCodes | FaissCodes
 Kind = Literal["flat", "sharded", "ivf", "hnsw", "multi_hash", "auto"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 AUTO_SIZE = 2_000_000
-"""Up to here `auto` scans: a query takes a millisecond or two."""
+"""Largest number of codes that `auto` scans: a query takes one or two milliseconds."""
 AUTO_BITS = 32
-"""Shorter codes tie by the thousand and do not partition: `auto` scans them."""
-_AUTO_SHARE = 1 / 8  # of the lists that a query may read; beyond, a partition is hardly faster than a scan
+"""Shorter codes have thousands of ties and do not partition well, so `auto` scans them."""
+_AUTO_SHARE = 1 / 8  # of the lists; a query that reads more is hardly faster than a scan
 _ADD_BLOCK = 1 << 20
 
 
@@ -40,11 +40,11 @@ class BuildOptions:
     """Options of building an index that do not depend on its kind.
 
     Args:
-        queries: (Q, b) in {-1, +1}, or packed; typical queries to measure recall and tune probes with. A sample of the
-            codes when None.
+        queries: (Q, b) in {-1, +1}, or packed; typical queries, used to measure recall and tune probes. A sample of
+            the codes when None.
         recall_k: neighbours per query for which recall is measured and probes are tuned.
-        seed: of everything random in building.
-        progress: show a bar while codes are added.
+        seed: of all random draws during the build.
+        progress: show a progress bar while codes are added.
     """
 
     queries: Tensor | None = None
@@ -57,7 +57,7 @@ class BuildOptions:
             raise InputError("queries must hold at least one code, or be None.")
 
     def packed_queries(self, bits: int) -> np.ndarray | None:
-        """Queries as (Q, B) uint8; raises `InputError` if they have another number of bits."""
+        """Queries as (Q, B) uint8; raises `InputError` if their number of bits differs."""
         return None if self.queries is None else as_bytes(self.queries, bits, "queries")
 
 
@@ -80,10 +80,10 @@ def build_engine(
 
     Args:
         kind: one of `KINDS`.
-        codes: (N, B) uint8; kept by the exact kinds.
+        codes: (N, B) uint8; the exact kinds keep a reference.
         bits: code length.
-        options: of the kind.
-        build_options: of all kinds.
+        options: options of the kind.
+        build_options: options common to all kinds.
     """
     queries = build_options.packed_queries(bits)
     if kind == "auto":
@@ -113,10 +113,10 @@ def open_engine(stored: StoredIndex, *, mmap: bool) -> Engine:
 
     Args:
         stored: the file, whose header has been checked.
-        mmap: leave the codes on disk.
+        mmap: memory-map the codes.
 
     Raises:
-        InputError: for content that faiss cannot read, or that is not what the header says.
+        InputError: for content that faiss cannot read, or that does not match the header.
     """
     codes, kind, path = stored.array("codes", mmap=mmap), stored.description.kind, stored.path
     if stored.exact:

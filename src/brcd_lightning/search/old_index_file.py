@@ -1,4 +1,4 @@
-"""Reads index files of format version 1, which the previous release wrote; to be removed with the next release.
+"""Reads index files of format version 1, written by the previous release; to be removed in the next release.
 
 Layout: 8 bytes magic, version and length of the header text (uint32 each, little-endian), SHA-256 of the header text,
 the header as JSON; at `PAGE` the sections ``codes`` and ``ids``.
@@ -27,7 +27,7 @@ def read_header(path: Path) -> StoredIndex:
     """Reads and checks the header of a file that begins with `MAGIC`.
 
     Raises:
-        InputError: if the file is of another version, damaged in its header or of another size.
+        InputError: if the file has another version or size, or its header is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -46,7 +46,7 @@ def read_header(path: Path) -> StoredIndex:
         expected = header["size"]
         stored.check_header()
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"index {path} is damaged: its header lacks what it must say; build it again.") from error
+        raise InputError(f"index {path} is damaged: its header is incomplete or invalid; build it again.") from error
     if size != expected or max(array.end for array in stored.arrays.values()) > size:
         raise InputError(f"index {path} is truncated or was added to: it has {size} bytes, not {expected}.")
     warnings.warn(

@@ -1,6 +1,6 @@
-"""Rescoring: the results of a Hamming search, ordered anew by score.
+"""Rescoring: the results of a Hamming search, re-ordered by score.
 
-Shapes: Q queries, N database codes, R candidates of a query, L places of a ranking, b bits, B bytes a code.
+Shapes: Q queries, N database codes, R candidates per query, L ranks of a ranking, b bits, B bytes per code.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from brcd_lightning.search.exact import scan
 from brcd_lightning.search.values import best_places, exact_scores
 
 CANDIDATES_PER_RESULT = 10
-"""Results of the Hamming search that are rescored for each result asked for, unless a number is given."""
+"""Default number of results of the Hamming search that are rescored per requested result."""
 
 
 class Ranking(NamedTuple):
-    """Best database codes of each query by score; equal scores in database order."""
+    """Best database codes of each query by score, with equal scores in database order."""
 
     scores: np.ndarray
     """(Q, L) float64, descending."""
@@ -28,7 +28,7 @@ class Ranking(NamedTuple):
 
 
 def candidate_count(k: int, candidates: int | None) -> int:
-    """Number of candidates for k results: the given one, or `CANDIDATES_PER_RESULT` k.
+    """Number of candidates for k results: the given number, or `CANDIDATES_PER_RESULT` times k.
 
     Raises:
         InputError: if it is below k.
@@ -54,7 +54,7 @@ def rescore_candidates(
         k: results per query, at most R.
 
     Returns:
-        scores (Q, k) float64, descending, minus infinity in an empty slot, and places (Q, k) int64 in 0..R - 1.
+        scores (Q, k) float64, descending, with minus infinity in an empty slot, and columns (Q, k) int64 in 0..R - 1.
     """
     scores = np.full(positions.shape, -np.inf)
     for query, candidates in enumerate(positions):
@@ -67,18 +67,19 @@ def rescore_candidates(
 def rescored_positions(
     values: np.ndarray, queries: np.ndarray, codes: np.ndarray, candidates: int, k: int, ranking: Ranking
 ) -> np.ndarray:
-    """Positions of the k best codes by score among the `candidates` nearest ones by Hamming distance.
+    """Positions of the k best codes by score among the `candidates` nearest codes by Hamming distance.
 
     Equal scores come in the order of the Hamming search: by distance, then by position. A ranking of the whole database
-    by score answers nearly every query, as most of its first places are candidates; only the others are scanned.
+    by score answers nearly every query, because most of its first ranks are candidates. Only the remaining queries are
+    scanned.
 
     Args:
         values: (Q, b) float64, of `values.as_values`.
         queries: (Q, B) uint8 packed codes of the same queries.
         codes: (N, B) uint8 packed database codes.
-        candidates: of the Hamming search, in k..N.
+        candidates: number of candidates of the Hamming search, in k..N.
         k: results per query.
-        ranking: by the same values; a little deeper than k.
+        ranking: ranking by the same values, slightly deeper than k.
 
     Returns:
         (Q, k) int64.
@@ -101,7 +102,7 @@ def rescored_positions(
 def _candidates_in_order(
     distances: np.ndarray, candidates: int, scores: np.ndarray, positions: np.ndarray
 ) -> np.ndarray | None:
-    """Positions of a query's ranking that are among its nearest codes; None where distances order equal scores."""
+    """Positions of a query's ranking that are candidates; None if equal scores have to be ordered by distance."""
     radii = range(int(distances.max()) + 1)
     radius = bisect_left(radii, candidates, key=lambda each: int(np.count_nonzero(distances <= each)))
     at_radius = candidates - np.count_nonzero(distances < radius)
@@ -111,14 +112,14 @@ def _candidates_in_order(
     if (equal & (its_distances[1:] < its_distances[:-1])).any():
         return None
     complete = len(positions) == len(distances)
-    known = positions if complete else positions[: np.searchsorted(-scores, -scores[-1])]  # equals may follow the last
+    known = positions if complete else positions[: np.searchsorted(-scores, -scores[-1])]  # equals may follow the end
     its_distances = its_distances[: len(known)]
     found: np.ndarray = known[(its_distances < radius) | ((its_distances == radius) & (known <= last))]
     return found
 
 
 def _words(codes: np.ndarray) -> np.ndarray:
-    """Packed codes (n, B) as (W, n) uint64, filled up with zeros."""
+    """Packed codes (n, B) as words (W, n) uint64, padded with zeros."""
     padded = np.zeros((len(codes), -(-codes.shape[1] // 8) * 8), dtype=np.uint8)
     padded[:, : codes.shape[1]] = codes
     return np.ascontiguousarray(padded.view(np.uint64).T)

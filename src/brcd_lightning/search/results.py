@@ -1,4 +1,4 @@
-"""Results of a search in a `HammingIndex`."""
+"""Search results of a `HammingIndex`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SearchResult(NamedTuple):
 
 
 class RescoredResult(NamedTuple):
-    """Nearest codes of each query by the score of its real values, among the best of a Hamming search."""
+    """Best codes of each query by the score of its real values, among the candidates of a Hamming search."""
 
     distances: Tensor
     """(Q, k) int32 Hamming distances, in the order of the scores; b + 1 in an empty slot."""

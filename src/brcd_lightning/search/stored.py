@@ -1,6 +1,6 @@
-"""The description of an index, and an index file that has been opened.
+"""The description of an index, and an opened index file.
 
-Shapes: N codes, B bytes a code.
+Shapes: N codes, B bytes per code.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ FAISS_KINDS = ("ivf", "hnsw", "multi_hash")
 
 @dataclass(frozen=True)
 class IndexDescription:
-    """Everything about an index but its codes and ids; part of its file."""
+    """All properties of an index except its codes and ids; part of its file."""
 
     bits: int
     """Code length."""
     kind: str
     """``flat``, ``sharded``, ``ivf``, ``hnsw`` or ``multi_hash``."""
     fingerprint: str
-    """Of the model that made the codes."""
+    """Fingerprint of the model that computed the codes."""
     options: dict[str, int | None]
     """Options of the kind, with defaults filled in and probes as tuned."""
     recall: float | None
-    """1 for an exact index; otherwise measured when it was built, and None once its codes have changed."""
+    """1 for an exact index; otherwise the recall measured at build time, or None after its codes have changed."""
 
     @property
     def code_bytes(self) -> int:
@@ -42,15 +42,15 @@ class IndexDescription:
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> IndexDescription:
-        """Takes its own fields from a file's description and leaves the others."""
+        """Creates a description from the values in a file; other keys are ignored."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def of_other_codes(self) -> IndexDescription:
-        """The description after a change: an approximate index finds another share of other codes."""
+        """The description after a change of the codes, which invalidates the recall of an approximate index."""
         return self if self.kind in EXACT_KINDS else replace(self, recall=None)
 
     def problem(self) -> str:
-        """The first value that no index has; empty if all may be."""
+        """Description of the first invalid value; empty if all are valid."""
         if not is_count(self.bits) or self.bits == 0:
             return f"{self.bits!r} bits"
         if self.kind not in (*EXACT_KINDS, *FAISS_KINDS):
@@ -67,17 +67,17 @@ def is_count(value: object) -> bool:
 
 
 class StoredArray(NamedTuple):
-    """Place and type of an array in a file."""
+    """Location and type of an array in a file."""
 
     dtype: str
-    """Type string of numpy."""
+    """NumPy type string."""
     shape: tuple[int, ...]
     start: int
-    """First byte, counted from the start of the file."""
+    """Offset of the first byte from the start of the file."""
 
     @property
     def end(self) -> int:
-        """First byte behind the array."""
+        """Offset of the first byte after the array."""
         return self.start + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
@@ -88,12 +88,12 @@ class StoredIndex:
     path: Path
     description: IndexDescription
     arrays: Mapping[str, StoredArray]
-    """``codes``: (N, B) uint8 for an exact kind, otherwise faiss's serialization (bytes,) uint8. ``ids``: id of each
-    position, int64, -1 where it was removed; missing where positions are ids."""
+    """``codes``: (N, B) uint8 for an exact kind, otherwise the serialization of faiss, (bytes,) uint8. ``ids``: id of
+    each position, int64, -1 for removed positions; absent if positions are ids."""
     content_start: int
-    """First byte behind the header."""
+    """Offset of the first byte after the header."""
     checksum: str
-    """Hex SHA-256 of everything behind the header."""
+    """Hex SHA-256 of all bytes after the header."""
     count: int
     """N."""
 
@@ -103,10 +103,10 @@ class StoredIndex:
         return self.description.kind in EXACT_KINDS
 
     def check_header(self) -> None:
-        """Compares what the header says of the codes and of the arrays.
+        """Checks that the header's description, count and arrays are valid and consistent.
 
         Raises:
-            InputError: for a header that contradicts itself, whoever wrote it.
+            InputError: for an invalid or inconsistent header.
         """
         if problem := self.description.problem() or self._problem_of_arrays():
             raise InputError(f"index {self.path} is damaged: its header says {problem}; build it again.")
@@ -123,15 +123,15 @@ class StoredIndex:
         shape = (self.count, self.description.code_bytes) if self.exact else codes.shape[:1]
         if codes.dtype != "|u1" or codes.shape != shape:
             return f"codes of shape {codes.shape} for {self.count} of {self.description.code_bytes} bytes"
-        # Approximate kinds keep a place for each removed code.
+        # Approximate kinds keep the positions of removed codes.
         fits = ids is None or (len(ids.shape) == 1 and (ids.shape[0] == self.count or not self.exact))
         return "" if fits and (ids is None or ids.dtype == "<i8") else "ids that do not belong to its codes"
 
     def check_content(self) -> None:
-        """Reads everything behind the header once.
+        """Verifies the checksum, reading all bytes after the header once.
 
         Raises:
-            InputError: if it does not match the checksum.
+            InputError: if the content does not match the checksum.
         """
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
@@ -142,7 +142,7 @@ class StoredIndex:
             raise InputError(f"index {self.path} is damaged: its content does not match its checksum; build it again.")
 
     def array(self, name: str, *, mmap: bool) -> np.ndarray:
-        """Reads an array, or maps it (then it is read-only, and shared between processes)."""
+        """Reads an array, or memory-maps it read-only and shared between processes."""
         dtype, shape, start = self.arrays[name]
         if 0 in shape:  # nothing to map
             return np.empty(shape, dtype=dtype)

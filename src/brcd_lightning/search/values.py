@@ -2,7 +2,7 @@
 
 The score is not a Hamming distance. Both agree for values in {-1, +1}, where the score is ``b - 2 * distance``.
 
-Shapes: Q queries, N database codes, R candidates of a query, b bits, B bytes a code.
+Shapes: Q queries, N database codes, R candidates per query, b bits, B bytes per code.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.search.exact import as_bytes
 
 _BLOCK = 1 << 26
-"""Bytes of unpacked codes, and of estimated scores, at a time."""
+"""Bytes of unpacked codes, and of estimated scores, that are held at a time."""
 _SAMPLED = 16
-"""Every so many scores of a row are looked at first, to find out which can be among the best."""
+"""Sampling step of the scores of a row; the sample gives a lower bound of the best scores."""
 _DIGITS = 40
-"""Binary digits of a value: a float32 has 24, and sums of 4,096 values of 40 digits are exact in float64."""
+"""Binary digits of a value: a float32 has 24, and sums of 4,096 values with 40 digits are exact in float64."""
 _BYTE_SIGNS = 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0, bitorder="little") - 1
-"""(8, 256): the eight signs of every byte, see `codes.pack`."""
+"""(8, 256): the eight signs of each byte value, see `codes.pack`."""
 
 
 def as_values(values: Tensor, bits: int | None = None, name: str = "values") -> np.ndarray:
-    """Real values of queries as (Q, b) float64, rounded to `_DIGITS` binary digits below the largest one of a query.
+    """Real values of queries as (Q, b) float64, rounded to `_DIGITS` binary digits below the largest value of a query.
 
-    Sums of rounded values are exact in any order. Equal codes then have equal scores, whatever computes them.
+    Sums of rounded values are exact in any order, so equal codes have equal scores in every implementation.
 
     Args:
         values: (Q, b) finite floating-point numbers.
-        bits: code length that is expected; any when None.
-        name: what an error message calls the values.
+        bits: expected code length; any when None.
+        name: name of the values in error messages.
 
     Raises:
         InputError: for anything else.
@@ -55,9 +55,9 @@ def as_values(values: Tensor, bits: int | None = None, name: str = "values") -> 
 
 
 def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best database codes of each query by score; equal scores come in database order. Computed on the CPU.
+    """The k best database codes of each query by score, with equal scores in database order. Computed on the CPU.
 
-    Single precision estimates all scores; those that its error could hide are summed exactly.
+    All scores are estimated in single precision; those that may be among the best, given its error, are summed exactly.
 
     Args:
         values: (Q, b) real values of the queries.
@@ -88,7 +88,7 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
             if found:
                 best = np.concatenate([scores[rows, :found], best], axis=1)
                 origin = np.concatenate([positions[rows, :found], origin], axis=1)
-                order = np.argsort(-best, axis=1, kind="stable")[:, :kept]  # earlier blocks come first among equals
+                order = np.argsort(-best, axis=1, kind="stable")[:, :kept]  # equal scores: earlier blocks first
                 best, origin = (np.take_along_axis(each, order, axis=1) for each in (best, origin))
             scores[rows, :kept], positions[rows, :kept] = best, origin
         found = kept
@@ -96,7 +96,7 @@ def nearest_by_values(values: Tensor, codes: Tensor, k: int) -> tuple[Tensor, Te
 
 
 def exact_scores(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Scores of one query with packed codes, from a table of each byte's 256 values: codes are not unpacked.
+    """Scores of one query with packed codes, from a table of 256 values per byte, without unpacking the codes.
 
     Args:
         values: (b,) float64, a row of `as_values`.
@@ -106,7 +106,7 @@ def exact_scores(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
         (R,) float64.
     """
     padded = np.zeros(8 * codes.shape[1])
-    padded[: len(values)] = values  # bits beyond the code count 0
+    padded[: len(values)] = values  # padding bits contribute 0
     tables = padded.reshape(-1, 8) @ _BYTE_SIGNS  # (B, 256)
     total = np.zeros(len(codes))
     for table, column in zip(tables, np.ascontiguousarray(codes.T), strict=True):
@@ -123,18 +123,18 @@ def _unpacked(packed: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]
 
 
 def _estimates(queries: np.ndarray, signs: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Scores of some queries, in units of `_unit`, with all rows of a block; valid until the next are asked for."""
+    """Scores of some queries with all rows of a block, in units of `_unit`; overwritten by the next iteration."""
     step = max(1, _BLOCK // (4 * len(signs)))
-    memory = np.empty((min(step, len(queries)), len(signs)), dtype=np.float32)  # new memory takes longer than sums
+    memory = np.empty((min(step, len(queries)), len(signs)), dtype=np.float32)  # allocating takes longer than summing
     scaled = (queries / _unit(queries)).astype(np.float32)
     for start in range(0, len(queries), step):
         part = scaled[start : start + step]
-        # not by torch, whose setting of matmul precision can make this coarser than single precision
+        # NumPy instead of torch, whose matmul precision setting can be coarser than single precision
         yield slice(start, start + step), np.matmul(part, signs.T, out=memory[: len(part)])
 
 
 def _unit(queries: np.ndarray) -> np.ndarray:
-    """A power of two (Q, 1) near the largest value of each query: what single precision can hold is counted in it."""
+    """A power of two (Q, 1) near the largest value of each query; scaled by it, values fit single precision."""
     unit: np.ndarray = np.ldexp(1.0, np.frexp(np.abs(queries).max(axis=1, keepdims=True, initial=0.0))[1] - 1)
     return unit
 
@@ -144,10 +144,10 @@ def _best_of_block(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact scores (Q, k), descending, and rows (Q, k) of the best codes of a block, by their estimates (Q, rows)."""
     scores, rows = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
-    # b roundings of the sum, one of each value and one of the bound, each at most half a unit in the last place
+    # b roundings of the sum, one of each value and one of the bound, each at most half a unit in the last place.
     error = (queries.shape[1] + 2) * np.finfo(np.float32).eps * np.abs(queries / _unit(queries)).sum(axis=1)
     for number, (row, bound) in enumerate(zip(estimates, _lower_bounds(estimates, k).tolist(), strict=True)):
-        # k codes reach the bound less one error, and what reaches that is estimated at two errors less at worst
+        # k codes have exact scores of at least bound - error; any such code is estimated at bound - 2 error or more.
         places = _reaching(row, bound, k, slack=2 * float(error[number]))
         exact = exact_scores(queries[number], block.take(places, axis=0))
         best = np.argsort(-exact, kind="stable")[:k]
@@ -174,19 +174,19 @@ def best_places(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _reaching(row: np.ndarray, bound: float, k: int, slack: float = 0.0) -> np.ndarray:
-    """Columns that reach a bound of `_lower_bounds` less some slack; all if fewer than k reach the bound itself."""
+    """Columns that reach a bound of `_lower_bounds` minus `slack`; all if fewer than k reach the bound itself."""
     columns = np.flatnonzero(row >= bound - slack)
     return columns if np.count_nonzero(row.take(columns) >= bound) >= k else np.arange(len(row))
 
 
 def _lower_bounds(scores: np.ndarray, k: int) -> np.ndarray:
-    """A score (Q,) that at least k scores of a row reach, but for rare rows, and few more; from a sample of columns.
+    """A bound (Q,) that, except in rare rows, at least k scores of a row reach and few more; from a sample of columns.
 
-    Only what reaches it is sorted. Partitioning whole rows takes longer, most of all with many equal scores.
+    Only scores that reach it are sorted. Partitioning whole rows takes longer, especially with many equal scores.
     """
     sample = np.ascontiguousarray(scores[:, ::_SAMPLED])
     expected = k / _SAMPLED
-    rank = math.ceil(expected + 4 * math.sqrt(expected))  # four standard deviations of how many of the k are sampled
+    rank = math.ceil(expected + 4 * math.sqrt(expected))  # plus four standard deviations of the number of sampled ones
     if not 0 < rank <= sample.shape[1]:
         return np.full(len(scores), -np.inf)
     return np.partition(sample, -rank, axis=1)[:, -rank]

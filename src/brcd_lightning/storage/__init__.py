@@ -1,1 +1,1 @@
-"""Files that are whole or absent, checkpoints, and the names that files give to components."""
+"""Atomic file writes, checkpoints, locks, and the names of components and options in files."""

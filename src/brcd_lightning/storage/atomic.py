@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name in the same folder, flush to disk, rename."""
+"""Atomic file writes: a temporary name in the same folder, a flush to disk, then a rename."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from pathlib import Path
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{16}\.tmp(\.[^.]*)?")
-"""Name of a temporary file, and of the host that writes it."""
+"""Name of a temporary file, which contains a digest of the host that writes it."""
 _STALE_S = 24 * 3600
-"""Age of a temporary file of another host, whose locks this one may not see."""
+"""Age in seconds after which a temporary file of another host is removed, since its lock may not be visible here."""
 
 
 @contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside `target` that becomes `target` when the block ends well.
+    """Yields a temporary path beside `target` that is renamed to `target` when the block succeeds.
 
-    A failure or a kill leaves an older `target` untouched; the temporary file of a failure is removed, that of a kill
-    by whoever writes into the folder next (`remove_temporaries`). Being in the same folder, the rename never crosses a
-    file system. A `target` that is a symbolic link is replaced; the file that the link names stays as it is.
+    A failure or a kill leaves an existing `target` unchanged. After a failure the temporary file is removed; after a
+    kill, the next write into the folder removes it (`remove_temporaries`). The rename never crosses file systems,
+    because both paths are in the same folder. If `target` is a symbolic link, the link is replaced and the file that it
+    points to stays unchanged.
 
     Raises:
-        OSError: naming `target`, also where a library that writes has its own words for a full disk.
+        OSError: naming `target`, also if a library reports a full disk by its own exception.
     """
     target, temporary, handle = Path(target), None, -1
     try:
@@ -54,36 +55,36 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
 
 def _locked_temporary(target: Path) -> tuple[Path, int]:
-    """A new file beside `target`, and the handle that holds its lock for as long as this process lives."""
+    """Creates a file beside `target`; returns its path and the handle that holds its lock while this process runs."""
     while True:
         name = f".{target.name}.{_HOST}-{secrets.token_hex(8)}.tmp{target.suffix}"
-        handle = os.open(target.parent / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
+        handle = os.open(target.parent / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # minus the umask
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # not taken for a stale one before it was locked
+        if os.fstat(handle).st_nlink:  # not removed as stale before it was locked
             return target.parent / name, handle
         os.close(handle)
 
 
 def _os_error(error: BaseException) -> int | None:
-    """The number of the operating system's error behind one, None if there is none."""
-    for one in (error, error.__context__):  # torch hides it in the context
+    """The errno of the operating system error that caused `error`; None if there is none."""
+    for one in (error, error.__context__):  # torch leaves it in the context
         if isinstance(one, OSError):
             return one.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors tells it in its text
+    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors gives it in its message
     return int(found.group(1)) if found else None
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes the temporary files that processes left in a folder which were killed while writing.
+    """Removes the temporary files in a folder that were left by processes killed while writing.
 
-    Files of living processes stay: each holds the lock of what it writes. Those of another host go when they are a day
-    old, since its locks may not be seen here.
+    Files of running processes are kept, since each holds the lock of the file that it writes. Files of another host are
+    removed once they are a day old, since its locks may not be visible here.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if named := _TEMPORARY.fullmatch(entry.name):
-                with suppress(OSError):  # gone meanwhile, of another user, or locked
+                with suppress(OSError):  # already removed, owned by another user, or locked
                     _remove_stale(entry.path, _STALE_S if named[1] != _HOST else 0)
 
 
@@ -105,7 +106,7 @@ def write_text(target: Path | str, text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Folder for what can be computed again: ``$XDG_CACHE_HOME/brcd_lightning``, usually below ``~/.cache``."""
+    """Folder for results that can be recomputed: ``$XDG_CACHE_HOME/brcd_lightning``, usually below ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brcd_lightning"
 
 
@@ -119,9 +120,9 @@ def sha256_of(path: Path | str) -> str:
 
 
 def source_commit() -> str | None:
-    """The git commit of the source tree (with ``-dirty`` for local changes), None outside a checkout."""
+    """The git commit of the source tree (with ``-dirty`` for local changes); None outside a checkout."""
     root = Path(__file__).parents[3]
-    if not (root / ".git").exists():  # an installed package may lie inside somebody else's repository
+    if not (root / ".git").exists():  # an installed package may lie inside an unrelated repository
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
     try:

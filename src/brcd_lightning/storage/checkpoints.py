@@ -1,4 +1,4 @@
-"""Reading and writing weights: never unpickled, never half-written, never loaded into another architecture."""
+"""Reading and writing of weights: no unpickling, no partial files, no loading into a different architecture."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from brcd_lightning.storage.atomic import atomic_path
 from brcd_lightning.storage.component_names import named_architecture
 
 NETWORK_PREFIX = "network."
-REMEDY = "Remove it to start the stage anew."
-"""For a checkpoint that a training cannot continue from."""
+REMEDY = "Remove it to restart the stage."
+"""Remedy for a checkpoint from which training cannot continue."""
 _OF_A_TRAINING = frozenset({"callbacks", "epoch", "global_step", "loops", "optimizer_states", "state_dict"})
 _DESCRIPTION = "brcd_lightning"
 _DIGEST = "weights_sha256"
-"""In the description: a digest of the weights. Files of earlier releases have none."""
+"""Key of the digest of the weights in the description. Files of earlier releases have none."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written under a temporary name in the same folder and renamed.
 
     Lightning 2.6.6 writes through the system's temporary folder (not atomic across file systems) and swallows
-    `PermissionError`, so a run can end well without its checkpoint; here the error reaches the user.
+    `PermissionError`, so a run can succeed without writing its checkpoint. Here the error is raised.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes `checkpoint` to `path`."""
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)  # given a path, it would not say why it cannot write
+            torch.save(checkpoint, file)  # given a path, it would not report why writing fails
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint with ``weights_only=True``, whatever is asked.
+        """Reads a checkpoint with ``weights_only=True``, regardless of the argument.
 
         Raises:
             InputError: for a damaged or foreign file.
@@ -58,7 +58,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Reads a flat dict of tensors from a safetensors file or a weights-only PyTorch file.
 
     Raises:
-        InputError: for a missing, damaged or foreign file, and for values that are no finite numbers.
+        InputError: for a missing, damaged or foreign file, and for non-finite values.
     """
     path = Path(path)
     content: dict[str, Any]
@@ -68,7 +68,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
             content = load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
-        # Of a file without a digest, nobody knows whether the weights are those that were written.
+        # The weights of a file without a digest cannot be verified.
         known = described.get(_DIGEST) if isinstance(described, dict) else None
         if known is not None and known != _digest(content):
             raise InputError(f"{path} is damaged: its weights do not match their checksum; use another file.")
@@ -85,7 +85,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 def _require_numbers(path: Path | str, tensors: Mapping[str, Tensor], remedy: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise InputError(f"{path} holds values that are no finite numbers in {name}; {remedy}")
+            raise InputError(f"{path} holds non-finite values in {name}; {remedy}")
 
 
 def _description(path: Path) -> object:
@@ -123,7 +123,7 @@ def _load_pickle_free(path: Path) -> dict[str, Any]:
     _require_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes provoke: EOFError, KeyError, UnpicklingError, ...
+    except Exception as error:  # torch raises many types for damaged bytes: EOFError, KeyError, UnpicklingError, ...
         raise InputError(
             f"{path} is not a checkpoint that loads with weights_only=True (damaged or foreign)."
         ) from error
@@ -133,12 +133,12 @@ def _load_pickle_free(path: Path) -> dict[str, Any]:
 
 
 def save_network(path: Path | str, network: nn.Module, architecture: Mapping[str, Any]) -> None:
-    """Writes the weights of a hash network and what it is to one safetensors file, atomically.
+    """Writes the weights and the description of a hash network to one safetensors file, atomically.
 
     Args:
         path: target file.
-        network: its state dict is written; equal weights give equal bytes.
-        architecture: JSON-able description that `load_network` compares, plus any provenance under ``"about"``.
+        network: network whose state dict is written; equal weights give equal bytes.
+        architecture: JSON-serializable description that `load_network` compares, plus any provenance under ``"about"``.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     description = {**architecture, _DIGEST: _digest(tensors)}
@@ -149,10 +149,10 @@ def save_network(path: Path | str, network: nn.Module, architecture: Mapping[str
 def read_architecture(path: Path | str) -> dict[str, Any]:
     """Reads the description that was saved with a network, from either kind of file.
 
-    Components have names, also where the file is of release 0.1.0 and holds import paths.
+    Components are given by name, also for files of release 0.1.0, which hold import paths.
 
     Raises:
-        InputError: if the file holds none.
+        InputError: if the file holds no description.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -164,17 +164,17 @@ def read_architecture(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} does not say what network it holds; it was not written by brcd_lightning.")
     try:
         return named_architecture({key: value for key, value in found.items() if key != _DIGEST})
-    except (AttributeError, TypeError, KeyError) as error:  # such as a component whose name is not text
+    except (AttributeError, TypeError, KeyError) as error:  # for example a component whose name is not text
         raise InputError(f"{path} holds a damaged description of its network; use another file.") from error
 
 
 def load_network(path: Path | str, network: nn.Module, architecture: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """Loads weights into `network` after checking that they belong to it.
+    """Loads weights into `network` after checking that they match it.
 
     Args:
         path: a file of `save_network`, or a training checkpoint (``.ckpt``).
         network: the network to fill.
-        architecture: what the configuration describes.
+        architecture: description by the configuration.
         role: ``teacher`` or ``student``, for the message.
 
     Returns:
@@ -205,7 +205,7 @@ def load_network(path: Path | str, network: nn.Module, architecture: Mapping[str
 
 
 def _require_kinds(what: str, state: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Refuses whole numbers for real ones and the like, which torch converts without a word."""
+    """Raises `InputError` if integers are given for floats or vice versa, which torch converts silently."""
     for name, own in network.state_dict().items():
         given = state.get(name, own)
         if given.is_floating_point() != own.is_floating_point():

@@ -1,6 +1,6 @@
-"""Names of components on disk: files say ``type: brcd`` where a configuration has an import path.
+"""Names of components on disk: files hold ``type: brcd`` instead of the import path of a configuration.
 
-Import paths change when modules move. Files of runs, teachers and students must outlive that.
+Import paths change when modules move, but files of runs, teachers and students must remain readable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from brcd_lightning.storage.renamed_options import current_name
 
 TARGET, TYPE = "_target_", "type"
 _NAMED_BY_MODULE = ("dataset", "hashing_model", "kd_method")
-"""Groups with one component a module: the module's name is the component's."""
+"""Groups with one component per module; the component is named after the module."""
 
 
 def component_name(key: str, target: str) -> str:
@@ -30,10 +30,10 @@ def component_name(key: str, target: str) -> str:
 
 
 def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A plain configuration with ``type: <name>`` instead of ``_target_: <import path>``, in the option names of today.
+    """A plain configuration with ``type: <name>`` for ``_target_: <import path>``, and with current option names.
 
     Args:
-        config: plain and resolved; one that holds names already is returned unchanged.
+        config: plain and resolved; a configuration that already holds names is returned unchanged.
         prefix: full key of the node, empty for the whole configuration.
     """
     result: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for options by their full keys: ``kd_method._target_`` becomes ``kd_method.type``."""
+    """`named` for options by full keys: ``kd_method._target_`` becomes ``kd_method.type``."""
     result: dict[str, Any] = {}
     for key, value in options.items():
         parent, _, leaf = key.rpartition(".")
@@ -60,12 +60,12 @@ def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """The description in a checkpoint, with names also where an older release wrote import paths."""
+    """The description in a checkpoint, with names in place of the import paths of older releases."""
     result = named(architecture)
     if isinstance(model := result.get("hashing_model"), str):
         result["hashing_model"] = component_name("hashing_model", model)
     if isinstance(about := result.get("about"), Mapping):
-        # A student has its distillation method and the whole configuration, a teacher its part of the configuration.
+        # A student stores its distillation method and the whole configuration, a teacher only its own part.
         parts = {"method": "kd_method", "config": "" if "method" in about else "teacher"}
         given = architecture["about"]
         result["about"] = dict(about) | {key: named(given[key], group) for key, group in parts.items() if key in given}

@@ -6,10 +6,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def plain_cell(value: object) -> object:
-    """The value, or text that a spreadsheet does not take for a formula: names may come from anywhere.
+    """Escapes text that a spreadsheet would interpret as a formula, since names may come from untrusted sources.
 
     Args:
-        value: numbers stay numbers, also as text.
+        value: value of the cell; numbers are not changed, even as text.
     """
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value

@@ -1,4 +1,4 @@
-"""JSON files that a program of ours wrote, or claims to have written."""
+"""JSON files written by this project, or by an untrusted source in its name."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from brcd_lightning.errors import InputError
 
 _LARGEST = 2**63
 _STEERING = {"Cc", "Cs"}
-"""Unicode categories that no text of ours holds: characters that steer a terminal, and halves of characters."""
+"""Unicode categories that our own text never contains: control characters and surrogates."""
 
 
 def read_json(path: Path) -> object:
     """Content of a JSON file.
 
     Raises:
-        InputError: for a file that is missing, no file or damaged, and for values that nothing can show: whole numbers
-            beyond 64 bits, and text that no file or terminal takes.
+        InputError: for a path that is missing, not a file, or damaged, and for values that cannot be displayed:
+            integers beyond 64 bits, and text with control characters or surrogates.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path} cannot be read: it is missing, or no file.")
+    if not path.is_file():  # reading from a pipe would block
+        raise InputError(f"{path} cannot be read: it is missing, or not a file.")
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
         problem = _problem(content)
@@ -33,7 +33,7 @@ def read_json(path: Path) -> object:
 
 
 def _problem(value: object) -> str:
-    """The first value that cannot be shown; empty if all can."""
+    """Description of the first value that cannot be displayed; empty if there is none."""
     if isinstance(value, dict):
         return next((found for item in (*value, *value.values()) if (found := _problem(item))), "")
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Locks that processes of one file system wait for, and say so."""
+"""File locks between processes, with a message if the wait is long."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from brcd_lightning.distributed.processes import print_rank_zero
 from brcd_lightning.errors import InputError
 
 PATIENCE_S = 5.0
-"""Seconds of waiting without a word."""
+"""Seconds of waiting before a message is printed."""
 
 
 @contextmanager
 def locked(path: Path, doing: str, give_up_s: float | None = None) -> Iterator[None]:
-    """Holds the lock of a file; a long wait is told, since the process that holds it may never end.
+    """Holds a file lock; a long wait is reported, since the process that holds the lock may never end.
 
     Args:
-        path: of the lock.
-        doing: what another process that holds it does, such as ``trains the same teacher``.
-        give_up_s: refuses after so many seconds of waiting; None waits for ever.
+        path: path of the lock file.
+        doing: action of the process that holds the lock, for the message, such as ``trains the same teacher``.
+        give_up_s: seconds of waiting before an error; None waits forever.
 
     Raises:
-        InputError: if another process still holds the lock then.
+        InputError: if another process still holds the lock after `give_up_s`.
     """
     lock = FileLock(path)
     try:
@@ -35,7 +35,7 @@ def locked(path: Path, doing: str, give_up_s: float | None = None) -> Iterator[N
         try:
             lock.acquire(timeout=-1 if give_up_s is None else max(0.0, give_up_s - PATIENCE_S))
         except Timeout:
-            raise InputError(f"another process {doing} and holds {path}; wait for its end.") from None
+            raise InputError(f"another process {doing} and holds {path}; wait until it ends.") from None
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Types of the options that no constructor of this project holds against its annotations, by their full keys."""
+"""Types, by full key, of the options that are not checked against the annotations of a constructor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from brcd_lightning.options import (
 
 _Bits = Annotated[int, Interval(ge=1, le=2**16)]
 _Below1 = Annotated[float, Interval(ge=0, lt=1)]
-_Batches = NonNegativeInt | UnitInterval | None  # a number of them, or a share
+_Batches = NonNegativeInt | UnitInterval | None  # a number of batches, or a fraction
 _Devices = PositiveInt | Literal["auto", -1] | Annotated[Sequence[NonNegativeInt], Len(1, 1024)]
 _Precision = (
     Literal["64", "32", "16", "bf16", 64, 32, 16]
@@ -107,7 +107,7 @@ def typed_options(config: Mapping[Any, Any]) -> Iterator[tuple[str, object, Any]
     """Full key, value and annotation of each option that is checked here.
 
     Args:
-        config: the whole resolved configuration, plain, whose groups hold options by name.
+        config: the whole resolved configuration, as plain data, whose groups hold options by name.
     """
     for key, hint in _GENERAL.items():
         group, _, name = key.rpartition(".")

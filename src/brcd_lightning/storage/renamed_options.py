@@ -1,4 +1,4 @@
-"""Options that have had another name: in files of release 0.1.0, and on the command line for one more release."""
+"""Renamed options: old names are read in files of release 0.1.0, and on the command line for one more release."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RENAMED = {
     "tap": "feature_layer",
     "teacher.backbone.tap": "teacher.backbone.feature_layer",
 }
-"""Full names, of 0.1.0 and of today. The last part of a name changes, never its place."""
+"""Current full names by those of 0.1.0. Only the last part of a name changes, never its parent."""
 
 
 def current_name(key: str) -> str:
-    """The name of an option today, by its full name of this or an earlier release."""
+    """The current name of an option, given its full name in this or an earlier release."""
     head, dot, tail = key.partition(".")
     if head in RENAMED:
         return f"{RENAMED[head]}{dot}{tail}"
@@ -28,7 +28,7 @@ def current_name(key: str) -> str:
 
 
 def current_overrides(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command with the names of today; a warning on stderr names each that was renamed."""
+    """Arguments of a command with current option names; prints a warning on stderr for each renamed option."""
     result = []
     for argument in arguments:
         prefix, name, rest = _parts(argument)
@@ -40,6 +40,6 @@ def current_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def _parts(argument: str) -> tuple[str, str, str]:
-    """An override as ``+``, ``++`` or ``~``, the name of the option, and the rest from the equals sign on."""
+    """Splits an override into prefix (``+``, ``++`` or ``~``), option name, and the rest from the equals sign."""
     match = re.fullmatch(r"([+~]*)([\w.]+)(=.*)?", argument, flags=re.DOTALL)
     return (match[1], match[2], match[3] or "") if match else ("", argument, "")

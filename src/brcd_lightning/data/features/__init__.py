@@ -1,1 +1,1 @@
-"""Features of frozen backbones, stored once and read by row."""
+"""Features of frozen backbones, computed once, stored and read by row."""

@@ -1,4 +1,4 @@
-"""Fills feature stores: every image and view is decoded and transformed once, for all backbones together."""
+"""Fills feature stores: every image and view is decoded and transformed once for all backbones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from brcd_lightning.errors import InputError
 
 ForwardPass: TypeAlias = Callable[[Sequence[Backbone], PreparedImages | MixedImages], list[Tensor]]
 """Features (M, d) of each backbone for M images."""
-_FORWARD_ROWS = 128  # measured: the fastest on a CPU
+_FORWARD_ROWS = 128  # fastest on a CPU, as measured
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TransformedSplits:
 
 
 def stored_view(transforms: ImageTransforms, pixels: Tensor, seed: int, index: int, view: int) -> PreparedImages:
-    """View number `view` of training image `index`: the same for every backbone, worker and machine."""
+    """View number `view` of training image `index`, identical for every backbone, worker and machine."""
     with random_stream(seed, index, view):
         return transforms.prepare_view(pixels)
 
@@ -64,7 +64,7 @@ class PartImages(Dataset[tuple[int, PreparedImages | MixedImages | InputError]])
         try:
             return number, default_collate([row for item in self._blocks[number] for row in self._rows(item)])
         except InputError as error:
-            return number, error  # raised in the main process: a worker's would arrive wrapped in tracebacks
+            return number, error  # raised in the main process; from a worker it would arrive wrapped in tracebacks
 
     def _rows(self, item: int) -> list[PreparedImages | MixedImages]:
         pixels = self._splits.source.load(int(self._positions[item]))
@@ -97,9 +97,9 @@ def fill(
     forward: ForwardPass,
     progress: bool = True,
 ) -> float:
-    """Computes what the stores of a job still lack.
+    """Computes the features that are missing from the stores of a job.
 
-    Other jobs that want to build the same wait. A killed build is completed by the next.
+    Other jobs that need the same features wait. The next job completes a killed build.
 
     Args:
         targets: stores and their backbones.
@@ -107,11 +107,11 @@ def fill(
         amounts: rows per training image, by kind.
         seed: of the views.
         num_workers: processes that decode and transform.
-        forward: features of each backbone, on the device and in the precision wanted.
-        progress: show a bar.
+        forward: computes the features of each backbone, on its device and in its precision.
+        progress: show a progress bar.
 
     Returns:
-        Seconds it took, waiting included.
+        Elapsed seconds, including the time spent waiting.
     """
     started = time.perf_counter()
     distinct = {store.fingerprint: (store, backbone) for store, backbone in targets}
@@ -121,7 +121,7 @@ def fill(
             for part in parts:
                 outputs = [_Output.of(*pair, part) for pair in distinct.values() if part in pair[0].missing(amounts)]
                 todo = [block for block in part.blocks if any(block in output.todo for output in outputs)]
-                advance((part.items - sum(map(len, todo))) * part.rows)  # what a killed build has finished
+                advance((part.items - sum(map(len, todo))) * part.rows)  # finished by a killed build
                 loader = _loader(PartImages(images, seed, part, todo), num_workers)
                 for number, inputs in loader:
                     if isinstance(inputs, InputError):
@@ -135,7 +135,7 @@ def fill(
 
 @dataclass(frozen=True)
 class _Output:
-    """One store that lacks blocks of a part."""
+    """A store that lacks blocks of a part."""
 
     writer: PartWriter
     backbone: Backbone
@@ -149,23 +149,23 @@ class _Output:
 
 @contextmanager
 def _locked(stores: Sequence[FeatureStore], amounts: Mapping[str, int]) -> Iterator[None]:
-    """Holds the locks of all stores that lack something; a complete store may be read-only."""
+    """Holds the locks of all incomplete stores; a complete store may be read-only."""
     with ExitStack() as held:
-        for store in sorted(stores, key=lambda store: store.fingerprint):  # one order: no deadlock
+        for store in sorted(stores, key=lambda store: store.fingerprint):  # one order avoids deadlocks
             if store.missing(amounts):
                 held.enter_context(store.lock())
         yield
 
 
 def _missing_parts(stores: Sequence[FeatureStore], amounts: Mapping[str, int]) -> list[Part]:
-    """Parts that any of the stores, which are of the same images, lacks; in order."""
+    """Parts that any of the stores lacks, in order; all stores are of the same images."""
     missing = {part for store in stores for part in store.missing(amounts)}
     return [part for part in parts_of(stores[0].images, stores[0].train, amounts) if part in missing]
 
 
 @contextmanager
 def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Gives the function that moves the bar by some rows of `total`."""
+    """Yields a function that advances the bar by a number of rows out of `total`."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not shown or not total) as bar:
         task = bar.add_task("Features", total=total)

@@ -1,4 +1,4 @@
-"""The view store: features of frozen backbones, computed once and shared by all jobs whose backbones and data agree."""
+"""The view store: features of frozen backbones, computed once and shared by all jobs with equal backbones and data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from brcd_lightning.data.workers import require_workers
 from brcd_lightning.errors import InputError
 from brcd_lightning.options import BatchSize, Positive, Seed, Text, Workers, checked
 
-_Rows = Annotated[int, Interval(ge=1, le=1000)]  # per training image: more are no store but a mistake
+_Rows = Annotated[int, Interval(ge=1, le=1000)]  # per training image; more is certainly a mistake
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,22 @@ class Display:
 
 
 class ViewStore:
-    """Decides which backbones read stored features, builds what is missing, and opens it.
+    """Decides which backbones read stored features, builds missing features, and opens the stores.
 
     Args:
-        mode: ``auto`` stores the features of fully frozen backbones and trains all others online; ``on`` refuses
-            to train online; ``off`` sends every view through the backbones in every epoch.
+        mode: ``auto`` stores the features of fully frozen backbones and trains all others online; ``on`` raises for
+            backbones that train online; ``off`` passes every view through the backbones in every epoch.
         views: augmented views stored per training image.
-        rotations: how many of them are stored in all four rotations, for methods that ask for rotations.
-        positives: class positives stored per training image, for methods that ask for them.
+        rotations: number of these views that are stored in all four rotations, for methods that need rotations.
+        positives: class positives stored per training image, for methods that need them.
         dtype: ``float16`` or ``float32``.
-        max_gb: refuse to let `folder` grow beyond this.
+        max_gb: largest size of `folder` in GB.
         num_workers: processes that decode and transform while building; one per processor, at most 16, when None.
-            Reading needs none.
-        eval_batch_size: rows per evaluation batch and device where features are stored, in place of
+            Reading uses no workers.
+        eval_batch_size: rows per evaluation batch and device with stored features, in place of
             ``data.eval_batch_size``, which counts images.
-        seed: of the views; not the seed of a run, so that all runs share them.
-        folder: of all stores.
+        seed: of the views, not of a run, so that all runs share them.
+        folder: folder of all stores.
     """
 
     @checked("view_store")
@@ -86,11 +86,11 @@ class ViewStore:
         """Manifests of the stores in use, by role."""
 
     def views_description(self) -> dict[str, Any]:
-        """Description of the views of a training run."""
+        """Describes the views of a training run."""
         return {"views": self.views, "seed": self.seed, "dtype": self.dtype}
 
     def amounts(self, extras: Extras) -> dict[str, int]:
-        """Rows per training image that a stage reads, by kind."""
+        """Number of rows per training image that a stage reads, by kind."""
         amounts = {"views": self.views} if extras.views or extras.rotations != "none" else {}
         if extras.rotations != "none":
             amounts["rotations"] = TURNS * self.rotations
@@ -104,7 +104,7 @@ class ViewStore:
         return amounts
 
     def serves(self, backbone: Backbone, role: str) -> bool:
-        """True if a network in training reads stored features.
+        """Returns True if a network reads stored features during training.
 
         Raises:
             InputError: for mode ``on`` and a backbone that is not fully frozen.
@@ -127,22 +127,22 @@ class ViewStore:
         inference: Inference,
         display: Display,
     ) -> dict[str, StoredBackbone]:
-        """Builds what is missing, and opens the features of each backbone.
+        """Builds missing features and opens the features of each backbone.
 
         Args:
-            backbones: by role.
-            about: plain descriptions of what, beside weights and data, shapes features: of the backbone of each role,
-                and of the ``transform``.
+            backbones: backbones by role.
+            about: plain descriptions of the backbone of each role and of the ``transform``, which determine the
+                features together with weights and data.
             images: data set and transforms.
-            amounts: rows per training image, by kind, see `amounts`; none for evaluation alone.
+            amounts: rows per training image, by kind, see `amounts`; empty for evaluation only.
             inference: device and precision of the backbones.
-            display: tells the user what is built.
+            display: reports to the user.
 
         Returns:
-            By role, what takes the backbone's place in a network whose batches hold rows.
+            By role, the replacement of the backbone in a network whose batches hold rows.
 
         Raises:
-            InputError: if the store would outgrow `max_gb`, or is damaged.
+            InputError: if the folder would exceed `max_gb`, or a store is damaged.
         """
         online = {role: backbone.online for role, backbone in backbones.items()}
         stores = self._stores(online, about, images.splits, inference)
@@ -166,7 +166,7 @@ class ViewStore:
     def _stores(
         self, backbones: Mapping[str, Backbone], about: Mapping[str, Any], splits: Splits, inference: Inference
     ) -> dict[str, FeatureStore]:
-        """The stores by role, named by everything that shapes the features of a backbone."""
+        """The stores by role, each named by a digest of everything that determines its features."""
         used = splits.used.tolist()
         order = hashlib.sha256("\n".join(splits.source.ids[position] for position in used).encode()).hexdigest()
         return {
@@ -199,7 +199,7 @@ class ViewStore:
     def _announce(
         self, stores: Mapping[str, FeatureStore], amounts: Mapping[str, int], say: Callable[[str], None]
     ) -> None:
-        """Says what will be computed and how large it is; refuses what would outgrow the cap."""
+        """Prints the amount and size of the features to compute; raises `InputError` if they would exceed `max_gb`."""
         needed = {store.fingerprint: store.bytes_of(store.missing(amounts)) for store in stores.values()}
         present = _bytes_in(self.folder, {str(store.folder) for store in stores.values()})
         total = (sum(needed.values()) + present) / 1e9
@@ -217,7 +217,7 @@ class ViewStore:
 
 
 def _bytes_in(folder: Path, own: Collection[str]) -> int:
-    """Size of all stores; of the `own` ones without what is in the making, which counts among what is needed."""
+    """Bytes of all stores; unfinished parts of the `own` stores are excluded, since the needed size includes them."""
     total = 0
     for parent, _, files in os.walk(folder):
         passing = (".building", ".tmp", ".json") if parent in own else (".tmp", ".json")

@@ -1,6 +1,6 @@
-"""The DataModule over stored features: the same batches, with rows of a feature store where images would be.
+"""The DataModule over stored features: the same batches, with rows of a feature store instead of images.
 
-The networks that read them have a `StoredBackbone`, so modules, callbacks and methods do not know the difference.
+The networks that read them have a `StoredBackbone`, so modules, callbacks and methods need no changes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from brcd_lightning.options import BatchSize, checked
 class StoredViews(Dataset[ViewBatch]):
     """Training batches by (epoch, position).
 
-    Each image shows two views per epoch, drawn without replacement until all are used up, then in a new order;
-    rotations and positives come in the same way.
+    Two views of each image are drawn per epoch, without replacement until all views are used, then in a new order.
+    Rotations and positives are drawn in the same way.
     """
 
     def __init__(self, splits: Splits, anchor_view: str, seed: int, amounts: Mapping[str, int], extras: Extras) -> None:
@@ -57,7 +57,7 @@ class StoredViews(Dataset[ViewBatch]):
         return first, second
 
     def _rotations(self, epoch: int, index: Tensor) -> Tensor | None:
-        """Rows (M, 4): the view itself, then its turns by 90, 180 and 270 degrees."""
+        """Rows (M, 4): the view itself, then its rotations by 90, 180 and 270 degrees."""
         if self._extras.rotations == "none":
             return None
         apart = self._extras.rotations == "independent"
@@ -74,11 +74,11 @@ class StoredViews(Dataset[ViewBatch]):
         return self._rows("positives", drawn, index)
 
     def _rows(self, kind: str, numbers: Tensor, index: Tensor) -> Tensor:
-        """Rows of the store for numbers (M, c) of a kind and training images at index (M,)."""
+        """Rows (M, c) of the store for numbers (M, c) of a kind and training images at index (M,)."""
         return self._first_rows[kind] + numbers * len(self) + index[:, None]
 
     def _draw(self, kind: str, epoch: int, total: int, count: int, index: Tensor) -> Tensor:
-        """`count` numbers below `total` for images at index in this epoch (M, count), none again before all came."""
+        """Draws numbers below `total` for the images at index in this epoch, (M, count), without repeats in a cycle."""
         per_cycle = max(1, total // count)
         cycle, turn = divmod(epoch, per_cycle)
         if self._orders.get(kind, (-1, None))[0] != cycle:
@@ -107,11 +107,11 @@ class StoredImages(Dataset[EvalBatch]):
 class StoredDataModule(HashingDataModule):
     """Loaders over stored features.
 
-    They have no worker processes, whatever ``data.num_workers`` says: there is nothing to decode, and a look-up takes
-    less time than passing its result between processes.
+    They use no worker processes, regardless of ``data.num_workers``: nothing has to be decoded, and a lookup takes less
+    time than passing its result between processes.
 
     Args:
-        online: the loaders of images that these replace. Splits, batch size, anchors, seed and extras are theirs.
+        online: the image loaders to replace, which provide splits, batch size, anchors, seed and extras.
         amounts: stored rows per training image, by kind.
         eval_batch_size: rows per evaluation batch and device.
     """
@@ -140,7 +140,7 @@ class StoredDataModule(HashingDataModule):
         return StoredImages(self.splits, role)
 
     def collate(self, items: ViewBatch | EvalBatch | list[ViewBatch] | list[EvalBatch]) -> ViewBatch | EvalBatch:
-        """Returns the whole batch that a dataset gives as it is."""
+        """Returns a whole batch from a dataset unchanged."""
         return items if isinstance(items, ViewBatch | EvalBatch) else super().collate(items)
 
 

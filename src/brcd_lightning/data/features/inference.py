@@ -19,13 +19,13 @@ class Inference:
     """Device and precision of the backbones."""
 
     device: torch.device
-    """They are on it already."""
+    """Device of the backbones, which must already be there."""
     precision: str
-    """Of the trainer. Mixed ones run the backbones under autocast, all others in float32."""
+    """Precision of the trainer. Mixed precisions run the backbones under autocast, all others in float32."""
 
     @property
     def numerics(self) -> str:
-        """Part of the precision that shapes features: a key of `AUTOCAST`, or ``float32``."""
+        """The precision as far as it affects features: a key of `AUTOCAST`, or ``float32``."""
         return self.precision if self.precision in AUTOCAST else "float32"
 
     def features(
@@ -33,7 +33,7 @@ class Inference:
     ) -> list[Tensor]:
         """Features (M, d) float32 of each backbone for M images, on the CPU."""
         images = type(images)(*(tensor.to(self.device, non_blocking=True) for tensor in images))
-        inputs = transforms.finish(images)  # once for all backbones: they see the same pixels
+        inputs = transforms.finish(images)  # once, since all backbones get the same pixels
         mixed = AUTOCAST.get(self.precision)
         with (
             torch.inference_mode(),

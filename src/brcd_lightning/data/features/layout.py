@@ -1,8 +1,8 @@
-"""The parts of a feature store and the numbers of its rows.
+"""The parts of a feature store and the numbering of its rows.
 
-Beside one row for every image under the evaluation transform there are rows of the training images: augmented
-``views``, ``rotations`` of the first views by 90, 180 and 270 degrees, and class ``positives``. How many of each a job
-reads are its amounts.
+A store has one row for every image under the evaluation transform, and further rows for the training images: augmented
+``views``, ``rotations`` of the first views by 90, 180 and 270 degrees, and class ``positives``. The number of each that
+a job reads is called its amounts.
 
 Shapes: E images, n training images.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 KINDS = ("views", "rotations", "positives")
 TURNS = 3
-"""Rotations of a view: number q is view q // 3, turned by q % 3 + 1 quarters."""
+"""Rotations of a view: number q is view q // 3, rotated by (q % 3 + 1) * 90 degrees."""
 BLOCK_ROWS = 256
-"""Rows per block: what a kill can cost, and what a checksum covers."""
+"""Rows per block: the most that a kill can lose, and the unit of checksums."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Part:
     kind: str
     """``evaluation``, or one of `KINDS`."""
     items: int
-    """Images."""
+    """Number of images."""
     first: int = 0
     """Number of the first row of each image within its kind."""
     rows: int = 1
@@ -45,14 +45,14 @@ class Part:
 
 
 def parts_of(images: int, train: int, amounts: Mapping[str, int]) -> list[Part]:
-    """The parts that a job reads; the last of a kind may hold more rows than asked for.
+    """The parts that a job reads; the last part of a kind may hold more rows than requested.
 
-    Parts double in size, so that a store of 64 views serves every job that asks for fewer.
+    Parts double in size, so a store of 64 views serves every job that reads fewer.
 
     Args:
         images: E.
         train: n.
-        amounts: rows per training image, by kind; none for evaluation alone.
+        amounts: rows per training image, by kind; empty for evaluation only.
     """
     parts = [Part("evaluation", images)]
     for kind in KINDS:
@@ -64,7 +64,7 @@ def parts_of(images: int, train: int, amounts: Mapping[str, int]) -> list[Part]:
 
 
 def first_rows(images: int, train: int, amounts: Mapping[str, int]) -> dict[str, int]:
-    """Row of each kind's number 0 of image 0; number v of image i lies ``v * train + i`` rows further."""
+    """First row of each kind, number 0 of image 0; number v of image i is ``v * train + i`` rows further on."""
     rows: dict[str, int] = {}
     place = images
     for part in parts_of(images, train, amounts)[1:]:

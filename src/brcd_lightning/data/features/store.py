@@ -1,9 +1,9 @@
-"""The view store's files: features of a frozen backbone, computed once and read by any number of jobs.
+"""Files of the view store: features of a frozen backbone, computed once and read by any number of jobs.
 
 A store is one folder for one (backbone and weights, split, transform, precision). It holds memory-mapped parts, see
 `layout`: ``evaluation``, ``views_0_1``, ``views_1_2``, ``views_2_4``, ``views_4_8`` and so on. ``manifest.json``
-names the parts that are whole, with a checksum for every block of rows. A part in the making is called
-``<part>.building`` beside a journal of its finished blocks: after a kill the next job goes on.
+lists the complete parts, with a checksum for every block of rows. An unfinished part is called ``<part>.building`` and
+has a journal of its finished blocks, so that the next job resumes it after a kill.
 
 Shapes: E images, n training images, d features.
 """
@@ -39,7 +39,7 @@ class FeatureStore:
 
     Args:
         root: folder of all stores.
-        about: everything that shapes the features; its digest names the store.
+        about: everything that determines the features; its digest names the store.
         images: E.
         train: n.
         num_features: d.
@@ -64,21 +64,21 @@ class FeatureStore:
         self.dtype = DTYPES[dtype]
 
     def lock(self) -> AbstractContextManager[None]:
-        """Held by the one job that builds."""
+        """The lock held by the job that builds the store."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return locked(self.folder / "build.lock", "computes the same features")
 
     def bytes_of(self, parts: Sequence[Part]) -> int:
-        """Size of parts on disk."""
+        """Size of parts on disk, in bytes."""
         return sum(part.items * part.rows for part in parts) * self.num_features * self.dtype.itemsize
 
     def missing(self, amounts: Mapping[str, int]) -> list[Part]:
-        """Parts that a job with these amounts reads and that are not whole yet."""
+        """Incomplete parts among those that a job with these amounts reads."""
         whole = self._manifest()
         return [part for part in parts_of(self.images, self.train, amounts) if part.name not in whole]
 
     def open(self, amounts: Mapping[str, int]) -> FeatureTable:
-        """Maps the parts of a job, after comparing every checksum.
+        """Maps the parts of a job into memory, after verifying every checksum.
 
         Raises:
             InputError: naming the damaged part and images.
@@ -89,7 +89,7 @@ class FeatureStore:
         return FeatureTable(arrays, self.images, self.train)
 
     def _manifest(self) -> dict[str, list[str]]:
-        """Checksums of each whole part."""
+        """Checksums of each complete part."""
         path = self.folder / MANIFEST
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ class FeatureStore:
         path = self.folder / part.name
         shape = (part.items, part.rows, self.num_features)
         try:
-            # Copy on write: torch insists on writable memory, and nothing ever writes.
+            # Copy on write: torch requires writable memory, although nothing is ever written.
             array = np.memmap(path, dtype=self.dtype, mode="c", shape=shape)
         except (OSError, ValueError) as error:
             raise InputError(f"feature store part {path} cannot be read ({error}); remove {self.folder}.") from error
@@ -126,7 +126,7 @@ class FeatureStore:
 
 
 class PartWriter:
-    """Writes one part block by block, going on where a killed writer stopped. Use it under the store's lock."""
+    """Writes one part block by block, resuming where a killed writer stopped. Requires the store's lock."""
 
     def __init__(self, store: FeatureStore, part: Part) -> None:
         self.store, self.part = store, part
@@ -134,11 +134,11 @@ class PartWriter:
         self._target = store.folder / f"{part.name}.building"
         self._journal = store.folder / f"{part.name}.journal.json"
         shape = (part.items, part.rows, store.num_features)
-        if self._target.is_symlink():  # whose file somewhere else would be overwritten
+        if self._target.is_symlink():  # otherwise the file that it points to would be overwritten
             self._target.unlink()
         whole = store.folder / part.name
         if whole.exists() and self._journal.exists():
-            os.replace(whole, self._target)  # killed between its renaming and its entry in the manifest
+            os.replace(whole, self._target)  # killed after the rename, before the entry in the manifest
         resumable = self._target.exists() and self._target.stat().st_size == store.bytes_of([part])
         if not resumable:
             self._journal.unlink(missing_ok=True)
@@ -147,7 +147,7 @@ class PartWriter:
         self._checksums = self._finished_blocks()
 
     def _allocate(self, size: int) -> None:
-        """Takes the space on disk now: a full disk under a mapped file would end the process without a word."""
+        """Allocates the disk space in advance: a full disk under a mapped file would kill the process silently."""
         try:
             with self._target.open("wb") as file:
                 if hasattr(os, "posix_fallocate"):  # not everywhere
@@ -162,7 +162,7 @@ class PartWriter:
             ) from error
 
     def _finished_blocks(self) -> dict[str, str]:
-        """Blocks in the journal whose content is really there: a crash of the machine may have lost some of it."""
+        """Blocks in the journal whose content matches: a crash of the machine may have lost some of it."""
         try:
             journal = dict(json.loads(self._journal.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -196,7 +196,7 @@ class PartWriter:
         write_text(self._journal, json.dumps(self._checksums))
 
     def finish(self) -> None:
-        """Makes the part visible: renames it and enters it in the manifest."""
+        """Publishes the part: renames it and adds it to the manifest."""
         store = self.store
         os.replace(self._target, store.folder / self.part.name)
         parts = store._manifest()

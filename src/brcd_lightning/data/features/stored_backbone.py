@@ -9,12 +9,10 @@ from brcd_lightning.data.features.table import FeatureTable
 
 
 class StoredBackbone(Backbone):
-    """Stands for a backbone in a network whose batches hold rows.
+    """Replaces a backbone in a network whose batches hold rows.
 
-    The backbone is fully frozen, or belongs to a teacher whose training has ended.
-
-    It shares network, mean and standard deviation with that backbone, so that parameters and the keys of the state
-    dict are the same and checkpoints load both ways.
+    The backbone is fully frozen, or belongs to a trained teacher. Network, mean and standard deviation are shared with
+    it, so parameters and state dict keys are the same and checkpoints load both ways.
 
     Args:
         backbone: the backbone that the features were computed with.
@@ -27,7 +25,7 @@ class StoredBackbone(Backbone):
 
     @property
     def online(self) -> Backbone:
-        """A backbone that computes features of images; it shares the weights."""
+        """A backbone that computes features from images and shares the weights."""
         return Backbone(self.network, self.num_features, self.normalisation, self.freeze)
 
     def forward(self, rows: Rows) -> Tensor:

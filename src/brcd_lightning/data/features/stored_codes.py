@@ -1,4 +1,4 @@
-"""Codes of a network that trains no more, computed once for all rows of its stored features."""
+"""Codes of a trained network, computed once for all rows of its stored features."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _ROWS_AT_ONCE = 1 << 14
 
 
 class StoredCodes:
-    """An `Encoder` of rows that looks its codes up.
+    """An `Encoder` of rows that looks up precomputed codes.
 
     Args:
         codes: (rows, b) int8 in {-1, +1}, of every row of a `FeatureTable`.
-        network: that made them. Soft values come from it: they take four times the memory, and only queries need them.
+        network: network of the codes. It computes soft values on demand: they would take four times the memory, and
+            only queries need them.
     """
 
     def __init__(self, codes: Tensor, network: HashNetwork) -> None:
@@ -25,7 +26,7 @@ class StoredCodes:
 
     @classmethod
     def of(cls, network: HashNetwork, device: torch.device) -> StoredCodes | None:
-        """Encodes all stored features of a network, on the device of that network.
+        """Encodes all stored features of a network, on `device`, which is that of the network.
 
         Returns:
             The codes, or None for a network that computes its features from images.

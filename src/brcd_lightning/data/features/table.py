@@ -1,6 +1,6 @@
 """Stored features by row.
 
-Shapes: E images, n training images, d features; M rows are asked for at once.
+Shapes: E images, n training images, d features; M rows requested at once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from brcd_lightning.errors import InputError
 
 IN_MEMORY = 1 << 30
-"""Bytes up to which a job copies its features into memory: a look-up in many mapped files takes longer than a step."""
+"""Bytes up to which features are copied into memory: lookups in many mapped files take longer than a training step."""
 
 
 class FeatureTable:
     """Features by row.
 
-    Rows 0..E-1 are the images under the evaluation transform, row E + v n + i is view v of training image i; further
-    kinds follow in the same way, see `first_rows`.
+    Rows 0..E-1 are the images under the evaluation transform, and row E + v n + i is view v of training image i. The
+    other kinds follow in the same way, see `first_rows`.
 
     Args:
         parts: arrays (items, rows, d) of `parts_of`, in order.
@@ -37,8 +37,8 @@ class FeatureTable:
         places = [torch.arange(images)]
         for part, offset in zip(parts[1:], self._offsets[1:].tolist(), strict=True):
             of_part = offset + torch.arange(train * part.shape[1]).view(train, part.shape[1])
-            places += list(of_part.T)  # a part holds the rows of one image beside each other
-        # Of each row, its place in all parts, one behind the other.
+            places += list(of_part.T)  # a part stores the rows of one image contiguously
+        # For each row, its position in the concatenated parts.
         self._places = torch.cat(places)
         self._whole: Tensor | None = None  # all parts in one tensor, on the device of the last rows
 
@@ -66,7 +66,7 @@ class FeatureTable:
         return len(self._places)
 
     def _in_one_piece(self, device: torch.device) -> Tensor | None:
-        """All features (rows, d) on the device, copied there once; None if there is no room."""
+        """All features (rows, d) on the device, copied there once; None if they do not fit."""
         if self._whole is None or self._whole.device != device:
             size = sum(part.nbytes for part in self._parts)
             room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
