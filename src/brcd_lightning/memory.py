@@ -25,7 +25,7 @@ def require_memory(name: str, value: object, needed_bytes: int) -> None:
 
 
 def _size(count: float) -> str:
-    """Formats bytes in the unit that leaves one to three digits before the point, with two significant digits."""
+    """Formats bytes in the unit that leaves one to three digits before the point, and at least two in all."""
     count /= 1000
     for unit in _UNITS:
         if round(count) < 1000 or unit == _UNITS[-1]:
