@@ -63,7 +63,7 @@ def check_data(cfg: DictConfig) -> None:
     for role in SPLITS:
         table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
     console.print(table)
-    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant are {splits.relevance}"
+    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant items are {splits.relevance}"
     console.print(f"{judged}; {found['train_in_database']:,} training images are in the database.")
     if repetition := splits.repetition:
         console.print(f"Repeated: {repetition}.")

@@ -115,7 +115,7 @@ def _check_checkpoints(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> None:
-    """Raises `InputError` for what this machine cannot do."""
+    """Raises `InputError` for options that this machine does not support."""
     require_workers("data.num_workers", cfg.data.get("num_workers", 0))
     if cfg.compile == "step":
         require_compiler()

@@ -16,7 +16,7 @@ class CollapseMonitor(L.Callback):
     """Detects codes that become the same for all images, which some objectives cause with a wrong weight.
 
     Args:
-        threshold: of ``train/bit_bias``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
+        threshold: threshold of ``train/bit_bias``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
         stop: whether to end the training above the threshold; otherwise it only warns.
     """
 

@@ -30,9 +30,9 @@ class LogContext:
     Args:
         run_dir: folder of the run.
         stage: ``teacher`` or ``student``.
-        coordinates: of the run in the grid, see `config.grid_coordinates`.
+        coordinates: coordinates of the run in the grid, see `config.grid_coordinates`.
         bits: code length.
-        seed: of the stage.
+        seed: seed of the stage.
         config: the whole resolved configuration, plain.
     """
 
@@ -76,7 +76,7 @@ def lightning_logger(context: LogContext, logger: str, **options: Any) -> Logger
             ``{id}``, ``{seed}`` and ``{bits}``, see `LogContext`.
 
     Raises:
-        InputError: for an unknown logger, an unknown option of it, or a missing library.
+        InputError: for an unknown logger, an option that it does not have, or a missing library.
     """
     kinds = [name for name in loggers.__all__ if name.endswith("Logger") and name != "Logger"]
     require_choice("logger", logger, kinds)

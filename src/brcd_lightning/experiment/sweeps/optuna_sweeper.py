@@ -27,7 +27,7 @@ _EXAMPLE = "'kd_method.alpha=interval(0.1,1)'"
 
 
 class StudySweeper(Sweeper):
-    """Launches trials, as many at once as the launcher runs jobs, until enough have finished.
+    """Launches trials, as many at a time as the launcher runs jobs, until enough have finished.
 
     The search maximises the watched metric on validation queries, never a test metric. A failed trial does not stop the
     others and does not count. The same command replaces it by another trial, as it does for the unfinished trials of a
