@@ -1,7 +1,7 @@
 """Unsupervised image hashing with knowledge distillation, on Lightning and Hydra.
 
-The public names are the imports below, which type checkers and editors read. At run time each is imported when it is
-first used, so that ``import brcd_lightning`` loads neither torch nor anything else that takes long.
+The imports below define the public names for type checkers and editors. At run time each name is imported on first
+use, so that ``import brcd_lightning`` loads neither torch nor any other slow dependency.
 """
 
 import ast
@@ -190,7 +190,7 @@ __version__ = "0.1.0"
 
 
 def _read_exports() -> dict[str, str]:
-    """The module of each public name, from the imports for type checkers: a second list could differ from them."""
+    """Maps each public name to its module, read from the type-checking imports to avoid a second list."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     (names,) = (node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in names.body if isinstance(node, ast.ImportFrom)]
@@ -205,7 +205,7 @@ def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_EXPORTS[name]), name)
-    globals()[name] = value  # the next use does not come here
+    globals()[name] = value  # later uses bypass this function
     return value
 
 

@@ -39,11 +39,11 @@ class Backbone(nn.Module):
     Args:
         network: the feature extractor.
         num_features: d.
-        normalisation: mean and standard deviation (3,) of each channel that the weights were trained with. Teacher and
-            student see the same pixels, and each network normalises them for itself.
-        freeze: ``full`` keeps the network in eval mode without gradients whatever calls `train`; ``params``
-            trains nothing but lets batch norm and dropout follow train mode, as the paper's release does;
-            ``none`` trains everything.
+        normalisation: mean and standard deviation (3,) of the channels that the weights were trained with. Teacher and
+            student receive the same pixels, and each network applies its own normalisation.
+        freeze: ``full`` keeps the network in eval mode without gradients, even after a call of `train`; ``params``
+            disables gradients but lets batch norm and dropout follow train mode, as in the paper's release;
+            ``none`` trains all parameters.
     """
 
     mean: Tensor
@@ -57,19 +57,19 @@ class Backbone(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.num_features = num_features
         self.freeze = freeze
-        # Side of the only image size a network takes, for those (ViTs) that take one; None for any size.
+        # Side length that a network with a fixed image size (a ViT) requires; None if any size works.
         self.image_size: int | None = _fixed_image_size(network)
         network.requires_grad_(freeze == "none")
         self.train()
 
     @property
     def normalisation(self) -> Normalisation:
-        """Mean and standard deviation (3,) of each channel, as they are now; they share the buffers' memory."""
+        """Current mean and standard deviation (3,) of the channels; they share memory with the buffers."""
         return self.mean.flatten(), self.std.flatten()
 
     @property
     def online(self) -> Backbone:
-        """The backbone that computes features of images: this one."""
+        """The backbone that computes features from images: this one."""
         return self
 
     def train(self, mode: bool = True) -> Backbone:
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
 
 
 def _fixed_image_size(network: nn.Module) -> int | None:
-    """ViTs of torchvision say it themselves, those of timm in their patch embedding."""
+    """Fixed image size of a ViT; torchvision stores it on the model, timm on the patch embedding."""
     embedding: Any = getattr(network, "patch_embed", None)
     if getattr(embedding, "strict_img_size", False) and getattr(embedding, "img_size", None):
         return embedding.img_size[0]
@@ -108,9 +108,9 @@ def torchvision_backbone(
             safetensors or weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
         feature_layer: ``penultimate`` (input of the last linear layer) or ``logits`` (its output).
-        mean: of each channel, which the weights were trained with; None for what torchvision says of them, and of a
-            file what it says of its first weights of this network.
-        std: the same.
+        mean: channel means that the weights were trained with. None takes the values that torchvision lists for the
+            weights or, for a local file, for the network's first listed weights.
+        std: channel standard deviations, likewise.
 
     Raises:
         InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
@@ -159,8 +159,8 @@ def timm_backbone(
             weights-only state dict, or None for random weights.
         freeze: see `Backbone`.
         feature_layer: ``penultimate`` (pooled features) or ``logits`` (the classifier's output).
-        mean: of each channel, which the weights were trained with; None for what timm says of its own weights.
-        std: the same.
+        mean: channel means that the weights were trained with; None takes the values that timm lists.
+        std: channel standard deviations, likewise.
 
     Raises:
         InputError: for an unknown name, weights that cannot be fetched, or a file that does not fit.
@@ -211,7 +211,7 @@ def efficientnet_lite_backbone(
     backbone = timm_backbone(name, local, freeze, feature_layer, (127 / 255,) * 3, (128 / 255,) * 3)
     if weights == "package":
         own, state = backbone.network.state_dict(), read_tensors(_packaged_weights(_LITE_PACKAGES[name]))
-        given = list(state.values())[: len(own)]  # other names of layers, the same order, the classifier last
+        given = list(state.values())[: len(own)]  # other layer names, but the same order, with the classifier last
         if [value.shape for value in given] != [value.shape for value in own.values()]:
             raise InputError(f"the package {_LITE_PACKAGES[name]} does not fit; install the extra 'weights' anew.")
         backbone.network.load_state_dict(dict(zip(own, given, strict=True)))
@@ -219,7 +219,7 @@ def efficientnet_lite_backbone(
 
 
 def _packaged_weights(package: str) -> Path:
-    """The file of weights in an installed package; the package itself is not imported."""
+    """Path of the weights in an installed package, without importing the package."""
     found = importlib.util.find_spec(package)
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if not files:
@@ -233,7 +233,7 @@ def small_backbone(widths: _Widths = (32, 64, 128), grid: _Grid = 4, freeze: Fre
 
     Args:
         widths: channels of each stage (3x3 convolution, batch norm, ReLU); the resolution halves between stages.
-        grid: the features keep a grid x grid layout: in small drawings, where a stroke is says what it is.
+        grid: side of the grid to which features are pooled; the position of a stroke matters in small drawings.
         freeze: see `Backbone`.
 
     Examples:
@@ -281,7 +281,7 @@ def _fetch(create: Callable[[], nn.Module], weights: str, name: str) -> nn.Modul
 def _with_local_weights(
     create: Callable[[int | None], nn.Module], path: Path, name: str, known: Sequence[str]
 ) -> nn.Module:
-    """Builds the network with the classifier width of the file and loads every key of it strictly."""
+    """Builds the network with the file's classifier width and loads the file with strict key matching."""
     if not path.is_file():
         raise InputError(f"weights of {name} must be one of {', '.join(known)} or a file, got {str(path)!r}.")
     state = read_tensors(path)

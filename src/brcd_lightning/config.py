@@ -1,4 +1,4 @@
-"""The configuration: where it lies, what is wrong with it, and the only call of Hydra's instantiate."""
+"""The configuration: its location, its validation, and the only call of Hydra's ``instantiate``."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ ALLOWED_TARGETS = (
     *(f"brcd_lightning.{part}." for part in _ALLOWED_PARTS),
     *("lightning.pytorch.", "torchvision.transforms.", "torch.optim."),
 )
-"""Beginnings of the `_target_` of a part: a configuration from someone else must not call what else is installed."""
+"""Allowed prefixes of `_target_`: an untrusted configuration must not call arbitrary installed code."""
 _OF_HYDRA = ("_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def build(node: DictConfig, **arguments: object) -> Any:
-    """Instantiates the `_target_` of a config node; constructors see plain Python values.
+    """Instantiates the `_target_` of a config node; constructors receive plain Python values.
 
     Raises:
-        InputError: for a target outside the allow-list, an unknown or missing option, or whatever the constructor
-            refuses; of an option by its full key.
+        InputError: for a target outside the allow-list, an unknown or missing option, or a value that the constructor
+            rejects. The message names options by their full keys.
     """
     key = node._get_full_key(None) or "config"
     for place, path, options in _targets(OmegaConf.to_container(node, resolve=True), key):
@@ -72,13 +72,13 @@ def build(node: DictConfig, **arguments: object) -> Any:
 
 
 def check_parts(cfg: DictConfig, *groups: str) -> None:
-    """Refuses the options of parts that are built late, or never for this command, before anything is loaded.
+    """Rejects wrong options of parts that this command builds late or never, before anything is loaded.
 
-    Whatever has a `_target_` is held against the annotations of its constructor; nothing is called.
+    The options of each node with a `_target_` are checked against its constructor's annotations; nothing is called.
 
     Args:
         cfg: the configuration.
-        *groups: those to look at; all if there are none.
+        *groups: groups to check; all if none are given.
 
     Raises:
         InputError: naming the first wrong option by its full key.
@@ -115,7 +115,7 @@ def _targets(value: object, key: str) -> Iterator[tuple[str, str, dict[Any, Any]
 
 
 def _require_allowed(key: str, path: object, options: Mapping[Any, Any]) -> None:
-    """Refuses a `_target_` that is not a part, such as a function that a file of the project merely imports."""
+    """Rejects a `_target_` that is not a part, such as a function that a project file merely imports."""
     for name in _OF_HYDRA:
         if name in options:
             raise InputError(f"{key}: unknown option {name!r}; leave it out.")
@@ -123,7 +123,7 @@ def _require_allowed(key: str, path: object, options: Mapping[Any, Any]) -> None
         try:
             target = get_method(path)
         except (ImportError, AttributeError, ValueError, InstantiationException):
-            return  # whoever needs it says what is wrong
+            return  # the caller that resolves the target reports the error
         own = f"{target.__module__}.".startswith(ALLOWED_TARGETS) and "." not in target.__qualname__
         if own and (inspect.isclass(target) or path.startswith("brcd_lightning.")):
             return
@@ -139,7 +139,7 @@ def load_options(path: Path) -> DictConfig:
     """Reads a YAML file of options by name.
 
     Raises:
-        InputError: if it holds something else.
+        InputError: if the file does not hold a mapping.
     """
     options = OmegaConf.load(path)
     if not isinstance(options, DictConfig):
@@ -153,7 +153,7 @@ def component_options(group: str) -> list[str]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuses wrong values that no constructor would see early, before data or a device is touched.
+    """Rejects wrong values that no constructor checks early, before data or a device is touched.
 
     Raises:
         InputError: naming the first wrong key.
@@ -174,7 +174,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_keys(cfg: DictConfig) -> None:
-    """Refuses keys added with ``+`` to the plain nodes; the others have constructors that refuse theirs."""
+    """Rejects keys added with ``+`` to plain nodes; other nodes have constructors that reject unknown keys."""
     primary = load_options(CONFIG_DIR / f"{CONFIG_NAME}.yaml")
     for key in (*NETWORKS, *GROUPS, *_PARTS, *(f"{role}.backbone" for role in NETWORKS)):
         if not isinstance(OmegaConf.select(cfg, key), DictConfig):
@@ -204,7 +204,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def hashing_model_of(config: Mapping[Any, Any], role: str) -> Any:
-    """The node of the hashing model of the ``teacher`` or ``student``: the teacher may have one of its own."""
+    """The hashing-model node of the ``teacher`` or ``student``; the teacher may have its own."""
     return config[role].get("hashing_model") or config["hashing_model"]
 
 
@@ -212,7 +212,7 @@ def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
     """The coordinates of a run in the grid, by the names of the chosen options.
 
     Raises:
-        InputError: for a configuration that chooses none, such as the one that a run has written.
+        InputError: for a configuration without chosen options, such as one saved by a run.
     """
     choices = HydraConfig.get().runtime.choices
     if absent := [group for group in _CHOSEN if group not in choices]:
@@ -234,12 +234,12 @@ def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> 
 
     Args:
         overrides: Hydra overrides from the command line.
-        config_name: of the primary configuration. A section of that name is left to the command to check.
+        config_name: name of the primary configuration. The command itself checks a section of that name.
 
     Raises:
         InputError: if the configuration does not compose, or holds a wrong value.
     """
-    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (not on the way of `train`)
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (not needed by `train`)
 
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -253,8 +253,8 @@ def compose_config(overrides: Sequence[str], config_name: str = CONFIG_NAME) -> 
 
 
 def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFIG_NAME) -> str:
-    """One line for a configuration that does not compose: the key path and the closest known one."""
-    if isinstance(error.__cause__, InputError):  # of a launcher or a sweeper, which Hydra instantiates
+    """Explains in one line why a configuration does not compose, with the key and the closest known key."""
+    if isinstance(error.__cause__, InputError):  # from a launcher or a sweeper, which Hydra instantiates
         return str(error.__cause__)
     text = str(error)
     arguments = list(arguments)
@@ -278,7 +278,7 @@ def explain(error: Exception, arguments: Iterable[str], config_name: str = CONFI
 
 
 def _closest_key(key: str, arguments: Iterable[str], config_name: str) -> str:
-    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (only on the way to an error message)
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 (needed only for an error message)
     from hydra.core.global_hydra import GlobalHydra  # noqa: PLC0415
 
     groups = [argument for argument in arguments if "=" in argument and key not in argument and "hydra" not in argument]

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, exit codes, and spelling suggestions for messages."""
+"""Errors that a user can fix, exit codes, and spelling suggestions for messages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class InputError(ValueError):
 
 
 class ExitCode(IntEnum):
-    """Exit codes of all commands (docs/reliability.md). The highest one of a multirun's jobs is that of the command."""
+    """Exit codes of all commands (docs/reliability.md). A multirun returns the highest exit code of its jobs."""
 
     OK = 0
-    """The command did what it was asked to."""
+    """The command succeeded."""
     PRUNED = 0
-    """A trial of a search was stopped because others are better."""
+    """A search stopped a trial because others are better."""
     CRASH = 1
     """A bug, a lost process or a non-finite loss."""
     USER_ERROR = 2
@@ -44,11 +44,11 @@ class ExitCode(IntEnum):
 class RunEnded(BaseException):
     """A run that ends early: for an external reason, because of a non-finite loss, or pruned.
 
-    No `Exception`: what handles errors on the way lets it pass.
+    Not an `Exception`, so that error handlers in between do not catch it.
 
     Args:
         message: one line for the user.
-        exit_code: of the process.
+        exit_code: exit code of the process.
     """
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.CRASH) -> None:

@@ -1,4 +1,4 @@
-"""Options that ask for more memory than the machine has are refused before anything is allocated."""
+"""Rejects options that need more memory than the machine has, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def require_memory(name: str, value: object, needed_bytes: int) -> None:
-    """Raises `InputError` where an option needs more memory than the machine has in all.
+    """Raises `InputError` if an option needs more memory than the machine has in total.
 
     Args:
         name: full key of the option.
         value: its value.
-        needed_bytes: at least that much is allocated for it.
+        needed_bytes: lower bound of the memory that it allocates.
     """
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed_bytes > installed:
@@ -25,7 +25,7 @@ def require_memory(name: str, value: object, needed_bytes: int) -> None:
 
 
 def _size(count: float) -> str:
-    """Bytes in the unit that leaves one to three digits before the point, with two digits that count."""
+    """Formats bytes in the unit that leaves one to three digits before the point, and at least two in all."""
     count /= 1000
     for unit in _UNITS:
         if round(count) < 1000 or unit == _UNITS[-1]:

@@ -1,7 +1,7 @@
 """Types and ranges of options, and the check of a function's arguments against its annotations.
 
-A constructor says in its annotations what each option must be. `checked` holds arguments against them, from Python and
-from a configuration alike, before anything else is done.
+The annotations of a constructor define the values that each option accepts. `checked` validates arguments against them
+before anything else is done, whether they come from Python or from a configuration.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ Positive = Annotated[float, Interval(gt=0, le=1e12)]
 NonNegative = Annotated[float, Interval(ge=0, le=1e12)]
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 Temperature = Annotated[float, Interval(ge=1e-6, le=1e6)]
-"""Beyond it, scores divided by it are all equal, or overflow in single precision."""
+"""Outside this range, scores divided by the temperature become equal or overflow in single precision."""
 Text = Annotated[str, MinLen(1)]
 ImageSize = Annotated[int, Interval(ge=1, le=4096)]
 """Side of images in pixels."""
 BatchSize = Annotated[int, Interval(ge=1, le=2**20)]
 Workers = Annotated[int, Interval(ge=0, le=4096)]
-"""Processes; a machine may allow fewer."""
+"""Number of worker processes; a machine may allow fewer."""
 Head = Literal["linear", "mlp"]
-"""Of a hashing model: one linear map, or one hidden layer."""
+"""Head of a hashing model: one linear layer, or an MLP with one hidden layer."""
 Role = Literal["student", "teacher"]
-"""Of a network."""
+"""Role of a network."""
 AnchorView = Literal["clean", "aug"]
-"""The image that a distillation loss is about: as it is under the evaluation transform, or augmented."""
+"""Image on which a distillation loss is computed: under the evaluation transform, or augmented."""
 
 _SCALARS = (bool, int, float, str, Path, types.NoneType)
 _SEVERAL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _LENGTHS: dict[type, str] = {MinLen: "min_length", MaxLen: "max_length"}
 _CHECK = "__require_arguments__"
-"""Attribute of a function that is checked."""
+"""Attribute that holds the check of a decorated function."""
 _SHOWN = 200
-"""Letters of a wrong value in a message."""
+"""Maximum number of characters of a wrong value in a message."""
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -55,9 +55,9 @@ class OptionError(InputError):
     """A wrong option.
 
     Args:
-        group: of the configuration; empty for none.
-        option: name inside the group, with the place in a list such as ``widths[1]``.
-        problem: what it must be and what it was.
+        group: group of the configuration; empty for none.
+        option: name within the group, with the index in a list, such as ``widths[1]``.
+        problem: the required and the given value, in words.
     """
 
     def __init__(self, group: str, option: str, problem: str) -> None:
@@ -65,18 +65,18 @@ class OptionError(InputError):
         self.group, self.option, self.problem = group, option, problem
 
     def at(self, key: str) -> OptionError:
-        """The same error where the group stands at another key, such as ``teacher.hashing_model``."""
+        """The same error for a group at another key, such as ``teacher.hashing_model``."""
         moved = self.group and key.endswith(f".{self.group}")
         return OptionError(key, self.option, self.problem) if moved else self
 
 
 def checked(group: str = "") -> Callable[[Target], Target]:
-    """Decorator: arguments of a function, or of a class's constructor, are held against their annotations.
+    """Decorator that checks the arguments of a function, or of a class's constructor, against their annotations.
 
-    Only options are checked: parameters annotated with numbers, texts, choices, paths, and lists and tables of them.
+    Only options are checked: parameters annotated as numbers, strings, choices, paths, or lists and mappings of these.
 
     Args:
-        group: of the configuration that the options belong to, for messages; empty for none.
+        group: configuration group of the options, for messages; empty for none.
     """
 
     def decorate(target: Target) -> Target:
@@ -89,20 +89,20 @@ def checked(group: str = "") -> Callable[[Target], Target]:
 
 
 def require_option(key: str, value: object, hint: Any) -> None:
-    """Raises `OptionError` unless a value is what an annotation says.
+    """Raises `OptionError` unless a value matches an annotation.
 
     Args:
         key: full name of the option.
         value: its value.
         hint: the annotation, such as `PositiveInt` or ``Literal["a", "b"]``.
     """
-    if isinstance(value, str) and value in get_args(hint):  # in every step of a training: without the library
+    if isinstance(value, str) and value in get_args(hint):  # fast path for every training step
         return
     _require("", key, value, hint)
 
 
 def require_arguments(target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raises `OptionError` for an argument that `target` would refuse; nothing is refused for what is not `checked`.
+    """Raises `OptionError` for an argument that `target` would reject; a target that is not `checked` rejects none.
 
     Args:
         target: a function or a class.
@@ -115,7 +115,7 @@ def require_arguments(target: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def _takers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Functions that an argument may belong to: a constructor with ``**options`` passes them to that of its parent."""
+    """Functions that may take an argument: a constructor with ``**options`` passes them to its parent's constructor."""
     if not isinstance(target, type):
         yield target
         return
@@ -134,7 +134,7 @@ def _checking(function: Target, group: str) -> Target:
     hints: dict[str, Any] = {}
 
     def require(given: Mapping[str, Any]) -> None:
-        if not hints:  # names of annotations are known by the first call
+        if not hints:  # forward references in annotations resolve by the first call
             found = get_type_hints(function, include_extras=True)
             options = {name: hint for name, hint in found.items() if _is_option(hint) and name not in several}
             hints.update({"return": None} | options)
@@ -146,7 +146,7 @@ def _checking(function: Target, group: str) -> Target:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # the call itself says it best
+        except TypeError:  # the call itself raises the clearest error
             given = {}
         require(given)
         return function(*args, **kwargs)
@@ -156,7 +156,7 @@ def _checking(function: Target, group: str) -> Target:
 
 
 def _is_option(hint: Any) -> bool:
-    """True for what a configuration can hold."""
+    """True for types that a configuration can hold."""
     origin = get_origin(hint)
     if origin is Annotated:
         return _is_option(get_args(hint)[0])
@@ -169,7 +169,7 @@ def _is_option(hint: Any) -> bool:
 
 @cache
 def _adapter(hint: Any) -> Any:
-    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415  # a tenth of a second, for the first option
+    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415  # the import takes 0.1 s, paid by the first option
 
     return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -188,7 +188,7 @@ def _require(group: str, option: str, value: object, hint: Any) -> None:
 
 
 def _is_beyond(error: Any) -> bool:
-    """True for a number, also one of a list, that is of the right kind and sign."""
+    """True for a number, or a number in a list, of the right type and sign that is out of range."""
     kinds = {"less_than", "less_than_equal", "greater_than_equal"}
     return any(one["type"] in kinds and isinstance(one["input"], int | float) and one["input"] > 0 for one in error)
 
@@ -202,11 +202,11 @@ def _choices(hint: Any) -> list[str]:
 
 
 def _description(hint: Any, ranges: bool) -> str:
-    """Words for the values of an annotation.
+    """Describes the values that an annotation accepts.
 
     Args:
         hint: an annotation.
-        ranges: name both ends of a range, also where they are only there to keep out what makes no sense.
+        ranges: whether to name both ends of a range, even an end that only excludes absurd values.
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:

@@ -84,7 +84,7 @@ def test_the_index_lives(index, place, capsys):
     assert run(["add", "photos.brcd", "photos/c"]) == 0
     assert "14 images are in photos.brcd now" in capsys.readouterr().out
     assert run(["add", "photos.brcd", "photos/c"]) == 0
-    assert "2 were there already" in capsys.readouterr().out
+    assert "2 were already in the index" in capsys.readouterr().out
     assert run(["remove", "photos.brcd", "a/000.png", "b"]) == 0
     assert "Removed 5 images; 9 are in photos.brcd now" in capsys.readouterr().out
     assert run(["verify", "photos.brcd", "--queries", "20"]) == 0
@@ -117,7 +117,7 @@ def test_codes_of_both_roles(place, capsys):
     assert run(["index", "model", "photos", "--out", "ashp", "--paradigm", "ashp"]) == 0
     assert json.loads((place / "ashp" / "index.json").read_text())["role"] == "teacher"
     assert run(["encode", "model", "photos", "--out", "shared", "--part-size", "4", "--shard", "1/2"]) == 0
-    assert "Other shares are missing still." in capsys.readouterr().out
+    assert "Other shares are still missing." in capsys.readouterr().out
 
 
 def test_codes_by_an_exported_file(place, capsys):

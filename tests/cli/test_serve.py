@@ -61,7 +61,7 @@ def test_a_port_in_use_takes_one_line(place, capsys):
         (["--port", "99999"], "--port must be an integer in 0..65535, got '99999'"),
         (["--threads", "0"], "--threads must be an integer in 1..1024, got '0'"),
         (["--max-megapixels", "200"], "max_megapixels must be an integer of at least 1 and at most 89"),
-        (["--port", "0", "--root", "/nowhere"], "which is gone; say where they are by --root"),
+        (["--port", "0", "--root", "/nowhere"], "which is gone; give their folder by --root"),
     ],
 )
 def test_mistakes_take_one_line(place, capsys, arguments, message):

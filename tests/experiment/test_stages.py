@@ -66,7 +66,7 @@ def test_a_memory_needs_the_batch_of_all_devices(tmp_path):
     options = ["kd_method=crd", "~kd_method.num_clusters", "kd_method.num_negatives=5", "gather_distributed=false"]
     done = run_command(*SMALL, *TWO, *options, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == 2
-    assert "gather_distributed=false is not possible with kd_method CRD: what it remembers (bank_student" in done.stderr
+    assert "gather_distributed=false is not possible with kd_method CRD: its state (bank_student" in done.stderr
 
 
 @pytest.mark.slow

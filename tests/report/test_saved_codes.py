@@ -59,7 +59,7 @@ def test_both_sides_belong_together(tmp_path, tensors, message):
 def test_teacher_codes_are_numbers(tmp_path, name):
     path = write_run(tmp_path / "a") / "teacher_codes.safetensors"
     change(path, **{name: load_file(path)[name].float() / 0})
-    with pytest.raises(InputError, match=rf"teacher_codes\.safetensors has {name} that are no finite numbers"):
+    with pytest.raises(InputError, match=rf"teacher_codes\.safetensors has non-finite values in {name}"):
         read_teacher_codes(path)
 
 

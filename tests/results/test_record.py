@@ -95,7 +95,9 @@ def test_what_is_relevant_is_said_wherever_it_is_no_label(tmp_path):
     assert results()["metric_protocol"]["relevance"] == "labels"
     assert has_labels(results())
     assert not has_labels(unlabelled())
-    assert notes([results(), unlabelled(), unlabelled(seed=1)]) == [f"digits: no labels, relevant are {NEIGHBOURS}"]
+    assert notes([results(), unlabelled(), unlabelled(seed=1)]) == [
+        f"digits: no labels, relevant items are {NEIGHBOURS}"
+    ]
 
 
 def test_records_from_before_are_judged_by_labels(tmp_path):

@@ -39,5 +39,5 @@ def test_without_labels_recall_has_columns_and_a_note_says_what_is_relevant():
     text = " ".join(printed([unlabelled()], results_tables).split())
     assert {"0.3210", "0.1230"} <= set(text.split())
     assert "recall@100" in text
-    assert "digits: no labels, relevant are the 50 nearest images" in text
+    assert "digits: no labels, relevant items are the 50 nearest images" in text
     assert "recall" not in printed([results()], results_tables)

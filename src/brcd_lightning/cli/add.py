@@ -1,4 +1,4 @@
-"""The command ``brcd add INDEX IMAGES``: more images for an index."""
+"""The command ``brcd add INDEX IMAGES``: adds images to an index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd add --help``.
 
     Raises:
-        InputError: for images outside of the root of the index.
+        InputError: for images outside the root of the index.
     """
     given = parser().parse_args(arguments)
     options = encode_options(given)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     read_manifest(folder)
     done = add_images(folder, image_names(given.images, given.column), options)
     lines = [] if done.encoded is None else [told(done.encoded), *told_unreadable(done.encoded.unreadable)]
-    lines += [f"{done.kept:,} were there already"] if done.kept else []
+    lines += [f"{done.kept:,} were already in the index"] if done.kept else []
     sys.stdout.write("\n".join([*lines, f"{len(done.changed):,} images are in {folder} now"]) + "\n")
     return ExitCode.OK
 
@@ -40,7 +40,7 @@ def parser() -> CommandParser:
     """The arguments of ``brcd add``."""
     parser = CommandParser(
         prog="brcd add",
-        description="Adds images to an index, encoded by the model that lies in it. Paths that it holds stay.",
+        description="Adds images to an index, encoded by the index's own model. Paths already in it are kept.",
     )
     parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The C library's memory, for commands that compute batch after batch."""
+"""Memory settings of the C library, for commands that process many batches."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _LARGEST_MMAP_THRESHOLD = 32 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep freed memory for the next batch, instead of handing it back to the system page by page.
+    """Makes glibc keep freed memory for the next batch instead of returning it to the system page by page.
 
-    A network on a CPU frees and allocates megabytes in every layer, and spends a tenth to a quarter of its time on new
-    pages. Only a command may call it: it changes the whole process.
+    A network on a CPU frees and allocates megabytes in every layer. By default it spends 10 to 25 % of its time on new
+    pages. Only a command may call this function, because it changes the whole process.
 
     Returns:
-        True if the C library is one that can be told so.
+        True if the C library supports these settings.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

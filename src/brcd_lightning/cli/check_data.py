@@ -1,4 +1,4 @@
-"""The command ``brcd check-data``: is a data set there, and what does it hold?"""
+"""The command ``brcd check-data``: checks that a data set is present and summarises it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Hydra overrides.
 
     Raises:
-        InputError: saying what is missing.
+        InputError: for a wrong option or missing files.
     """
     cfg = read_config(arguments, parser())
     if cfg is not None:
@@ -36,22 +36,22 @@ def parser() -> CommandParser:
     """The arguments of ``brcd check-data``."""
     return config_parser(
         "check-data",
-        description="Builds a data set as a training would, and prints what is there or what is missing.",
+        description="Builds a data set as training would, and prints a summary or what is missing.",
         example="dataset=mscoco dataset.root=DIR",
     )
 
 
 def check_data(cfg: DictConfig) -> None:
-    """Builds the data set as a run would, and prints what it found.
+    """Builds the data set as a run would, and prints a summary.
 
     Raises:
-        InputError: saying what is missing.
+        InputError: for a wrong option or missing files.
     """
     from brcd_lightning.data.manifest import manifest, write_manifest  # these load torch, which --help does not need
     from brcd_lightning.data.splits import SPLITS
 
     check_parts(cfg, "dataset", "data")
-    console = Console(soft_wrap=True, highlight=False, markup=False)  # brackets stand in names of files
+    console = Console(soft_wrap=True, highlight=False, markup=False)  # file names may contain brackets
     root = cfg.dataset.get("root")
     if root is not None:
         console.print(f"{Path(root).expanduser().resolve()}: {_content(Path(root).expanduser())}")
@@ -63,7 +63,7 @@ def check_data(cfg: DictConfig) -> None:
     for role in SPLITS:
         table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
     console.print(table)
-    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant are {splits.relevance}"
+    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant items are {splits.relevance}"
     console.print(f"{judged}; {found['train_in_database']:,} training images are in the database.")
     if repetition := splits.repetition:
         console.print(f"Repeated: {repetition}.")

@@ -1,4 +1,4 @@
-"""The command ``brcd collect DIR``: the table of a sweep, also of one that still runs or partly failed."""
+"""The command ``brcd collect DIR``: the table of a sweep, including one that is still running or has partly failed."""
 
 from __future__ import annotations
 

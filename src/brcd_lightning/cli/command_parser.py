@@ -1,4 +1,4 @@
-"""Arguments of the commands: a mistake is one line, and numbers have ranges."""
+"""Command-line arguments with one-line errors and ranges of numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SHOWN = 80
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An `argparse.ArgumentParser` that raises `InputError` where the other prints its usage and exits.
+    """An `argparse.ArgumentParser` that raises `InputError` instead of printing its usage and exiting.
 
-    Options cannot be abbreviated: an abbreviation of today is ambiguous, or another option, tomorrow.
+    Options cannot be abbreviated, because a later option could make an abbreviation ambiguous or change its meaning.
 
     Args:
-        options: of `argparse.ArgumentParser`.
+        options: arguments of `argparse.ArgumentParser`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -63,27 +63,27 @@ def unit_interval(text: str) -> float:
 
 
 def any_path(text: str) -> Path:
-    """The type of a path, with ``~`` expanded. Nothing need be there.
+    """The type of a path, with ``~`` expanded. The path need not exist.
 
     Raises:
-        argparse.ArgumentTypeError: for an empty one, or one that no file can have.
+        argparse.ArgumentTypeError: for an empty path, or one that cannot be reached.
     """
     if not text:
         raise argparse.ArgumentTypeError("must be a path, got ''")
     try:
         found = Path(text).expanduser()
         found.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no access, no such home, a zero byte
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no access, no such home, a null byte
         reason = getattr(error, "strerror", None) or error
         raise argparse.ArgumentTypeError(f"must be a path that can be reached, got {_short(text)}: {reason}") from error
     return found
 
 
 def output_folder(text: str) -> Path:
-    """The type of a folder that is written to, and made where it is missing.
+    """The type of an output folder, which is created if it does not exist.
 
     Raises:
-        argparse.ArgumentTypeError: where it cannot be, or nobody may write.
+        argparse.ArgumentTypeError: if the folder cannot be created or written to.
     """
     found = any_path(text)
     nearest = next(each for each in (found, *found.absolute().parents) if each.exists())
@@ -94,10 +94,10 @@ def output_folder(text: str) -> Path:
 
 
 def output_file(text: str) -> Path:
-    """The type of a file that is written, or replaced.
+    """The type of an output file, which is replaced if it exists.
 
     Raises:
-        argparse.ArgumentTypeError: where it cannot be, or nobody may write.
+        argparse.ArgumentTypeError: if the file cannot be written.
     """
     found = any_path(text)
     if found.is_dir():

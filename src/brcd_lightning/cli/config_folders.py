@@ -1,4 +1,4 @@
-"""Configuration files in folders that a user names: references that Hydra would follow without end."""
+"""Check of a user's configuration files for YAML references that Hydra would expand without limit."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import yaml  # type: ignore[import-untyped]  # omegaconf brings it, without its 
 from brcd_lightning.errors import InputError
 
 MOST_VALUES = 100_000
-"""Of a file, each counted as often as it is referred to."""
+"""Maximum number of values in a file, each counted once per reference."""
 _DEPTHS = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # a primary file, a group, a group in a group
 
 
 def require_short_files(arguments: Sequence[str]) -> None:
-    """Refuses YAML files whose references (``*name``) stand for more than `MOST_VALUES` values: Hydra copies each.
+    """Rejects YAML files whose references (``*name``) expand to more than `MOST_VALUES` values: Hydra copies each.
 
     Args:
-        arguments: of the command; only files below ``--config-dir`` and ``--config-path`` are read.
+        arguments: arguments of the command; only files below ``--config-dir`` and ``--config-path`` are read.
 
     Raises:
         InputError: naming the file.
@@ -40,32 +40,32 @@ def _folders(arguments: Sequence[str]) -> Iterator[Path]:
     parser.add_argument("--config-path", "-cp", type=Path)
     try:
         given, _ = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # without a folder: Hydra says so
+    except argparse.ArgumentError:  # an option without a folder, which Hydra reports
         return
     yield from filter(None, (given.config_dir, given.config_path))
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows Hydra's options, abbreviated or not, and prints nothing."""
+    """Parses Hydra's options, abbreviated or not, and prints nothing."""
 
     def error(self, message: str) -> NoReturn:
         raise argparse.ArgumentError(None, message)
 
 
 def _values(path: Path) -> float:
-    """Values of a file with its references followed; infinite for one that refers to itself, 0 for what is not YAML."""
+    """Number of values in a file with references expanded; infinite for a self-reference, 0 if it is not YAML."""
     try:
         content = path.read_bytes() if path.is_file() else b""
         root = yaml.compose(content, Loader=yaml.SafeLoader) if b"&" in content and b"*" in content else None
         return 0 if root is None else _size(root, {})
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):  # Hydra says what is wrong
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):  # Hydra reports the error
         return 0
 
 
 def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Values of a node, of which those of the nodes in `sizes` are known by their identity."""
+    """Number of values in a node; `sizes` caches the numbers by the identity of the nodes."""
     if id(node) not in sizes:
-        sizes[id(node)] = float("inf")  # for itself inside
+        sizes[id(node)] = float("inf")  # in case the node contains itself
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
         flat = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
         sizes[id(node)] = 1 + sum(_size(each, sizes) for each in flat)

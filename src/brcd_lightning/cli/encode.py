@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     encoder = load_encoder(given.model, given.role, given.device, given.onnx)
     encoded = encode_corpus(encoder, images, given.out, options, engine)
     lines = [told(encoded), *told_unreadable(encoded.unreadable)]
-    lines += [] if encoded.finished else ["Other shares are missing still."]
+    lines += [] if encoded.finished else ["Other shares are still missing."]
     lines += [f"Codes are in {given.out}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return ExitCode.OK
@@ -75,7 +75,7 @@ def parser() -> CommandParser:
         help="threads of this process (default), or worker processes of Daft, here or on a cluster (docs/scaling.md)",
     )
     parser.add_argument(
-        "--workers", type=integer(1, 100_000), help="processes of --engine daft (default: one a processor)"
+        "--workers", type=integer(1, 100_000), help="processes of --engine daft (default: one per processor)"
     )
     add_onnx_argument(parser)
     add_encoding_arguments(parser)
@@ -83,13 +83,13 @@ def parser() -> CommandParser:
 
 
 def load_encoder(model: str, role: Role, device: str, onnx: Path | None) -> HashEncoder:
-    """The encoder; also called by worker processes.
+    """Loads the encoder; worker processes call this function too.
 
     Args:
         model: folder of a run or of a saved encoder, or ``owner/name`` on the hub.
         role: ``student`` or ``teacher``.
-        device: of the network.
-        onnx: exported file that computes; None for the network itself.
+        device: device of the network.
+        onnx: exported file to compute with; None for the network itself.
 
     Raises:
         InputError: for a wrong model or file.
@@ -100,7 +100,7 @@ def load_encoder(model: str, role: Role, device: str, onnx: Path | None) -> Hash
 
 
 def _engine(given: argparse.Namespace) -> Engine | None:
-    """The engine that was asked for; None for threads of this process."""
+    """The requested engine; None for threads of this process."""
     if given.engine == "threads":
         if given.workers is not None:
             raise InputError("--workers needs --engine daft; threads of this process are set by --threads.")

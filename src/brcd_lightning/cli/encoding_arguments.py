@@ -1,4 +1,4 @@
-"""Arguments that all commands share that encode images."""
+"""Arguments shared by all commands that encode images."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def add_onnx_argument(parser: argparse.ArgumentParser) -> None:
         "--onnx",
         type=any_path,
         metavar="FILE",
-        help="compute by ONNX Runtime: what brcd export has written of the model",
+        help="compute with ONNX Runtime, from a file that brcd export has written",
     )
 
 
 def by_onnx(encoder: HashEncoder, path: Path | None, *, any_precision: bool = False) -> HashEncoder:
-    """The encoder that computes by the file of --onnx; itself where there is none.
+    """The encoder that computes with the file of --onnx; the given encoder if there is none.
 
     Args:
-        encoder: what the file was exported from.
-        path: of the file.
+        encoder: encoder that the file was exported from.
+        path: path of the file.
         any_precision: see `deployment.export.onnx_runtime.with_onnx`.
 
     Raises:
@@ -54,23 +54,21 @@ def by_onnx(encoder: HashEncoder, path: Path | None, *, any_precision: bool = Fa
 
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `deployment.encoding.corpus.EncodeOptions`."""
-    parser.add_argument("--column", default="path", help="column of paths, where IMAGES is a table (default: path)")
+    parser.add_argument("--column", default="path", help="column of paths, if IMAGES is a table (default: path)")
+    parser.add_argument("--batch-size", type=integer(1, 65536), default=64, help="images per batch (default: 64)")
     parser.add_argument(
-        "--batch-size", type=integer(1, 65536), default=64, help="images the network takes at a time (default: 64)"
+        "--part-size", type=integer(1, 10_000_000), default=4096, help="images per part (default: 4096)"
     )
-    parser.add_argument(
-        "--part-size", type=integer(1, 10_000_000), default=4096, help="images that are kept together (default: 4096)"
-    )
-    parser.add_argument("--threads", type=THREADS, help="decode and encode at once (default: one a processor)")
+    parser.add_argument("--threads", type=THREADS, help="threads that decode and encode (default: one per processor)")
     parser.add_argument(
         "--reduced-decoding",
         action="store_true",
-        help="decode large JPEG files at a fraction of their size: faster, and a bit in some hundred differs",
+        help="decode large JPEG files at a fraction of their size: faster, but one bit in several hundred differs",
     )
 
 
 def encode_options(given: argparse.Namespace) -> EncodeOptions:
-    """The options that were given.
+    """The options of a command line.
 
     Raises:
         InputError: for a wrong value.
@@ -91,22 +89,22 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def told(encoded: Encoded) -> str:
-    """One line on an encoding."""
+    """Summarises an encoding in one line."""
     speed = f" ({encoded.images / encoded.seconds:,.0f} images/s)" if encoded.images and encoded.seconds else ""
     return f"Encoded {encoded.images:,} of {encoded.description.count:,} images in {encoded.seconds:.1f} s{speed}"
 
 
 def told_unreadable(unreadable: Mapping[str, str]) -> list[str]:
-    """Lines on images that could not be read; they are never replaced."""
+    """Lists images that could not be read, one per line; they are never replaced."""
     if not unreadable:
         return []
     shown = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:_SHOWN]]
     more = [f"  and {len(unreadable) - _SHOWN} more"] if len(unreadable) > _SHOWN else []
-    return [f"Left out, {len(unreadable)} that cannot be read:", *shown, *more]
+    return [f"Left out {len(unreadable)} images that cannot be read:", *shown, *more]
 
 
 def write_unreadable(path: Path, unreadable: Mapping[str, str]) -> None:
-    """Writes all of them, a line each: the path, a tab, and the reason."""
+    """Writes all unreadable images, one per line: the path, a tab, and the reason."""
     from brcd_lightning.storage.atomic import write_text
 
     write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in unreadable.items()))

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from brcd_lightning.deployment.encoding.encoder import HashEncoder
 
 _CALIBRATION = 256
-"""Images that int8 takes its ranges from."""
+"""Number of images that calibrate the ranges of int8."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes what was asked for.
+    """Writes the requested files.
 
     Args:
         arguments: see ``brcd export --help``.
@@ -80,7 +80,7 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _write_onnx(encoder: HashEncoder, given: argparse.Namespace) -> None:
-    """The ONNX file, on demand its int8 form, and the comparison."""
+    """Writes the ONNX file, its int8 version on request, and the comparison."""
     from brcd_lightning.data.image_names import image_names
     from brcd_lightning.deployment.export.onnx_model import export_onnx
     from brcd_lightning.deployment.export.onnx_runtime import OnnxRuntime
@@ -105,7 +105,7 @@ def _write_onnx(encoder: HashEncoder, given: argparse.Namespace) -> None:
 
 
 def _write_page(encoder: HashEncoder, given: argparse.Namespace) -> None:
-    """The folder of a page that searches."""
+    """Writes the folder of a page that searches."""
     from brcd_lightning.deployment.export.onnx_model import export_onnx
     from brcd_lightning.deployment.export.static_page import write_page
 

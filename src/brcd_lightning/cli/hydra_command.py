@@ -1,4 +1,4 @@
-"""The small commands that read the training configuration; `train` has Hydra's own main instead."""
+"""Parsing for the small commands that read the training configuration; `train` uses Hydra's own main instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config_parser(command: str, description: str, example: str) -> CommandParser
         epilog=f"brcd {command} --options prints every KEY and its VALUE.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="an option, or the choice of a group")
-    parser.add_argument("--options", action="store_true", help="print all options as they would be, and stop")
+    parser.add_argument("--options", action="store_true", help="print the composed options and exit")
     return parser
 
 
@@ -35,11 +35,11 @@ def read_config(arguments: Sequence[str], parser: CommandParser, config_name: st
 
     Args:
         arguments: ``--options``, or Hydra overrides.
-        parser: of `config_parser`.
-        config_name: of the primary configuration.
+        parser: parser from `config_parser`.
+        config_name: name of the primary configuration.
 
     Returns:
-        The configuration; None if ``--options`` asked to print it and nothing else is to be done.
+        The configuration; None if ``--options`` printed it, which leaves nothing to do.
 
     Raises:
         InputError: if the configuration does not compose.

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd index --help``.
 
     Raises:
-        InputError: for a wrong model, no images, or an index that is there already.
+        InputError: for a wrong model, no images, or an index that already exists.
     """
     keep_freed_memory()
     given = parser().parse_args(arguments)
@@ -66,7 +66,7 @@ def parser() -> CommandParser:
     """The arguments of ``brcd index``."""
     parser = CommandParser(
         prog="brcd index",
-        description="Encodes images and indexes their codes. The index is a folder that holds the model too. "
+        description="Encodes images and indexes their codes. The index is a folder that also holds the model. "
         "Interrupted, the same command continues.",
     )
     add_model_argument(parser)

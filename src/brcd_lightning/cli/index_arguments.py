@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def index_or_address(text: str) -> Path | str:
-    """The type of INDEX: a path, or the address of a database as it is.
+    """The type of INDEX: a path, or the unchanged address of a database.
 
     Raises:
-        argparse.ArgumentTypeError: for a path that no folder can have.
+        argparse.ArgumentTypeError: for a path that cannot be reached.
     """
     return text if is_address(text) else any_path(text)
 
@@ -34,18 +34,18 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the index, or address of a database that brcd push has filled",
     )
     parser.add_argument(
-        "--model", help="model of the queries; needed for a database, else a student of the index's teacher"
+        "--model", help="model that encodes the queries: required for a database, for an index a student of its teacher"
     )
-    parser.add_argument("--table", help="of a database (default: brcd_codes)")
+    parser.add_argument("--table", help="table of a database (default: brcd_codes)")
 
 
 @contextmanager
 def opened_images(index: Path | str, table: str | None) -> Iterator[SearchedImages]:
-    """Opens what INDEX names.
+    """Opens the index or the database that INDEX names.
 
     Args:
-        index: folder or address, of `index_or_address`.
-        table: of a database; None for the usual one, and for a folder.
+        index: folder or address, from `index_or_address`.
+        table: table of a database; None for the default table, and for a folder.
 
     Raises:
         InputError: if it is not an index, or the database cannot be reached.

@@ -1,4 +1,4 @@
-"""The command ``brcd latency``: how long encoding and searching take, Table 3 of the paper."""
+"""The command ``brcd latency``: times of encoding and searching (Table 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brcd_lightning.errors import ExitCode
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures what the configuration asks for.
+    """Runs the configured measurements.
 
     Args:
         arguments: Hydra overrides.
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     cfg = read_config(arguments, parser(), config_name="latency")
     if cfg is not None:
-        from brcd_lightning.cli.latency_measurement import measure  # torch loads only for a configuration that holds
+        from brcd_lightning.cli.latency_measurement import measure  # loads torch only for a valid configuration
 
         measure(cfg)
     return ExitCode.OK

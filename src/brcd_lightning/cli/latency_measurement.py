@@ -1,4 +1,4 @@
-"""Times of encoding and of searching, as the command ``brcd latency`` measures them."""
+"""Latency measurements of encoding and searching for the command ``brcd latency``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from brcd_lightning.storage.atomic import source_commit, write_text
 
 _WARM_UP, _FEWEST = 3, 2
 _MOST = 100
-"""Values of a list."""
+"""Maximum length of a list option."""
 
 
 @checked("latency")
@@ -43,13 +43,13 @@ class Settings:
     Args:
         backbones: options of the group backbone; None for those of teacher and student.
         device: ``auto``, ``cpu`` or ``cuda``, of the backbones; searching runs on the CPU.
-        batch_sizes: images, and queries, at a time.
-        database_sizes: codes to search in.
-        k: neighbours to find, in databases that hold as many.
-        repeats: timed calls of each kind, at least 2.
+        batch_sizes: numbers of images, and of queries, per call.
+        database_sizes: numbers of codes to search.
+        k: numbers of neighbours to find, in databases of at least that size.
+        repeats: timed calls per measurement, at least 2.
         max_seconds: see `Timer`.
-        seed: of the random images and codes.
-        file: where the record goes.
+        seed: seed of the random images and codes.
+        file: path of the record.
 
     Raises:
         InputError: for a wrong option.
@@ -77,7 +77,7 @@ class Settings:
 
 
 def measure(cfg: DictConfig) -> None:
-    """Times what the configuration asks for, prints the table and writes ``latency.file``.
+    """Runs the configured measurements, prints the table and writes ``latency.file``.
 
     Raises:
         InputError: for a wrong option.
@@ -118,15 +118,15 @@ class Timer:
 
     Args:
         repeats: timed calls.
-        max_seconds: after which no further call is begun; there are at least two.
-        device: waited for before the clock is read.
+        max_seconds: time after which no further call starts; at least two calls are timed.
+        device: device to synchronise before the clock is read.
     """
 
     def __init__(self, repeats: int, max_seconds: float, device: torch.device) -> None:
         self.repeats, self.max_seconds, self.device = repeats, max_seconds, device
 
     def __call__(self, call: Callable[[], object]) -> dict[str, float]:
-        """Median, tenth and ninetieth percentile of a call's milliseconds, and how many calls were timed."""
+        """Median, 10th and 90th percentile of the time of a call in ms, and the number of timed calls."""
         for _ in range(_WARM_UP):
             self._time(call)
         times: list[float] = []
@@ -180,7 +180,7 @@ def search_latency(
 
 
 def _backbones(cfg: DictConfig, names: Sequence[str] | None) -> dict[str, Callable[[], nn.Module]]:
-    """Builders of the networks, with random weights, which take as long as trained ones."""
+    """Builders of the networks with random weights, which take as long as trained ones."""
     if names is None:
         nodes = {grid_coordinates(cfg)[role]: cfg[role].backbone for role in ("teacher", "student")}
     else:
@@ -192,7 +192,7 @@ def _backbones(cfg: DictConfig, names: Sequence[str] | None) -> dict[str, Callab
                     f"latency.backbones must hold options of the group backbone, got {name!r}.{hint} For another timm "
                     "network leave it null and give backbone@student.backbone=timm student.backbone.name=NAME."
                 )
-        whole = deepcopy(cfg)  # which the options refer to
+        whole = deepcopy(cfg)  # the options may refer to other sections
         OmegaConf.set_struct(whole, False)
         whole["measured"] = {name: load_options(CONFIG_DIR / "backbone" / f"{name}.yaml") for name in names}
         nodes = whole["measured"]
@@ -209,7 +209,7 @@ def _untrained(node: DictConfig) -> nn.Module:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, as far as the system reports it."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

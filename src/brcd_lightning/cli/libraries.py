@@ -1,4 +1,4 @@
-"""Settings of the libraries for the process of a training."""
+"""Library settings for a training process."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _NOT_SHOWN = (
     "treespec, LeafSpec",
     "sync_dist=True",  # metrics of gathered codes are the same everywhere
 )
-"""Parts of warnings that do not hold here."""
+"""Parts of warnings that do not apply here."""
 
 
 def configure_libraries() -> None:
-    """Sets what torch and Lightning do in this process. Only a command may call it: it changes the whole process."""
+    """Configures torch and Lightning. Only a command may call it, because it changes the whole process."""
     if not torch.cuda.is_available():
-        # Lightning has torch look for NVIDIA's driver by loading its library, which an optimiser does in every step;
-        # where there is none, that takes longer than the step of a small head.
+        # Lightning makes torch look for NVIDIA's driver by loading its library, which an optimiser does in every
+        # step. Without a driver, the search takes longer than a step of a small head.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    # With deterministic algorithms torch fills every new tensor first, for code that reads what it never wrote. Nothing
-    # here does, and the fills are a twelfth of a step on stored features.
+    # With deterministic algorithms, torch fills every new tensor, for code that reads uninitialised memory. This code
+    # never does, and the fills take a twelfth of a step on stored features.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # made at import
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no device lists and no advertisements
     for part in _NOT_SHOWN:

@@ -7,16 +7,16 @@ import sys
 from importlib import import_module
 
 _LARGE = ("torch", "scipy.signal", "sklearn.cluster", "sympy", "matplotlib.figure")
-"""Two thirds of all objects of a training. torchvision is not among them: it loads triton, which reports every object
-that is never collected as leaked."""
+"""They hold two thirds of all objects in a training process. torchvision is excluded: it loads triton, which reports
+every object that is never collected as leaked."""
 _SELDOM = (50_000, 50, 50)
 
 
 def load_libraries() -> None:
     """Imports large libraries and excludes their objects from garbage collection.
 
-    None of them becomes garbage. Searching them takes half a second while they are loaded, and most of the time that
-    the interpreter needs to end.
+    None of these objects becomes garbage. Scanning them takes half a second during the import, and most of the time
+    that the interpreter needs to exit.
     """
     if "torch" in sys.modules:  # a further job of the same process
         return

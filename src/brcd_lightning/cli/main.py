@@ -1,4 +1,4 @@
-"""The command ``brcd COMMAND``: which commands there are, and the module of each."""
+"""The command ``brcd COMMAND``: all commands and their modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("brcd_lightning.cli.train", "train a teacher, distil it into a student, test both"),
-    "encode": Command("brcd_lightning.cli.encode", "encode images by a trained model, as Parquet"),
+    "encode": Command("brcd_lightning.cli.encode", "encode images with a trained model, as Parquet"),
     "index": Command("brcd_lightning.cli.index", "encode images and index their codes"),
     "add": Command("brcd_lightning.cli.add", "add images to an index"),
     "remove": Command("brcd_lightning.cli.remove", "take images out of an index"),
@@ -36,9 +36,9 @@ COMMANDS = {
     "verify": Command("brcd_lightning.cli.verify", "measure recall and time of an index"),
     "export": Command("brcd_lightning.cli.export", "write a trained model as ONNX, or as a page that searches"),
     "report": Command("brcd_lightning.cli.report", "write the tables and figures of finished runs"),
-    "collect": Command("brcd_lightning.cli.collect", "print the table of a sweep, also while it runs"),
+    "collect": Command("brcd_lightning.cli.collect", "print the table of a sweep, even while it runs"),
     "latency": Command("brcd_lightning.cli.latency", "measure the time of encoding and of searching"),
-    "check-data": Command("brcd_lightning.cli.check_data", "check that a data set is there, and show what it holds"),
+    "check-data": Command("brcd_lightning.cli.check_data", "check that a data set is present, and summarise it"),
     "preview-data": Command("brcd_lightning.cli.preview_data", "draw training images and their augmented views"),
 }
 
@@ -70,7 +70,7 @@ def run_old_form(module: str, command: str) -> NoReturn:
 
     Args:
         module: the former name.
-        command: name of the command today.
+        command: current name of the command.
     """
     sys.stderr.write(f"python -m {module} is deprecated and will be removed; use: brcd {command}\n")
     finish(exit_code_of(lambda: _call(command, sys.argv[1:])))

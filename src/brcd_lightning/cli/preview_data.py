@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Hydra overrides.
 
     Raises:
-        InputError: for a wrong option, or if the data set is not there.
+        InputError: for a wrong option, or if the data set is missing.
     """
     cfg = read_config(arguments, parser())
     if cfg is not None:
@@ -55,13 +55,13 @@ def preview(cfg: DictConfig) -> None:
 
 
 def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: int = 0) -> None:
-    """Draws training images at even distances: the image, its anchor, then views, as a network receives them.
+    """Draws evenly spaced training images: each image, its anchor and its views, as a network receives them.
 
     Args:
         path: target file.
         splits: the data set.
         transforms: evaluation and view transform.
-        seed: of the views.
+        seed: seed of the views.
     """
     import torch  # --help needs none of these
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def save_preview(path: Path, splits: Splits, transforms: ImageTransforms, seed: 
         for view in range(VIEWS):
             with random_stream(seed, 0, index, view):
                 shown.append(transforms.prepare_view(pixels))
-        # An anchor has no colours to apply, so it goes alone.
+        # An anchor has no colour augmentation to apply, so it is finished separately.
         inputs = [*transforms.finish(default_collate(shown[:1])), *transforms.finish(default_collate(shown[1:]))]
         for axes, image in zip(row, [pixels, *((one * 255).round().to(torch.uint8) for one in inputs)], strict=True):
             axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")

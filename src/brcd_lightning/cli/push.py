@@ -1,4 +1,4 @@
-"""The command ``brcd push CODES --to ADDRESS``: codes into a database."""
+"""The command ``brcd push CODES --to ADDRESS``: writes codes into a database."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from brcd_lightning.errors import ExitCode
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Pushes a folder of codes into a database, as a whole or not at all.
+    """Pushes a folder of codes into a database atomically.
 
     Args:
         arguments: see ``brcd push --help``.
 
     Raises:
-        InputError: for a folder that holds no codes, a table that is there already, or a database that cannot be
-            reached.
+        InputError: for a folder without codes, a table that already exists, or a database that cannot be reached.
     """
     given = parser().parse_args(arguments)
     from brcd_lightning.deployment.databases.addresses import shown  # these load torch, which --help does not need
@@ -39,10 +38,10 @@ def parser() -> CommandParser:
     """The arguments of ``brcd push``."""
     parser = CommandParser(
         prog="brcd push",
-        description="Writes the codes of brcd encode into a table of PostgreSQL with pgvector, or of LanceDB. In the "
-        "end the whole table is there; interrupted, nothing is.",
+        description="Writes the codes of brcd encode into a table of PostgreSQL with pgvector, or of LanceDB. The "
+        "table appears only as a whole; an interrupted push leaves nothing.",
     )
-    parser.add_argument("codes", type=any_path, metavar="CODES", help="folder of codes, of brcd encode")
+    parser.add_argument("codes", type=any_path, metavar="CODES", help="folder of codes from brcd encode")
     parser.add_argument(
         "--to",
         required=True,
@@ -53,5 +52,5 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--kind", help="flat (default, exact); approximate: hnsw of PostgreSQL, ivf of LanceDB, see docs/search.md"
     )
-    parser.add_argument("--replace", action="store_true", help="take the place of an earlier push to that table")
+    parser.add_argument("--replace", action="store_true", help="replace an earlier push to that table")
     return parser

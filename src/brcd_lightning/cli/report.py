@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         written = write_report(given.folders, given.out)
     except OSError as error:
         place = error.filename or given.out
-        raise InputError(f"{place}: {error.strerror or error}; choose another --out, or mend the folder.") from error
+        raise InputError(f"{place}: {error.strerror or error}; choose another --out, or repair the folder.") from error
     Console(soft_wrap=True, highlight=False).print(f"Report: {written.resolve()}", markup=False)
     return ExitCode.OK
 

@@ -1,4 +1,4 @@
-"""The end of every command: errors become a message and an exit code here, and nowhere else."""
+"""Exit of every command: the only place where errors become a message and an exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def exit_code_of(action: Callable[[], int]) -> int:
 def report_error(error: BaseException) -> int:
     """Writes an error to stderr and returns its exit code.
 
-    An `InputError`, a `RunEnded` and an interrupt take one line. Everything else is a bug and keeps its traceback.
+    An `InputError`, a `RunEnded` and an interrupt are reported in one line. Any other error is a bug and keeps its
+    traceback.
     """
     if isinstance(error, RunEnded):
         sys.stderr.write(f"{'error' if error.exit_code else 'ended early'}: {_printable(str(error))}\n")
@@ -38,27 +39,27 @@ def report_error(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     if isinstance(error, InputError):
         message = str(error)
-        if "Original Traceback" in message:  # torch's form of an error in a loader worker, which ends with its message
+        if "Original Traceback" in message:  # from a loader worker: torch puts its message last
             message = message.rpartition(f"{InputError.__name__}: ")[2].strip()
-        sys.stderr.write(f"error: {_printable(without_passwords(message))}\n")  # an address may stand by mistake
+        sys.stderr.write(f"error: {_printable(without_passwords(message))}\n")  # it may quote a database address
         return ExitCode.USER_ERROR
     traceback.print_exception(error)
     return ExitCode.CRASH
 
 
 def _printable(text: str) -> str:
-    """A message on one line: names of files may hold line breaks, codes that steer a terminal, and no text at all."""
+    """Escapes a message to one line: file names may contain line breaks, terminal control codes and invalid text."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def finish(code: int) -> NoReturn:
     """Ends the process with an exit code; a success becomes `ExitCode.CRASH` if the output cannot be written."""
     if code == ExitCode.INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave tracebacks of what ends here
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C during the exit would print tracebacks
     try:
         sys.stdout.flush()
     except OSError:  # the reader has left, or the disk is full
         code = code or ExitCode.CRASH
-        # The interpreter flushes again when it ends, and would change the exit code to 120.
+        # The interpreter flushes again at exit, and would change the exit code to 120.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))

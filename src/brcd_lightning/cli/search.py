@@ -54,15 +54,15 @@ def parser() -> CommandParser:
     """The arguments of ``brcd search``."""
     parser = CommandParser(prog="brcd search", description="Prints the nearest images of an index, the nearest first.")
     add_index_arguments(parser)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to search for")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image to search for")
     parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
-    parser.add_argument("--rescore", action="store_true", help="order the best 10 k by real values of the query")
-    parser.add_argument("--max-distance", type=DISTANCE, metavar="D", help="leave out what is more than D bits away")
+    parser.add_argument("--rescore", action="store_true", help="rerank the best 10 k by real values of the query")
+    parser.add_argument("--max-distance", type=DISTANCE, metavar="D", help="leave out results more than D bits away")
     add_onnx_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("-0", dest="null", action="store_true", help="print paths alone, each ended by a zero byte")
-    parser.add_argument("--html", type=output_file, metavar="FILE", help="write a page with pictures of what was found")
-    parser.add_argument("--threads", type=THREADS, default=1, help="of encoding and searching (default: 1)")
+    parser.add_argument("-0", dest="null", action="store_true", help="print only paths, each terminated by a null byte")
+    parser.add_argument("--html", type=output_file, metavar="FILE", help="write a page with pictures of the results")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads of encoding and searching (default: 1)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command ``brcd serve INDEX [INDEX2]``: search in an index by a page in the browser, or over HTTP."""
+"""The command ``brcd serve INDEX [INDEX2]``: searches an index from a page in the browser, or over HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd serve --help``.
 
     Raises:
-        InputError: for a folder that is not an index, or an address that cannot be had.
+        InputError: for a folder that is not an index, or an address that is not available.
     """
     given = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     indexes = [ImageIndex.open(folder) for folder in (given.index, given.second) if folder is not None]
     root = indexes[0].root if given.root is None else given.root
     if not root.is_dir():
-        raise InputError(f"the images of {given.index} lay in {root}, which is gone; say where they are by --root.")
+        raise InputError(f"the images of {given.index} were in {root}, which is gone; give their folder by --root.")
     searcher = Searcher(indexes, by_onnx(indexes[0].query_encoder(), given.onnx).warm_up())
     files = ImageFiles(root, indexes[0].images, limits.max_bytes, limits.max_pixels)
     app = make_app(searcher, files, limits, _allowed_hosts(given.host))
@@ -74,18 +74,22 @@ def parser() -> CommandParser:
     )
     parser.add_argument("index", type=any_path, metavar="INDEX", help="folder of the index")
     parser.add_argument(
-        "second", type=any_path, nargs="?", metavar="INDEX2", help="index of the same images, shown beside: ASHP, say"
+        "second",
+        type=any_path,
+        nargs="?",
+        metavar="INDEX2",
+        help="index of the same images to show beside it, such as an ASHP index",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=integer(0, 65535), default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument("--threads", type=THREADS, default=1, help="requests that are worked at together (default: 1)")
-    parser.add_argument("--root", type=any_path, metavar="DIR", help="where the images lie now, if they have moved")
+    parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument("--threads", type=THREADS, default=1, help="requests processed concurrently (default: 1)")
+    parser.add_argument("--root", type=any_path, metavar="DIR", help="folder of the images, if they have moved")
     add_onnx_argument(parser)
     parser.add_argument(
-        "--max-upload-mb", type=integer(1, 4096), default=20, metavar="MB", help="of an image (default: 20)"
+        "--max-upload-mb", type=integer(1, 4096), default=20, metavar="MB", help="largest uploaded file (default: 20)"
     )
     parser.add_argument(
-        "--max-megapixels", type=integer(1, 10_000), default=50, metavar="MP", help="of an image (default: 50)"
+        "--max-megapixels", type=integer(1, 10_000), default=50, metavar="MP", help="largest image (default: 50)"
     )
     return parser
 
@@ -95,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
-        reason = str(error.strerror).split(" (")[0]  # without the address, which is told already
+        reason = str(error.strerror).split(" (")[0]  # without the address, which the message names already
         raise InputError(f"cannot listen at {host}, port {port}: {reason}; choose another --host or --port.") from error
 
 
@@ -105,13 +109,13 @@ def _address(listening: socket.socket) -> str:
 
 
 def _allowed_hosts(host: str) -> list[str]:
-    """Names by which pages may call the server; of one that others can reach, any."""
+    """Host names by which pages may call the server; any name if other machines can reach the server."""
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = False
     if not local:
-        sys.stderr.write(f"Whoever reaches {host} can search this index and see its images.\n")
+        sys.stderr.write(f"Anyone who reaches {host} can search this index and see its images.\n")
         return ["*"]
     return ["localhost", "127.0.0.1", "::1", "[::1]", host]
 

@@ -1,4 +1,4 @@
-"""The command ``brcd train [overrides]``; imports little, so that help and typos answer at once."""
+"""The command ``brcd train [overrides]``; imports little, so that help and typos are answered at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainTask:
 
     Args:
         argv: the process's ``sys.argv``. Hydra reads its overrides from ``sys.argv`` without the name of the command;
-            Lightning starts further processes with the whole.
+            Lightning starts further processes with the full list.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class TrainTask:
         try:
             check(cfg)
             grid_coordinates(cfg)
-            # torch and lightning load only for a configuration that holds.
+            # Loads torch and lightning only for a valid configuration.
             load_libraries()
             from brcd_lightning.cli.libraries import configure_libraries
             from brcd_lightning.experiment.run import run
@@ -55,7 +55,7 @@ class TrainTask:
             return run(cfg)
         except (Exception, RunEnded) as error:
             code = report_error(error)
-        if code == ExitCode.PREEMPTED:  # no further job either
+        if code == ExitCode.PREEMPTED:  # skips the remaining jobs
             sys.exit(code)
         self.exit_codes.append(code)
         return None
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         The highest exit code of the jobs.
 
     Raises:
-        InputError: for a configuration file or an option of Hydra that must not be used.
+        InputError: for a configuration file or an option of Hydra that is not allowed.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors come through to be explained here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors propagate, to be explained here
     task = TrainTask(sys.argv)
     arguments = current_overrides(arguments)
     if any(argument.startswith("--experimental-rerun") for argument in arguments):
@@ -85,10 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the run has no DONE file") from None
     except RuntimeError as error:
-        if not str(error).startswith("Invalid plugin"):  # what Hydra raises for a launcher that is none
+        if not str(error).startswith("Invalid plugin"):  # raised by Hydra for an invalid launcher
             raise
         task.exit_codes.append(report_error(InputError(f"{error}; choose hydra/launcher and hydra/sweeper by name.")))
     except (CompactHydraException, OmegaConfBaseException, OSError, ValueError, YAMLError) as error:
-        # Whatever escapes the task comes from Hydra: a configuration that does not compose, a folder it cannot make.
+        # Errors outside the task come from Hydra: a configuration that does not compose, a folder it cannot create.
         task.exit_codes.append(report_error(InputError(explain(error, arguments))))
     return max(task.exit_codes, default=ExitCode.OK)

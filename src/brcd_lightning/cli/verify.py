@@ -1,4 +1,4 @@
-"""The command ``brcd verify INDEX``: whether an index finds the true neighbours, and how fast."""
+"""The command ``brcd verify INDEX``: measures the recall and the speed of an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: see ``brcd verify --help``.
 
     Raises:
-        InputError: for a recall below the one that is demanded.
+        InputError: for a recall below the required one.
     """
     given = parser().parse_args(arguments)
     from brcd_lightning.deployment.image_index.verification import (
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if found.recall < given.recall:
         raise InputError(
             f"recall {found.recall:.4f} is below {given.recall:g}; index the images again, or push the codes again, "
-            "with another --kind, or demand less by --recall."
+            "with another --kind, or lower --recall."
         )
     return ExitCode.OK
 
@@ -49,11 +49,11 @@ def parser() -> CommandParser:
     parser = CommandParser(
         prog="brcd verify",
         description="Checks the files of an index, and compares its answers with an exact scan of its codes. Results "
-        "at equal distances are equally right.",
+        "at equal distances count as equally correct.",
     )
     add_index_arguments(parser)
-    parser.add_argument("--recall", type=unit_interval, default=0.99, help="least recall (default: 0.99)")
+    parser.add_argument("--recall", type=unit_interval, default=0.99, help="minimum recall (default: 0.99)")
     parser.add_argument("-k", type=RESULTS, default=10, help="results of a query (default: 10)")
-    parser.add_argument("--queries", type=RESULTS, default=200, help="how many (default: 200)")
-    parser.add_argument("--threads", type=THREADS, default=1, help="of a search (default: 1)")
+    parser.add_argument("--queries", type=RESULTS, default=200, help="number of queries (default: 200)")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads of a search (default: 1)")
     return parser

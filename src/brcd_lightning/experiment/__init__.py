@@ -1,1 +1,1 @@
-"""One run: what it is made of, its stages, and its results."""
+"""One run: its components, its stages, and its results."""

@@ -1,4 +1,4 @@
-"""Builds what one run is made of, and refuses what is wrong with it before anything trains."""
+"""Builds the components of a run, and rejects invalid combinations before anything trains."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def build_context(cfg: DictConfig, world_size: int = 1) -> RunContext:
 
     Args:
         cfg: the configuration.
-        world_size: how many processes train together.
+        world_size: number of processes that train together.
 
     Raises:
-        InputError: for whatever a part refuses.
+        InputError: for any value that a component rejects.
     """
     _check_checkpoints(cfg)
     _check_processes(world_size)
@@ -85,7 +85,7 @@ def build_datamodule(context: RunContext, stage: str, *, stored: bool = False) -
     """Loaders of the ``teacher`` or ``student`` stage.
 
     Args:
-        context: of the run.
+        context: context of the run.
         stage: ``teacher`` or ``student``.
         stored: whether batches hold rows of the view store instead of images.
     """
@@ -115,14 +115,14 @@ def _check_checkpoints(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> None:
-    """Raises `InputError` for what this machine cannot do."""
+    """Raises `InputError` for options that this machine does not support."""
     require_workers("data.num_workers", cfg.data.get("num_workers", 0))
     if cfg.compile == "step":
         require_compiler()
 
 
 def _check_processes(world_size: int) -> None:
-    """Refuses several processes for one of several jobs in a process: the group of the first would serve all."""
+    """Rejects data-parallel jobs that share one process, since all would use the process group of the first job."""
     hydra = HydraConfig.get()
     if world_size > 1 and hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "slurm":
         raise InputError(
@@ -132,7 +132,7 @@ def _check_processes(world_size: int) -> None:
 
 
 def _check_closed_forms(context: RunContext) -> None:
-    """Refuses a network to be fitted in closed form whose features change or whose head is not linear."""
+    """Rejects a closed-form fit of a network whose features change or whose head is not linear."""
     cfg = context.cfg
     to_come = {"teacher": cfg.teacher.checkpoint is None, "student": cfg.stage in ("all", "student")}
     for role, network in context.networks.items():
@@ -154,7 +154,7 @@ def _check_closed_forms(context: RunContext) -> None:
 
 
 def _build_warm_start(cfg: DictConfig, kd_method: KDMethod) -> ClosedFormMethod | None:
-    """The method that solves for the head from which the student trains; None for a random one.
+    """The method that solves for the student's initial head; None for a random head.
 
     Raises:
         InputError: for options of the student that exclude each other.
@@ -186,7 +186,7 @@ def _build_warm_start(cfg: DictConfig, kd_method: KDMethod) -> ClosedFormMethod 
 
 
 def _check_splits(cfg: DictConfig, kd_method: KDMethod, splits: Splits) -> None:
-    """Refuses a data set that lacks what the run needs: labels, or images for a quantiser."""
+    """Rejects a data set that lacks required labels, or enough images for a quantiser."""
     if cfg.feature_baselines:
         require_bytes(cfg.bits, len(splits.train))
     if kd_method.uses_labels and not splits.has_labels:
@@ -197,11 +197,11 @@ def _check_splits(cfg: DictConfig, kd_method: KDMethod, splits: Splits) -> None:
 
 
 def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
-    """Raises `InputError` for a part with a memory, which would drift apart between processes."""
+    """Raises `InputError` for a part with state, which would diverge between processes."""
     for key, part in parts.items():
         if found := remembered(part):
             raise InputError(
-                f"gather_distributed=false is not possible with {key} {type(part).__name__}: what it remembers "
+                f"gather_distributed=false is not possible with {key} {type(part).__name__}: its state "
                 f"({', '.join(found)}) must be the same on all devices."
             )
 
@@ -209,7 +209,7 @@ def _require_nothing_remembered(parts: Mapping[str, nn.Module]) -> None:
 def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
     options = cfg[role]
     L.seed_everything(options.seed, workers=True, verbose=False)
-    # A checkpoint brings the backbone's weights along: nothing to fetch.
+    # A checkpoint contains the backbone's weights, so there is nothing to fetch.
     ready = options.checkpoint is not None and "weights" in options.backbone
     backbone = build(options.backbone, **({"weights": None} if ready else {}))
     if backbone.image_size not in (None, cfg.transform.size):
@@ -223,16 +223,16 @@ def _build_network(cfg: DictConfig, role: str) -> HashNetwork:
 
 
 def _teacher_id(cfg: DictConfig, splits: Splits, stored_views: Mapping[str, Any] | None) -> tuple[str, str | None]:
-    """Fingerprint of the teacher, and the same again if a given one is not what the configuration would train.
+    """Fingerprint of the teacher, and again if a given teacher differs from the one the configuration would train.
 
-    A teacher in the store that release 0.1.0 trained keeps the fingerprint that it gave.
+    A stored teacher of release 0.1.0 keeps the fingerprint from that release.
     """
     parts = plain(cfg), splits.fingerprint, stored_views
     current, earlier = teacher_fingerprint(*parts), first_release_fingerprint(*parts)
     given = cfg.teacher.checkpoint
     if given is not None:
         found = read_architecture(given).get("about", {}).get("fingerprint") or sha256_of(given)[:16]
-        if not isinstance(found, str) or not re.fullmatch("[0-9a-f]+", found):  # results and loggers take it for a name
+        if not isinstance(found, str) or not re.fullmatch("[0-9a-f]+", found):  # results and loggers use it as a name
             raise InputError(f"teacher.checkpoint {given} has {found!r} in place of a fingerprint; train it again.")
         return found, None if found in (current, earlier) else found
     known = earlier is not None and stored_teacher(cfg, earlier).is_file()

@@ -29,28 +29,28 @@ class RunContext:
 
     cfg: DictConfig
     config: Mapping[str, Any]
-    """The same as plain Python values, interpolations resolved."""
+    """`cfg` as plain Python values, with interpolations resolved."""
     run_dir: Path
     coordinates: Mapping[str, str]
     """Coordinates of the run in the grid, see `config.grid_coordinates`."""
     splits: Splits
     trained_on: Mapping[str, Splits]
-    """The same by stage: a student may train on more images than its teacher."""
+    """Splits by stage: a student may train on more images than its teacher."""
     transforms: ImageTransforms
     kd_method: KDMethod
     warm_start: ClosedFormMethod | None
-    """Solves for the head from which the student trains."""
+    """Solves for the student's initial head."""
     teacher: HashNetwork
     student: HashNetwork
     teacher_id: str
-    """Fingerprint of the teacher: of its configuration, or of the file when one is given."""
+    """Fingerprint of the teacher's configuration, or of the teacher's file if one is given."""
     view_store: ViewStore
     given_teacher: str | None = None
-    """Fingerprint of a given teacher that is another one than the configuration would train."""
+    """Fingerprint of a given teacher that differs from the one the configuration would train."""
     student_config: Mapping[str, Any] | None = None
-    """Configuration that a tested student was trained with, as its file holds it."""
+    """Configuration that a tested student was trained with, as stored in its file."""
     commit: str | None = None
-    """Of the source when the run started: a checkout may move on while it trains."""
+    """Source commit when the run started; the checkout may change while it trains."""
 
     @property
     def networks(self) -> dict[str, HashNetwork]:
@@ -65,10 +65,10 @@ class RunContext:
 
     @property
     def kept_config(self) -> dict[str, Any]:
-        """The configuration that files and loggers keep: what made the student, components by their names.
+        """The configuration that files and loggers keep: the one that produced the student, with components by name.
 
-        A given teacher stands in it by its fingerprint, because the options of another one are not in this
-        configuration. Of a student that is only tested, its own configuration counts, with the protocol of the test.
+        A given teacher is represented by its fingerprint, because this configuration does not contain its options. A
+        student that is only tested keeps its own configuration, with the protocol of this test.
         """
         own = named(self.config)
         kept = own if self.student_config is None else dict(self.student_config) | {key: own[key] for key in _OF_A_TEST}
@@ -81,7 +81,7 @@ class RunContext:
         return architecture(self.config, role)
 
     def extras(self, stage: str) -> Extras:
-        """Inputs in the training batches of a stage beside the anchor; only distillation needs more than views."""
+        """Inputs in the training batches of a stage besides the anchor; only distillation needs more than views."""
         compares = self.networks[stage].hashing_model.num_views == 2
         views = self.cfg.anchor_view == "aug" or (self.trains(stage) and compares)
         if stage == "teacher":
@@ -94,8 +94,8 @@ class RunContext:
     def stored_roles(self, stage: str) -> list[str]:
         """Networks whose features are read from the view store in the ``teacher`` or ``student`` stage.
 
-        A student that is fully frozen brings the teacher along: by then its weights are fixed, however they were
-        trained. A teacher takes the student along to decode and transform every image once for both.
+        A fully frozen student implies a stored teacher, because the teacher's weights are fixed by then. The teacher
+        stage also stores the student's features, so that every image is decoded and transformed only once.
         """
         if not self.view_store.serves(self.networks[stage].backbone, stage):
             return []
@@ -111,7 +111,7 @@ class RunContext:
         return self.networks[stage].hashing_model.trains
 
     def max_epochs(self, stage: str) -> int:
-        """Largest number of epochs of a stage: the trainer's own limit goes before the schedule's."""
+        """Maximum number of epochs of a stage; the trainer's own limit overrides the schedule's."""
         return self.cfg.trainer.get("max_epochs") or self.cfg[stage].max_epochs
 
     def provenance(self) -> dict[str, Any]:
@@ -129,5 +129,5 @@ class RunContext:
 
 
 def stored_teacher(cfg: DictConfig, fingerprint: str) -> Path:
-    """Path of the teacher with a fingerprint in the store."""
+    """Path in the store of the teacher with a fingerprint."""
     return Path(cfg.output_dir).resolve() / "teachers" / fingerprint / TEACHER

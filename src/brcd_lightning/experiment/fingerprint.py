@@ -1,4 +1,4 @@
-"""Fingerprints: equal for what would train the same teacher, wherever and whenever it runs."""
+"""Fingerprints, which are equal for configurations that train the same teacher at any place and time."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def architecture(config: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """Description of a network, beside its weights, on which its stored features depend.
+    """Description of a network that, with its weights, determines its stored features.
 
-    Feature stores on disk are found by it. They may hold hours of work, so it stays as release 0.1.0 wrote it, import
-    paths included, wherever the code is now.
+    It identifies feature stores on disk, which may hold hours of work. It therefore keeps the format of release 0.1.0,
+    including import paths that have changed since.
     """
     backbone = _backbone(config, role)
     name = component_name("backbone", backbone["_target_"])
@@ -51,7 +51,7 @@ def stored_network(config: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def transform(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Description of the pixels of evaluation images and views, beside the images and seeds; see `stored_network`."""
+    """Description that, with images and seeds, determines evaluation images and views; see `stored_network`."""
     name = component_name("transform", config["transform"]["_target_"])
     return dict(config["transform"]) | {
         "_target_": f"brcd_lightning.data.transforms.{name}",
@@ -62,15 +62,15 @@ def transform(config: Mapping[str, Any]) -> dict[str, Any]:
 def teacher_fingerprint(
     config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
 ) -> str:
-    """Identifies a teacher by everything that shapes its weights.
+    """Identifies a teacher by everything that affects its weights.
 
-    The data set counts by its split's content, weights by the file's content. A teacher that trains on stored views
-    sees those views only.
+    The data set is identified by the content of its split, and weights by the content of their file. A teacher that
+    trains on stored views sees only those views.
 
     Args:
         config: the whole resolved configuration, plain.
-        split_fingerprint: of the data set.
-        stored_views: what describes the views of the store, None when the teacher trains online.
+        split_fingerprint: fingerprint of the data set's split.
+        stored_views: description of the stored views; None if the teacher trains online.
     """
     options = teacher_options(config)
     options[_WEIGHTS] = _content(options.get(_WEIGHTS))
@@ -87,10 +87,10 @@ def teacher_fingerprint(
 def first_release_fingerprint(
     config: Mapping[str, Any], split_fingerprint: str, stored_views: Mapping[str, Any] | None = None
 ) -> str | None:
-    """The fingerprint that release 0.1.0 gave to a teacher, so that those in the store are found and not trained again.
+    """The fingerprint of a teacher in release 0.1.0, so that stored teachers are found and not trained again.
 
     Returns:
-        None for options that it did not look at: a teacher under its name may be another one.
+        The fingerprint; None for options that release 0.1.0 ignored, because its fingerprint would be ambiguous.
     """
     if config["compile"] or not config["gather_distributed"] or config["collapse_monitor"].get("stop"):
         return None
@@ -125,10 +125,10 @@ def _backbone(config: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def _as_in_first_release(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a backbone by the names that they had."""
+    """The options of a backbone by their names in release 0.1.0."""
     return {"tap" if key == "feature_layer" else key: value for key, value in backbone.items()}
 
 
 def _content(weights: str | None) -> str | None:
-    """The digest of a file of weights; their name where they come from a library."""
+    """The digest of a weight file; the name of weights that come from a library."""
     return sha256_of(weights) if weights and Path(weights).is_file() else weights

@@ -1,4 +1,4 @@
-"""The outcome of a run: results, codes and gallery, in files, on the screen and in the loggers."""
+"""The outcome of a run: results, codes and gallery, in files, on the console and in the loggers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def write_outcome(
     timings: Mapping[str, float],
     about: Mapping[str, Any],
 ) -> None:
-    """Writes and prints what the test found.
+    """Writes and prints the results of the test.
 
     Args:
-        context: of the run.
-        trainer: that tested.
-        module: holds the scores and codes of the test.
+        context: context of the run.
+        trainer: trainer that ran the test.
+        module: module with the scores and codes of the test.
         metrics: test metrics by name.
         validation: best value of the watched metric on validation queries.
         timings: seconds by stage.

@@ -11,11 +11,11 @@ from brcd_lightning.training.losses import remembered
 
 
 def plan(context: RunContext, trainer: L.Trainer) -> str:
-    """Data, networks, distillation, steps, and where results go.
+    """Describes data, networks, distillation, steps, and the folder of results.
 
     Args:
-        context: of the run.
-        trainer: configured as those of the stages will be.
+        context: context of the run.
+        trainer: trainer with the configuration of the stages' trainers.
     """
     cfg, one = context.cfg, context.coordinates
     steps = build_datamodule(context, "student").steps_per_epoch()
@@ -46,7 +46,7 @@ def plan(context: RunContext, trainer: L.Trainer) -> str:
 
 
 def _losses_line(context: RunContext) -> str:
-    """Networks whose losses ``compile=step`` compiles, and why not the others."""
+    """Networks whose losses ``compile=step`` compiles, and the reason for each of the others."""
     parts: dict[str, list[nn.Module]] = {
         role: [context.networks[role].hashing_model] for role in ("teacher", "student")
     }

@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
     """Runs the stages that ``cfg.stage`` asks for.
 
     Returns:
-        The watched test metric (what a sweep compares), None when nothing was tested.
+        The watched test metric, which a sweep compares; None if nothing was tested.
     """
     end_when_asked(_run_dir())
     if _has_finished(cfg):
@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _execute(context: RunContext, trainers: Trainers) -> float | None:
-    """Runs the stages and ends everything that they started, also after an error."""
+    """Runs the stages and shuts down everything that they started, even after an error."""
     exit_code = 1
     try:
         metric = _run_stages(context, trainers)
@@ -65,7 +65,7 @@ def _execute(context: RunContext, trainers: Trainers) -> float | None:
         exit_code = error.exit_code
         raise
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with code 1 of it
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns it into an exit with code 1
             raise KeyboardInterrupt from None
         raise
     except (RuntimeError, OSError) as error:
@@ -78,7 +78,7 @@ def _execute(context: RunContext, trainers: Trainers) -> float | None:
             trainers.end_processes()
     print_rank_zero(f"Teacher: {context.teacher_path}\nResults are in {context.run_dir}")
     if is_rank_zero():
-        write_text(context.run_dir / DONE, "")  # the last act: a run without it did not finish
+        write_text(context.run_dir / DONE, "")  # written last: a run without it did not finish
     return metric
 
 
@@ -101,11 +101,11 @@ def _explained(error: RuntimeError | OSError, context: RunContext, trainers: Tra
 
 
 def _has_finished(cfg: DictConfig) -> bool:
-    """True if the run is to be continued and nothing is left to do."""
+    """True if the run is to be resumed and nothing is left to do."""
     run_dir = _run_dir()
     if cfg.resume != "auto" or cfg.dry_run or not (run_dir / DONE).exists():
         return False
-    if cfg.stage in ("all", "student") and not (run_dir / STUDENT).exists():  # somebody removed it: it is made again
+    if cfg.stage in ("all", "student") and not (run_dir / STUDENT).exists():  # removed since: trained again
         return False
     claim_run_folder(run_dir, plain(cfg))
     print_rank_zero(f"Finished already: {run_dir}")
@@ -122,7 +122,7 @@ def _run_stages(context: RunContext, trainers: Trainers) -> float | None:
         take_run_folder(context)
         write_manifest(Path(cfg.output_dir).resolve() / "splits", context.splits)
     about = context.provenance() if cfg.stage != "test" else _load_student(context)
-    # A tested student is what its file says, whatever the command line calls it.
+    # A tested student is described by its file, not by the command line.
     context = replace(
         context,
         coordinates={**context.coordinates, "kd_method": about["kd_method"]},
@@ -178,7 +178,7 @@ def _student_config(context: RunContext, about: Mapping[str, Any]) -> Mapping[st
 
 
 def _load_student(context: RunContext) -> dict[str, Any]:
-    """Loads the student to test, before the teacher, which may have to train first; returns its provenance."""
+    """Loads the student to test, before a teacher may have to train, and returns its provenance."""
     path = context.cfg.student.checkpoint
     found = load_network(path, context.student, context.architecture("student"), "student")
     about, current = found.get("about", {}), context.provenance()

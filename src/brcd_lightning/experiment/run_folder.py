@@ -1,4 +1,4 @@
-"""The folder of a run: taken by one set of options, and cleared of what an earlier run left."""
+"""The folder of a run: claimed by one set of options, and cleared of files of an earlier run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from brcd_lightning.storage.csv_cells import plain_cell
 from brcd_lightning.storage.locks import locked
 
 PATIENCE_S = 30.0
-"""Seconds in which the workers of a run that was killed end, too."""
+"""Seconds within which the workers of a killed run end, too."""
 
 
 def own_run_folder(run_dir: Path) -> AbstractContextManager[None]:
-    """Keeps other runs out of the folder of a run, whose files and checkpoints they would replace.
+    """Locks the folder of a run against other runs, which would replace its files and checkpoints.
 
     Raises:
         InputError: when entered, if another process still runs there after `PATIENCE_S`.
@@ -33,7 +33,7 @@ def own_run_folder(run_dir: Path) -> AbstractContextManager[None]:
 
 
 def take_run_folder(context: RunContext) -> None:
-    """Takes the folder of the run: removes what an earlier one left there unless it is to be continued."""
+    """Claims the folder of the run, and removes the files of an earlier run unless that run is to be resumed."""
     for folder in (context.run_dir, *context.run_dir.glob(f"{CHECKPOINTS}/*")):
         remove_temporaries(folder)
     for metrics in context.run_dir.glob("metrics/*/metrics.csv"):  # which Lightning's logger would overwrite
@@ -54,14 +54,14 @@ def take_run_folder(context: RunContext) -> None:
 
 
 def claim_run_folder(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Notes the options of a run in its folder; an interrupted run is continued with the same ones only.
+    """Records the options of a run in its folder; an interrupted run can be resumed only with the same options.
 
     Args:
         run_dir: folder of the run.
         config: the whole resolved configuration, plain.
 
     Raises:
-        InputError: naming the first option that differs from those of the run that the folder holds.
+        InputError: naming the first option that differs from those of the run in the folder.
     """
     path = run_dir / CONFIG
     options = lasting_options(config)

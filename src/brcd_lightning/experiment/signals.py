@@ -1,4 +1,4 @@
-"""The end of a run that was asked to end (SIGTERM)."""
+"""Termination of a run by SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def asked_to_end(run_dir: Path) -> RunEnded:
 
 
 def end_when_asked(run_dir: Path) -> None:
-    """From here on SIGTERM ends this process at once, and tells how to continue; `ResumePoint` does better."""
+    """Makes SIGTERM end this process at once, with a message on resuming; `ResumePoint` also saves a checkpoint."""
     process = os.getpid()
 
     def end(*_: object) -> None:
-        if os.getpid() != process:  # a child that has not come to handlers of its own
+        if os.getpid() != process:  # a child that has not installed its own handlers yet
             os._exit(ExitCode.PREEMPTED)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # already terminating
         raise asked_to_end(run_dir)
 
     signal.signal(signal.SIGTERM, end)

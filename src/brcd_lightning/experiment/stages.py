@@ -1,6 +1,6 @@
 """The two trainings of a run: the teacher's, once for all runs that share it, and the student's.
 
-A network that does not train is fitted in its place, and saved alike.
+A network that does not train is fitted instead, and saved in the same way.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def teacher_stage(context: RunContext, trainers: Trainers) -> None:
         load_network(path, context.teacher, context.architecture("teacher"), "teacher")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Concurrent jobs wait here for the one that trains; the first process does for all of its run.
+    # Concurrent jobs wait here for the one that trains; the first process of a run waits for the whole run.
     with locked(path.parent / "teacher.lock", "trains the same teacher") if is_rank_zero() else nullcontext():
         if _agreed(trainers.idle, path.is_file()):
             _load_stored_teacher(context)
@@ -67,7 +67,7 @@ def _load_stored_teacher(context: RunContext) -> None:
 
 
 def _agreed(trainer: L.Trainer, decision: bool) -> bool:
-    """The decision of the first process. Processes that it starts itself come later and find the same."""
+    """The decision of the first process. Processes that it starts later itself reach the same decision."""
     strategy = trainer.strategy
     environment = getattr(strategy, "cluster_environment", None)
     if trainer.world_size == 1 or isinstance(environment, LightningEnvironment):
@@ -116,11 +116,11 @@ def _kept_scores(context: RunContext) -> Path:
 
 
 def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDataModule:
-    """Loaders of a stage; where the view store serves it, builds what is missing and puts stored backbones in place.
+    """Loaders of a stage. If the view store serves it, computes missing features and installs stored backbones.
 
     Args:
-        context: of the run.
-        trainer: its device and precision compute the features.
+        context: context of the run.
+        trainer: trainer whose device and precision compute the features.
         stage: ``teacher`` or ``student``.
     """
     roles = context.stored_roles(stage)
@@ -138,7 +138,7 @@ def stage_data(context: RunContext, trainer: L.Trainer, stage: str) -> HashingDa
             inference=Inference(trainer.strategy.root_device, trainer.precision),
             display=Display(print_rank_zero, context.cfg.trainer.get("enable_progress_bar", True)),
         )
-    for role, network in context.networks.items():  # online again where an earlier stage read stored features
+    for role, network in context.networks.items():  # online again if an earlier stage read stored features
         network.backbone = stored.get(role, network.backbone.online)
     return build_datamodule(context, stage, stored=bool(roles))
 
@@ -150,17 +150,17 @@ def student_stage(
     data: HashingDataModule,
     about: Mapping[str, Any],
 ) -> tuple[L.Trainer, float | None]:
-    """Trains or fits the student and saves it, unless only a test is asked for.
+    """Trains or fits the student and saves it, unless only a test is requested.
 
     Args:
-        context: of the run.
-        trainers: of the run.
-        module: holds the student.
-        data: of the stage.
+        context: context of the run.
+        trainers: trainers of the run.
+        module: module of the student.
+        data: data module of the stage.
         about: provenance of the student.
 
     Returns:
-        The trainer that also tests, and the value of the watched metric on validation queries; None for a test alone.
+        The trainer, also for the test, and the watched metric on validation queries; None if there is only a test.
     """
     cfg, monitor = context.cfg, context.cfg.paradigm.monitor
     callbacks = [*_judges(context), TeacherCodesCallback(context.run_dir, about), *_closed_form(context, "student")]
@@ -180,13 +180,13 @@ def student_stage(
 
 
 def _judges(context: RunContext) -> list[L.Callback]:
-    """Callback that says what is relevant to a query of a data set without labels."""
+    """Callback that defines relevance for a data set without labels."""
     neighbours = context.splits.neighbours
     return [] if neighbours is None else [NeighbourRelevance(neighbours)]
 
 
 def _closed_form(context: RunContext, stage: str) -> list[L.Callback]:
-    """Callbacks that compute the head of a stage, to train from or in place of a training."""
+    """Callbacks that compute the head of a stage, as an initialisation or instead of training."""
     if not context.trains(stage):
         return [ClosedFormFit(context.cfg[stage].seed)]
     if stage == "student" and context.warm_start is not None:
@@ -210,7 +210,7 @@ def _teacher_file(context: RunContext) -> LoggedFile:
 def _fit(
     context: RunContext, trainer: L.Trainer, module: HashingModule, data: HashingDataModule, stage: str, monitor: str
 ) -> float | None:
-    """Trains, from where an interrupted run left off, and puts the weights of the best validation into the network.
+    """Trains, resuming an interrupted run, and loads the weights of the best validation into the network.
 
     A network that does not train is fitted by a callback and validated once.
 
@@ -230,7 +230,7 @@ def _fit(
         raise
     except SIGTERMException as error:
         if not is_rank_zero():
-            sys.exit(0)  # the first process reports for all; Lightning kills it soon after another one fails
+            sys.exit(0)  # the first process reports for all; Lightning kills it soon after another process fails
         raise asked_to_end(context.run_dir) from error
     trainer.strategy.barrier()
     best = best_checkpoint(trainer)
@@ -241,6 +241,6 @@ def _fit(
 
 def _validate(trainer: L.Trainer, module: HashingModule, data: HashingDataModule, monitor: str) -> float:
     found = trainer.validate(module, datamodule=data, verbose=False)
-    if not found:  # Lightning skips the validation and every callback of it
+    if not found:  # Lightning skips the validation and all its callbacks
         raise InputError("trainer.limit_val_batches must not be 0 where a head is fitted without training.")
     return found[0][monitor]

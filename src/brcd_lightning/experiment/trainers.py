@@ -1,4 +1,4 @@
-"""The trainers of one run, made in one place and ended in one place."""
+"""Creation and shutdown of the trainers of a run."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from brcd_lightning.training.resume import BestCheckpoint, ResumePoint
 
 
 class Trainers:
-    """Makes the trainers of a run.
+    """Creates the trainers of a run.
 
     Args:
         cfg: the whole configuration.
 
     Raises:
-        InputError: for a device, precision, limit or number of processes that Lightning or this machine refuses.
+        InputError: for a device, precision, limit or number of processes that Lightning or this machine rejects.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
         self._cfg = cfg
         self._made: list[L.Trainer] = []
         self.idle = self._make(logger=False, enable_checkpointing=False)
-        """With the configured devices and limits: what the machine refuses shows before training."""
+        """Has the configured devices and limits, so that invalid ones raise an error before training."""
         require_processes(self.idle)
 
     def of_stage(self, context: RunContext, stage: str, monitor: str, callbacks: list[L.Callback]) -> L.Trainer:
         """The trainer of a stage: keeps the best checkpoint and one to resume from, and stops early.
 
         Args:
-            context: of the run.
+            context: context of the run.
             stage: ``teacher`` or ``student``.
-            monitor: validation metric that chooses the checkpoint and must rise.
-            callbacks: further ones.
+            monitor: validation metric that selects the checkpoint; higher is better.
+            callbacks: further callbacks.
         """
         cfg, options = self._cfg, self._cfg[stage]
         folder = context.run_dir / CHECKPOINTS / stage
@@ -69,20 +69,20 @@ class Trainers:
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(context.run_dir),
             num_sanity_val_steps=0,  # a partial split has no mAP
-            use_distributed_sampler=False,  # our samplers neither pad nor shuffle behind our back
+            use_distributed_sampler=False,  # our own samplers neither pad nor reshuffle
         )
         self._made.append(trainer)
         return trainer
 
     def end_processes(self) -> None:
-        """Ends the processes that this one started: without it they would wait for nothing."""
+        """Ends the processes that this one started, which would otherwise wait forever."""
         for trainer in self._made:
             for process in getattr(trainer.strategy.launcher, "procs", ()):
                 process.kill()
 
     def _make(self, *, plugins: list[Any] | None = None, **arguments: Any) -> L.Trainer:
         cfg = self._cfg
-        # The only accelerators we know to work: Apple's has no float64, which clusters and metrics need.
+        # The only accelerators known to work: Apple's lacks float64, which clustering and metrics need.
         device = "cuda" if torch.cuda.is_available() else "cpu"
         accelerator = {"accelerator": device} if cfg.trainer.accelerator == "auto" else {}
         try:

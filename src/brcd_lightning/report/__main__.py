@@ -3,5 +3,5 @@
 from importlib import import_module
 
 if __name__ == "__main__":
-    # By name, since imports point down and commands are the top floor.
+    # Imported by name, because no module may import the commands, which are the top layer.
     import_module("brcd_lightning.cli.main").run_old_form("brcd_lightning.report", "report")

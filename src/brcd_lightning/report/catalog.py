@@ -19,7 +19,7 @@ SCORES, LADDER, SPACES, FOUND, CLUSTERS, COST, RUNS = SECTIONS = (
     "Scores",
     "Ladder",
     "Teacher and student",
-    "What is found",
+    "Retrieval",
     "Bits and clusters",
     "Cost",
     "Runs",
@@ -34,12 +34,12 @@ class ReportFigure(Generic[F]):
     """A declared figure. Calling it draws.
 
     Args:
-        name: of its files.
+        name: name of its files, without the suffix.
         section: one of `SECTIONS`.
         order: place within the section, ascending; ties follow the module and the place in it.
-        caption: below it.
+        caption: text below the figure.
         draw: takes the records and returns a figure, or a list of figures that are numbered if there are several. It
-            raises `UnfilledError` if the records hold too little.
+            raises `UnfilledError` if the records do not suffice.
         module: the module that declares it.
     """
 
@@ -71,10 +71,10 @@ def figure(name: str, *, section: str, order: int, caption: str) -> Callable[[Ca
     """Declares a function of a module in ``report/figures/`` as a figure, and makes it draw in the report's style.
 
     Args:
-        name: of its files.
+        name: name of its files, without the suffix.
         section: one of `SECTIONS`.
         order: place within the section, ascending.
-        caption: below it.
+        caption: text below the figure.
     """
     if section not in SECTIONS:
         raise ValueError(f"section of figure {name!r} must be one of {SECTIONS}, got {section!r}.")

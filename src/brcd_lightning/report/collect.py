@@ -1,4 +1,4 @@
-"""One table of a sweep, also of one that is still running or partly failed."""
+"""The table of a sweep, including one that is still running or has partly failed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
 
 def summarise(sweep_dir: Path) -> None:
     """Prints the table of a sweep and the best trial of a search, and writes the table to ``summary.csv``."""
-    console = Console(soft_wrap=True, markup=False)  # brackets stand in names
+    console = Console(soft_wrap=True, markup=False)  # names may contain brackets
     runs, missing = collect(sweep_dir)
     if runs:
         console.print(*results_tables([run.results for run in runs]), sep="\n")
@@ -89,5 +89,5 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
 
 
 if __name__ == "__main__":
-    # By name, since imports point down and commands are the top floor. The former name works for one release.
+    # Imported by name, because commands are the top layer. The former name works for one release.
     import_module("brcd_lightning.cli.main").run_old_form("brcd_lightning.report.collect", "collect")

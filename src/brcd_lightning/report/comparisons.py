@@ -22,11 +22,11 @@ class _Pivot:
     """A kind of table.
 
     Args:
-        name: of its files.
-        title: above it.
+        name: name of its files, without the suffix.
+        title: title above the table.
         across: coordinate whose values are columns.
-        least: number of these values.
-        metrics: from the records of some runs to what is shown of them under both paradigms.
+        least: minimum number of these values.
+        metrics: maps the records of some runs to the metrics that are shown under both paradigms.
     """
 
     name: str
@@ -39,7 +39,7 @@ class _Pivot:
 def comparison_tables(records: Records) -> list[Table]:
     """Returns Table 1 for each hashing model and pair of backbones, and Table 2 for several hashing models.
 
-    Both follow once more for float queries, which are no Hamming scores, where a run measured them.
+    Both are repeated for float queries, whose scores are not Hamming scores, if a run measured them.
     """
     kinds: dict[str, tuple[str, Callable[[Sequence[Mapping[str, Any]]], Sequence[ReportedMetric]]]] = {
         "": ("", columns_of),
@@ -114,7 +114,7 @@ def _pivot(records: Records, kind: _Pivot, cells: Sequence[Cell]) -> Table:
 
 
 def _head(column: tuple[str, int, int], metric: ReportedMetric, paradigm: str, *, named: bool) -> str:
-    """Heading of a column; it names the metric where columns have several or cut at several K."""
+    """Heading of a column; it names the metric if columns have several metrics or several K."""
     value, bits, k = column
     head = f"{value} {bits} bits {paradigm.upper()}"
     return f"{head} {metric.title_at(k)}" if named else head

@@ -48,8 +48,8 @@ class Ladder:
     """The rungs of one data set and pair of backbones.
 
     Args:
-        title: of both.
-        codes: hashing models, as teachers and as students alone.
+        title: name of the data set and the backbones.
+        codes: hashing models, as teachers and as undistilled students.
         students: distilled students.
         bits: code lengths.
     """
@@ -78,7 +78,7 @@ def find_ladders(records: Records) -> list[Ladder]:
 
 
 def _rungs(records: Records, cells: Sequence[Cell], named: Callable[[str, str], str]) -> list[Rung]:
-    """Rungs by method and hashing models; of cells with other options, that of the best validation."""
+    """Rungs by method and hashing models; of cells that differ in other options, the one with the best validation."""
     found: dict[str, dict[int, Cell]] = {}
     for model, bits in dict.fromkeys((cell.first.row["hashing_model"], cell.first.row["bits"]) for cell in cells):
         inside = [cell for cell in cells if (cell.first.row["hashing_model"], cell.first.row["bits"]) == (model, bits)]
@@ -89,7 +89,7 @@ def _rungs(records: Records, cells: Sequence[Cell], named: Callable[[str, str], 
 
 
 def ladder_tables(records: Records) -> list[Table]:
-    """Hamming scores of each ladder, and those of float queries apart."""
+    """Tables of the Hamming scores of each ladder, and separate ones of float queries."""
     ladders = find_ladders(records)
     kinds = [("ladder", "", COLUMNS[0]), ("ladder_float", ", float queries (no Hamming scores)", _FLOAT)]
     tables = []
@@ -117,7 +117,7 @@ def _table(ladder: Ladder, name: str, title: str, metric: ReportedMetric) -> Tab
             pairs = zip(values["teacher"], values["student"], strict=True)
             rows.append([_FEATURES[kind], *(value for pair in pairs for value in (*pair, None)), None])
     teacher, sshp, ashp = (metric.key(each) for each in _ENCODERS)
-    # Without distillation, the codes of a student are no teacher's; a distilled student's teacher has a row of its own.
+    # Codes of an undistilled student are not a teacher's; the teacher of a distilled student has its own row.
     kinds: list[tuple[Sequence[Rung], list[str | None]]] = [
         (ladder.codes, [teacher, sshp, None]),
         (ladder.students, [None, sshp, ashp]),
@@ -128,7 +128,7 @@ def _table(ladder: Ladder, name: str, title: str, metric: ReportedMetric) -> Tab
             rows.append([rung.name, *scores, _seconds(rung)])
     k = next(iter((*ladder.codes, *ladder.students)[0].cells.values())).first.results["metric_protocol"]["k"]
     note = f"{metric.title_at(k)} on test queries; mean ± standard deviation over seeds. "
-    note += "Of codes, SSHP is a student alone; of features, the student's. Seconds: mean time of a student. "
+    note += "For codes, SSHP is an undistilled student; for features, the student's. Seconds: mean time of a student. "
     note += " ".join([*lessons(ladder, metric), *(f"{text}." for text in _notes(ladder))])
     return Table(name, title, columns, rows, note.strip())
 
@@ -155,7 +155,7 @@ def lessons(ladder: Ladder, metric: ReportedMetric = COLUMNS[0]) -> list[str]:
 
 
 def _gain(ladder: Ladder, rungs: Sequence[Rung], metric: str) -> str:
-    """Mean difference of the best trained and the best untrained rung; empty where one kind is missing."""
+    """Mean difference of the best trained and the best untrained rung; empty if one kind is missing."""
     gains = []
     for bits in ladder.bits:
         kinds = [

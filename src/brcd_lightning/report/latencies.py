@@ -34,7 +34,7 @@ def read_latency(path: Path) -> dict[str, Any]:
     """Reads one record.
 
     Raises:
-        InputError: if it is damaged or of another program.
+        InputError: if it is damaged or from another program.
     """
     record = read_json(path)
     head = (record.get("kind"), record.get("schema_version")) if isinstance(record, dict) else ()

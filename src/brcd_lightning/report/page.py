@@ -16,7 +16,7 @@ class Section:
 
     Args:
         title: its heading.
-        tables: in order.
+        tables: tables in order of appearance.
         figures: caption and PNG of each.
         remarks: plain sentences.
     """
@@ -33,6 +33,6 @@ def page(title: str, summary: Sequence[str], sections: Sequence[Section]) -> str
     Args:
         title: its heading.
         summary: sentences below it.
-        sections: in order.
+        sections: sections in order of appearance.
     """
     return render("report.html.j2", title=title, summary=summary, sections=sections)

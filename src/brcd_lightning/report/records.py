@@ -19,7 +19,7 @@ class Records:
     """All finished runs and latencies below some folders, and the reason for each folder or file left out.
 
     Args:
-        folders: of runs, sweeps or latencies, at any depth.
+        folders: folders of runs, sweeps or latencies, at any depth.
 
     Raises:
         InputError: if a folder does not exist.
@@ -92,8 +92,8 @@ class Records:
     def chosen(self, cells: Iterable[Cell], paradigm: str) -> dict[str, Cell]:
         """Selects one cell for each method: of those that watched a paradigm, most seeds, then best validation.
 
-        Where no run of a method watched this paradigm, those that watched the other one stand for it: every run
-        tests both.
+        If no run of a method watched this paradigm, runs that watched the other one are used, because every run tests
+        both.
         """
         by_label: dict[str, list[Cell]] = defaultdict(list)
         for cell in cells:
@@ -132,7 +132,7 @@ class Records:
 
 
 def _named_by_split(runs: Sequence[Run]) -> list[Run]:
-    """Appends the split to the name of each data set with several splits, because their scores do not compare."""
+    """Appends the split to the name of each data set with several splits, because their scores are not comparable."""
     splits: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         splits[run.row["dataset"]].add(run.split)

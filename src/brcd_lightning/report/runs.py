@@ -92,7 +92,7 @@ class Run:
         return {key: value for key, value in self.results["method"].items() if not _is_number(value)}
 
     def metric(self, name: str) -> float | None:
-        """A test metric such as ``map_sshp``; None where it was not measured."""
+        """A test metric such as ``map_sshp``; None if it was not measured."""
         return self.results["metrics"].get(f"test/{name}")
 
     def codes(self, encoder: str, side: str) -> Side:
@@ -118,7 +118,7 @@ class Run:
 
 
 def require_labels(run: Run) -> None:
-    """Raises `UnfilledError` for a run on a data set without labels, whose images have no classes to be compared by."""
+    """Raises `UnfilledError` for a run on a data set without labels, whose images have no classes to compare."""
     if not has_labels(run.results):
         raise UnfilledError(f"needs class labels, which {run.row['dataset']} has none of")
 
@@ -165,7 +165,7 @@ def read_run(folder: Path) -> Run:
     """Reads a finished run.
 
     Raises:
-        InputError: if it did not finish, or its results are missing, damaged or of another program.
+        InputError: if it did not finish, or its results are missing, damaged or from another program.
     """
     if (folder / DONE).exists() and not (folder / RESULTS).exists() and (folder / CONFIG).exists():
         raise InputError(f"{folder} tested nothing (a stage by itself)")

@@ -14,7 +14,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.metrics.lists import check_label_kinds
 
 _MOST_CLASSES = 10_000
-"""More are drawn only where there are as many images: one column is made for each."""
+"""Largest number of classes, unless there are more images than that: memberships have one column per class."""
 
 
 class Side(NamedTuple):
@@ -23,8 +23,8 @@ class Side(NamedTuple):
     packed: Tensor
     """(n, ceil(bits / 8)) uint8."""
     labels: Tensor
-    """(n,) class indices or (n, C) multi-hot; of a data set without labels lists (n, R) of relevant ids of queries, and
-    ids (n,) of the database."""
+    """(n,) class indices or (n, C) multi-hot; without labels, lists (n, R) of relevant ids for queries and ids (n,) for
+    the database."""
 
     def sample(self, count: int) -> Side:
         """Draws at most `count` rows with a fixed seed, because data sets may be ordered by class."""
@@ -44,13 +44,13 @@ class TensorFile(dict[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():  # a pipe would be waited for
-            raise InputError(f"{path} cannot be read: it is missing, or no file.")
+        if not path.is_file():  # reading a pipe would block
+            raise InputError(f"{path} cannot be read: it is missing or not a file.")
         try:
             with safe_open(path, framework="pt") as file:
                 super().__init__({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read: it is damaged, or no safetensors file.") from error
+            raise InputError(f"{path} cannot be read: it is damaged or not a safetensors file.") from error
 
     def __missing__(self, name: str) -> Tensor:
         raise InputError(f"{self.path} has no {name}.")
@@ -75,10 +75,10 @@ class TensorFile(dict[str, Tensor]):
         return Side(packed, labels)
 
     def _require_one_kind_of_labels(self) -> None:
-        """Raises `InputError` for labels that cannot be compared, or of more classes than anything can draw."""
+        """Raises `InputError` for labels that cannot be compared, or with too many classes to draw."""
         query, database = self["query_labels"], self["database_labels"]
         if not all(labels.ndim in (1, 2) and labels.numel() for labels in (query, database)):
-            return  # refused where that side is asked for
+            return  # rejected when that side is requested
         try:
             check_label_kinds(query, database)
         except InputError as error:
@@ -89,13 +89,13 @@ class TensorFile(dict[str, Tensor]):
 
 
 def read_teacher_codes(path: Path) -> Mapping[str, Tensor]:
-    """Reads the teacher's codes of the training images, with clusters and masks where the method made them.
+    """Reads the teacher's codes of the training images, with clusters and masks if the method computed them.
 
     Args:
         path: the file. It may be absent, which is not an error.
 
     Returns:
-        ``codes`` (n, b) and what else the method kept: ``assignments`` (n,) in [0, k), ``masks`` and ``expectations``
+        ``codes`` (n, b) and other results of the method: ``assignments`` (n,) in [0, k), ``masks`` and ``expectations``
         (k, b), ``view_codes`` (m, b), ``view_index`` (m,) in [0, n). Empty without a file.
 
     Raises:
@@ -120,7 +120,7 @@ def _problem(kept: Mapping[str, Tensor]) -> str:
         if name in kept and (kept[name].ndim != 2 or kept[name].shape[1] != bits):
             return f"{name} of other bits than its codes"
     if strange := [name for name, tensor in kept.items() if not bool(tensor.isfinite().all())]:
-        return f"{', '.join(strange)} that are no finite numbers"
+        return f"non-finite values in {', '.join(strange)}"
     tables = [kept[name] for name in ("expectations", "masks") if name in kept]
     if len({len(table) for table in tables}) > 1:
         return "expectations and masks of different numbers of clusters"

@@ -48,7 +48,7 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
         for figure in result if isinstance(result, list) else [result]:
             for text in figure.findobj(Text):
                 if "$" in text.get_text() and "mathdefault" not in text.get_text():
-                    text.set_parse_math(False)  # names are no formulas, but ticks may be
+                    text.set_parse_math(False)  # names are not formulas, but ticks may be
         return result
 
     return drawn
@@ -92,7 +92,7 @@ def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float |
 
     Args:
         axes: the axes to draw in.
-        names: of the groups.
+        names: names of the groups.
         series: values by name of the series; None leaves a gap.
         errors: whether every second series, named as the one before with `` sd``, holds its error bars.
     """

@@ -11,7 +11,7 @@ BEST, SECOND = "best", "second"
 
 @dataclass(frozen=True)
 class Number:
-    """A cell with a number: mean, and spread over seeds where there are several.
+    """A cell with a number: mean, and spread over seeds if there are several.
 
     Args:
         mean: the value.
@@ -42,7 +42,7 @@ class Number:
 
 
 Value = Number | str | None
-"""A cell: a number, a text, or None where nothing was measured."""
+"""A cell: a number, a text, or None if nothing was measured."""
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Table:
     """A table of a report; `render` turns it into text.
 
     Args:
-        name: of its files.
-        title: above it.
+        name: name of its files, without the suffix.
+        title: title above the table.
         columns: heads.
         rows: cells, as many in each row as there are columns.
-        note: below it.
+        note: text below the table.
     """
 
     name: str

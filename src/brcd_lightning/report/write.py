@@ -34,7 +34,7 @@ def write_report(folders: Sequence[Path], target: Path) -> Path:
     """Reads runs and latencies below some folders and writes their report.
 
     Args:
-        folders: of runs, sweeps and latencies, at any depth.
+        folders: folders of runs, sweeps and latencies, at any depth.
         target: folder of the report; tables and figures of an earlier one are replaced.
 
     Returns:
@@ -87,7 +87,7 @@ def _tables(records: Records) -> dict[str, list[Table]]:
 def _forget_earlier(target: Path, written: Set[str]) -> None:
     """Removes the files of an earlier report that this one did not write. The folder may hold other files too."""
     listed = (target / FILES).read_bytes() if (target / FILES).is_file() else b""
-    earlier = listed.decode("utf-8", "replace").splitlines()  # a damaged list names what cannot be told from others
+    earlier = listed.decode("utf-8", "replace").splitlines()  # a damaged list may hold invalid bytes
     for name in earlier:
         if name not in written and re.fullmatch(r"(figures|tables)/\w+\.(png|svg|md|csv|tex)", name):
             (target / name).unlink(missing_ok=True)

@@ -34,7 +34,7 @@ def save_gallery(
 
     Args:
         path: target file.
-        splits: where the images are.
+        splits: data set that holds the images.
         codes: codes and labels by ``<encoder>_<side>``, as `DistillationModule.codes`.
         scores: (Q,) how well each query is answered, such as its average precision.
         title: printed above the picture.
@@ -75,7 +75,7 @@ def choose_queries(scores: Tensor, count: int) -> dict[int, str]:
 
     Args:
         scores: (Q,) how well each query is answered.
-        count: of queries, at most Q; a third of each kind.
+        count: number of queries, at most Q; a third of each kind.
     """
     order = scores.argsort(descending=True, stable=True).tolist()
     third = -(-count // 3)

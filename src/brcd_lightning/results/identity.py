@@ -1,7 +1,7 @@
-"""The options that identify a run: the one place that tables, dashboards, fingerprints and resuming ask.
+"""The options that identify a run, for tables, dashboards, fingerprints and resuming.
 
-An option counts unless it is listed here. So a new option splits cells until somebody decides that it changes nothing
-in what is computed; a test demands that decision for every key of every configuration.
+An option counts unless it is listed here. A new option therefore splits cells until it is listed as one that does not
+affect the results. A test requires this decision for every key of every configuration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PASSING = frozenset(
         "data.num_workers",
         "dataset.download",
         "dry_run",
-        "feature_baselines",  # further metrics, and the others unchanged
+        "feature_baselines",  # adds metrics and leaves the others unchanged
         "float_queries",  # the same
         "output_dir",
         "resume",
@@ -48,10 +48,10 @@ PLACES = frozenset(
         "trial",
     }
 )
-"""Options that say where and how a run works, not what it computes. A continued run keeps them all the same."""
+"""Options that set where and how a run works, not its results. A resumed run must still keep them."""
 _PROCESSES = {"trainer.devices", "trainer.num_nodes"}
 SEEDS = frozenset({"kd_method.seed", "seed", "student.seed", "teacher.seed", "view_store.seed"})
-"""Options that tell the runs of one cell apart. Another ``dataset.seed`` is another split, hence another cell."""
+"""Options that distinguish the runs of one cell. Another ``dataset.seed`` is another split, hence another cell."""
 NEUTRAL_GROUPS = ("logger",)
 """Groups without any option that counts."""
 NOT_OF_TEACHERS = (
@@ -65,14 +65,14 @@ NOT_OF_TEACHERS = (
     "teacher.checkpoint",
     "view_store",
 )
-"""Groups and keys that do not shape a teacher by themselves.
+"""Groups and keys that do not affect a teacher by themselves.
 
-The data set counts by its content and the stored views by their description (`fingerprint`); ``seed`` and
-``feature_layer`` are what other options refer to.
+The data set is identified by its content and the stored views by their description (`fingerprint`). Other options refer
+to ``seed`` and ``feature_layer``.
 """
 
 OF_TEACHERS_TOO = frozenset({"dataset.relevance_k"})
-"""Keys of these groups that shape a teacher after all: they choose its epoch."""
+"""Keys of these groups that do affect a teacher, because they select its epoch."""
 
 LATER = {
     "student.hashing_weight": 1.0,
@@ -80,7 +80,7 @@ LATER = {
     "student.init_scale": 3.0,
     "student.train_on": "train",
 }
-"""Options that records of 0.1.0 do not have, with the values that say what those runs did."""
+"""Options that records of 0.1.0 lack, with the values that describe those runs."""
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,12 +93,12 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that an interrupted run must be continued with."""
+    """The options that must not change when an interrupted run is resumed."""
     return {key: value for key, value in options_of(config).items() if _lasts(key)}
 
 
 def lasting_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The same, nested as in the configuration: what files hold that an interruption must not change.
+    """The same, nested as in the configuration, for files whose content must not depend on an interruption.
 
     Args:
         config: the whole resolved configuration, plain; or the part of it below ``prefix``.
@@ -112,20 +112,20 @@ def lasting_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 
 
 def cell_options(config: Mapping[str, Any], seeds: bool = False) -> dict[str, Any]:
-    """The options that make a cell of a table: what decides the outcome wherever the run's files are.
+    """The options that define a cell of a table: those that determine the results, independent of file locations.
 
     Args:
         config: the whole resolved configuration, plain.
-        seeds: with those of seeds, which tell the runs of a cell apart.
+        seeds: whether to include seeds, which distinguish the runs of a cell.
     """
     lasting = lasting_options(config)
-    # Without gathering, each process compares its own share of a batch only.
+    # Without gathering, each process compares only its own share of a batch.
     places = PLACES if lasting.get("gather_distributed", True) else PLACES - _PROCESSES
     return {key: value for key, value in lasting.items() if key not in places and (seeds or key not in SEEDS)}
 
 
 def teacher_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that shape the weights of a teacher, beside its data and stored views."""
+    """The options that affect the weights of a teacher, besides its data and stored views."""
     options = cell_options(config, seeds=True)
     own = "teacher.hashing_model."
     if any(key.startswith(own) for key in options):  # in place of the student's

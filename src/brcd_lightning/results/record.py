@@ -24,7 +24,7 @@ from brcd_lightning.storage.component_names import TYPE, named
 from brcd_lightning.storage.json_files import read_json
 
 SCHEMA_VERSION = 3
-_READ = (2, SCHEMA_VERSION)  # 2: of release 0.1.0, which wrote import paths where names are now
+_READ = (2, SCHEMA_VERSION)  # 2: release 0.1.0, with import paths in place of names
 _PACKAGES = ("brcd_lightning", "torch", "torchvision", "lightning", "timm", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -35,7 +35,7 @@ class Outcome:
     Args:
         metrics: test metrics by name.
         intervals: 95 % bootstrap intervals over queries, by metric name.
-        validation: best value of the watched metric on validation queries; what options are chosen by.
+        validation: best value of the watched metric on validation queries, by which options are chosen.
         epochs: student epochs run.
         timings: seconds per stage.
     """
@@ -52,16 +52,16 @@ class Subject:
     """The run that was measured.
 
     Args:
-        coordinates: of the run in the grid, see `config.grid_coordinates`.
+        coordinates: coordinates of the run in the grid, see `config.grid_coordinates`.
         method: options of the distillation method that made the student.
         uses_labels: whether that method saw labels of training images.
-        seed: of the student.
+        seed: seed of the student.
         config: the whole resolved configuration; components are stored by their names.
         sizes: images per role.
-        fingerprints: of split and teacher.
-        transductive: whether that method saw database images that are no training images, without labels.
-        relevance: what is relevant to a query, in words, see `Splits.relevance`.
-        commit: of the source when the run started, see `storage.atomic.source_commit`.
+        fingerprints: fingerprints of split and teacher.
+        transductive: whether that method saw unlabelled database images that are not training images.
+        relevance: definition of the relevant items of a query, in words, see `Splits.relevance`.
+        commit: source commit when the run started, see `storage.atomic.source_commit`.
     """
 
     coordinates: Mapping[str, str]
@@ -141,7 +141,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
 
 
 def _current(results: dict[str, Any]) -> dict[str, Any]:
-    """A record with the names of today, also of one that release 0.1.0 wrote."""
+    """A record with current names, even if release 0.1.0 wrote it."""
     found = {"transductive": False} | results
     if isinstance(results.get("metric_protocol"), dict):
         found["metric_protocol"] = {"relevance": BY_LABELS} | results["metric_protocol"]
@@ -159,7 +159,7 @@ def method_name(results: Mapping[str, Any], *more: str) -> str:
 
     Args:
         results: record of the run.
-        *more: words in which students of the same method differ.
+        *more: words that distinguish students of the same method.
     """
     method, student = results["row"]["kd_method"], results["config"].get("student", {})
     name = {"none": "NO KD"}.get(method, method.upper().replace("_WO_", " w/o ").replace("_", " "))
@@ -174,13 +174,13 @@ LABELS, TRANSDUCTIVE = "*", "†"
 
 
 def marks(results: Mapping[str, Any]) -> str:
-    """Marks behind the name of a run's method in tables; empty for one that saw training images alone."""
+    """Marks behind the name of a run's method in tables; empty for one that saw only training images without labels."""
     told = {LABELS: results.get("uses_labels"), TRANSDUCTIVE: results.get("transductive")}
     return "".join(f" {mark}" for mark, holds in told.items() if holds)
 
 
 def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Explains the marks that the records of some runs have, and by what their results are judged if not by labels."""
+    """Explains the marks of some runs, and the definition of relevance in data sets without labels."""
     several = list(several)
     found = "".join(marks(results) for results in several)
     told = {
@@ -191,14 +191,14 @@ def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def has_labels(results: Mapping[str, Any]) -> bool:
-    """True if labels say what is relevant to the queries of a run."""
+    """True if labels define relevance for the queries of a run."""
     return bool(results["metric_protocol"].get("relevance", BY_LABELS) == BY_LABELS)
 
 
 def relevance_notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Sentences on what is relevant in data sets without labels, so that nobody takes their mAP for that of labels."""
+    """Sentences that define relevance in data sets without labels, whose mAP is not comparable with that of labels."""
     told = {
-        f"{results['row']['dataset']}: no labels, relevant are {results['metric_protocol']['relevance']}": None
+        f"{results['row']['dataset']}: no labels, relevant items are {results['metric_protocol']['relevance']}": None
         for results in several
         if not has_labels(results)
     }
@@ -211,7 +211,7 @@ def tested_metric(monitor: str) -> str:
 
 
 def recorded_metric(run_dir: Path, monitor: str) -> float | None:
-    """Test metric of a finished run that belongs to `monitor`; None if it tested nothing (a stage alone)."""
+    """Test metric of a finished run that belongs to `monitor`; None if nothing was tested (a single stage)."""
     if not (run_dir / RESULTS).exists():
         return None
     metrics, name = read_results(run_dir).get("metrics"), tested_metric(monitor)

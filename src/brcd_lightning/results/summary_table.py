@@ -14,7 +14,7 @@ PARADIGMS = ("sshp", "ashp")
 
 
 def results_tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The table of Hamming scores, and that of float queries where a run has any.
+    """The table of Hamming scores, and that of float queries if a run has any.
 
     Args:
         runs: records of `make_results`, at least one.
@@ -25,7 +25,7 @@ def results_tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def columns_of(runs: Iterable[Mapping[str, Any]]) -> Sequence[ReportedMetric]:
-    """The metrics of Hamming scores that a table of some runs shows: more of them without labels."""
+    """The metrics of Hamming scores in a table of some runs, with additional ones for data sets without labels."""
     return COLUMNS if all(has_labels(run) for run in runs) else NEIGHBOUR_COLUMNS
 
 

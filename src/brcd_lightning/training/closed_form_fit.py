@@ -1,4 +1,4 @@
-"""Callbacks that compute a head: of a network that does not train, or to train from."""
+"""Callbacks that compute a head in closed form, as the final head or as the initialisation of training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ClosedFormFit(L.Callback):
     """Fits the head before a validation, on features under the evaluation transform.
 
     The hashing model fits itself on the training images, or the distillation method solves for the student's head.
-    Every process fits on the features of all images. The result of the first one is what all use.
+    Every process fits on the features of all images. All processes use the result of the first one.
 
     Args:
-        seed: of random draws.
+        seed: seed of random draws.
     """
 
     def __init__(self, seed: Seed = 0) -> None:
@@ -53,12 +53,12 @@ class ClosedFormFit(L.Callback):
 
 @checked()
 class WarmStart(L.Callback):
-    """Solves for the student's head before it trains. A training that is continued keeps its weights.
+    """Solves for the student's head before it trains. A resumed training keeps its weights.
 
     Args:
-        method: that solves.
-        scale: factor of the logits: those of a regression onto codes lie within 1, where some estimators of a sign
-            want larger ones.
+        method: method that solves for the head.
+        scale: factor of the logits. Regression onto codes gives logits with magnitudes up to 1, but some estimators of
+            a sign need larger ones.
     """
 
     def __init__(self, method: ClosedFormMethod, scale: Positive = 1.0) -> None:
@@ -73,7 +73,7 @@ class WarmStart(L.Callback):
 
 
 def _solve(trainer: L.Trainer, module: DistillationModule, method: ClosedFormMethod, scale: float = 1.0) -> None:
-    """Puts the head that a method solves for into the student."""
+    """Replaces the student's head by the one that a method solves for."""
     student, teacher = module.network, module.teacher
     head = require_linear(student.hashing_model)
 
@@ -99,7 +99,7 @@ def _solve(trainer: L.Trainer, module: DistillationModule, method: ClosedFormMet
 
 
 def _share_head(trainer: L.Trainer, network: HashNetwork) -> None:
-    """Gives the head of the first process to all."""
+    """Broadcasts the head of the first process."""
     head = network.hashing_model.head
     state: dict[str, Tensor] = {name: value.cpu() for name, value in head.state_dict().items()}
     head.load_state_dict(trainer.strategy.broadcast(state))
@@ -109,7 +109,7 @@ def require_linear(model: HashingModel) -> nn.Linear:
     """The head of a student that a distillation method solves for.
 
     Raises:
-        InputError: if it is anything but one linear layer.
+        InputError: if it is not a single linear layer.
     """
     if not isinstance(model.head, nn.Linear):
         raise InputError(

@@ -1,4 +1,4 @@
-"""A monitor of codes that collapse: of bits that become the same for all images."""
+"""A monitor of collapsing codes, whose bits become the same for all images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from brcd_lightning.options import checked
 
 @checked("collapse_monitor")
 class CollapseMonitor(L.Callback):
-    """Watches for codes that become the same for all images, which some objectives do with a wrong weight.
+    """Detects codes that become the same for all images, which some objectives cause with a wrong weight.
 
     Args:
-        threshold: of ``train/bit_bias``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
-        stop: ends the training there; otherwise there is only a warning.
+        threshold: threshold of ``train/bit_bias``, the mean |bit mean| over a batch, averaged over an epoch; in (0, 1].
+        stop: whether to end the training above the threshold; otherwise it only warns.
     """
 
     def __init__(self, threshold: Annotated[float, Interval(gt=0, le=1)] = 0.9, stop: bool = False) -> None:
@@ -25,7 +25,7 @@ class CollapseMonitor(L.Callback):
         self._warned = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Looks at the epoch's mean."""
+        """Checks the epoch's mean."""
         balance = float(trainer.callback_metrics.get("train/bit_bias", 0.0))
         if balance <= self.threshold:
             return

@@ -27,8 +27,8 @@ TEACHER = "teacher"
 class DistillationModule(HashingModule):
     """Trains a student hash network on its own objective plus a distillation loss from a frozen teacher.
 
-    The teacher is not a child module: it stays in eval mode whatever calls `train`, is not trained and not in the
-    checkpoint; `_apply` moves it along to the device.
+    The teacher is not a child module. It stays in eval mode even after a call of `train`, is not trained, and is not
+    in the checkpoint. `_apply` moves it to the device.
 
     Logs ``map_sshp`` (student encodes both sides), ``map_ashp`` (student queries, teacher database) and, at test,
     ``map_teacher`` (teacher both).
@@ -37,9 +37,9 @@ class DistillationModule(HashingModule):
         network: the student.
         teacher: the trained teacher.
         kd_method: the distillation method; its parameters train with the student.
-        options: of the training.
+        options: options of the training.
         architecture: see `HashingModule`.
-        anchor_view: ``clean`` or ``aug``, as the batches are made, see `ViewBatch`.
+        anchor_view: kind of anchors in the batches, ``clean`` or ``aug``, see `ViewBatch`.
     """
 
     training_codes: Tensor
@@ -66,7 +66,7 @@ class DistillationModule(HashingModule):
         if options.hashing_weight == 0:  # DDP waits for gradients of all parameters that require one
             for name, parameter in network.hashing_model.named_parameters():
                 parameter.requires_grad_(name.startswith("head."))
-        self._encoder: tuple[Encoder] = self._teacher  # from fit start on its codes, where features are stored
+        self._encoder: tuple[Encoder] = self._teacher  # from fit start on its codes, if features are stored
         self.kd_method = kd_method
         self.anchor_view = anchor_view
         # Clean teacher codes of the training split, filled at fit start; recomputed, hence not saved.
@@ -91,7 +91,7 @@ class DistillationModule(HashingModule):
         return self._encoder[0]
 
     def on_fit_start(self) -> None:
-        """Encodes what is stored once: the teacher does not change any more."""
+        """Encodes stored features once, because the teacher no longer changes."""
         self._encoder = (StoredCodes.of(self.teacher, self.device) or self.teacher,)
 
     def loss_terms(self, batch: ViewBatch) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ class DistillationModule(HashingModule):
 
         Args:
             batch: the batch.
-            codes: of the student, by the names of `_inputs`.
+            codes: codes of the student, by the names of `_inputs`.
         """
         index = self._whole(batch.index)
         if self.anchor_view == "clean" and len(self.training_codes):
@@ -163,7 +163,7 @@ class DistillationModule(HashingModule):
         return self._whole(codes.unflatten(0, inputs.shape[:2])).float()
 
     def _whole(self, rows: Tensor) -> Tensor:
-        """Rows of all processes, where the losses see them all."""
+        """Rows of all processes if the losses use them all; else the given rows."""
         return gather(rows) if self.options.gather_distributed else rows
 
 

@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
     scores: dict[str, Tensor]
     """Values (Q,) float64 of each query, by metric, such as ``test/map_sshp``."""
     codes: dict[str, tuple[Tensor, Tensor]]
-    """Codes (n, b) and labels of whole splits, by ``<encoder>_<side>``; of queries perhaps lists of relevant ids."""
+    """Codes (n, b) and labels of whole splits, by ``<encoder>_<side>``; queries may have lists of relevant ids."""
 
 
 class _Split(NamedTuple):
@@ -43,22 +43,22 @@ class _Split(NamedTuple):
     codes: Tensor
     labels: Tensor
     values: Tensor | None
-    """Soft values (n, b) of queries where a metric needs them."""
+    """Soft values (n, b) of queries if a metric needs them."""
 
 
 @checked()
 class RetrievalEvaluator(nn.Module):
     """Collects codes batch by batch and computes the reported metrics once, on whole splits and over all processes.
 
-    An encoder that is not in training encodes a split once; later evaluations use the same codes. Where a metric needs
-    soft values of queries, they are collected beside the codes.
+    An encoder that is not in training encodes a split once; later evaluations use the same codes. Soft values of
+    queries are also collected if a metric needs them.
 
     Args:
-        pairs: by stage (``val``, ``test``) and then by the name that metrics carry, such as ``sshp``.
+        pairs: encoders by stage (``val``, ``test``) and then by the name used in metrics, such as ``sshp``.
         k: cut of the ranking.
         float_queries: whether a test also ranks by soft values of queries.
-        kept_scores: folder of scores that were computed before, for pairs that do not change in training; None computes
-            them each time.
+        kept_scores: folder of scores computed before, for pairs that do not change in training; None recomputes them
+            each time.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class RetrievalEvaluator(nn.Module):
         images are their labels."""
 
     def collect(self, stage: str, side: str, batch: EvalBatch, encoders: Mapping[str, Encoder]) -> None:
-        """Encodes one batch of a split by all that are asked for it.
+        """Encodes one batch of a split with all encoders that evaluate it.
 
         Args:
             stage: ``val`` or ``test``.
             side: ``query`` or ``database``.
-            batch: of the split.
-            encoders: by name.
+            batch: batch of the split.
+            encoders: encoders by name.
         """
         for encoder, its_side in self._places(stage):
             key = _key(encoder, its_side)
@@ -141,7 +141,7 @@ class RetrievalEvaluator(nn.Module):
         return cast(ValueTable, self.values[key])
 
     def _split(self, stage: str, encoder: str, side: str) -> _Split:
-        """A split from the tables or as it was before."""
+        """A split from the tables, or from an earlier evaluation."""
         key = _key(encoder, side)
         if (stage, key) in self._fixed:
             return self._fixed[stage, key]

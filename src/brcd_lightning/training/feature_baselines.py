@@ -1,4 +1,4 @@
-"""The callback that measures what the real features of both backbones retrieve, beside codes."""
+"""The callback that measures retrieval by the real features of both backbones, as a baseline for codes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _Rows = tuple[Tensor, Tensor]
 class FeatureBaselines(L.Callback):
     """At the end of a test, ranks the database by features of the teacher's and of the student's backbone.
 
-    The evaluation of the module then has ``test/map_<role>_<search>`` for each of `FEATURE_SEARCHES`. These are no
-    codes: whole features are the ceiling of a backbone, and product quantisation has as many bytes as a code.
+    The evaluation of the module then has ``test/map_<role>_<search>`` for each of `FEATURE_SEARCHES`. None of them uses
+    codes: whole features are the ceiling of a backbone, and product quantisation uses as many bytes as a code.
 
     Args:
         bits: code length, a multiple of 8; quantisers are fitted on the training images.
         k: cut of the ranking.
-        kept_scores: folder of scores that were computed before, from the same features; None computes them each time.
+        kept_scores: folder of scores computed before from the same features; None recomputes them each time.
     """
 
     def __init__(self, bits: PositiveInt, k: PositiveInt, kept_scores: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class FeatureBaselines(L.Callback):
                 pl_module.evaluation.scores[f"test/map_{role}_{kind}"] = scores
 
     def _scores(self, kind: str, query: _Rows, database: _Rows, train: _Rows) -> Tensor:
-        """AP@K (Q,) of one way to search."""
+        """AP@K (Q,) of one kind of search."""
 
         def compute() -> Scores:
             found = nearest_by_features(query[0], database[0], train[0], kind=kind, bits=self.bits, k=self.k)

@@ -1,4 +1,4 @@
-"""The LightningModule of a hash network by itself: a teacher, and the base of `DistillationModule`."""
+"""The LightningModule of a single hash network: for teachers, and as the base of `DistillationModule`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ADAM = partial(torch.optim.Adam, fused=True)
 @checked()
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of a training, of a teacher or of a student.
+    """Training options of a teacher or of a student.
 
     Args:
-        learning_rate: of the optimizer, over all parameters that require a gradient; above 0.
+        learning_rate: learning rate of all parameters that require a gradient; above 0.
         map_k: K of mAP@K.
-        optimizer: makes the optimizer of ``params`` at ``lr``.
-        gather_distributed: over several processes, whether heads and losses see the batch of all of them, as a single
-            process would, or each its own share.
+        optimizer: creates the optimizer from ``params`` and ``lr``.
+        gather_distributed: with several processes, whether heads and losses see the batch of all of them, as a single
+            process would, or each only its own share.
         float_queries: whether a test also ranks by soft values of queries (``*_float``, ``*_rescored``).
         hashing_weight: factor of the hashing objective of a student, at least 0; with 0 it is not computed.
         kept_scores: see `RetrievalEvaluator`.
@@ -60,7 +60,7 @@ class HashingModule(L.LightningModule):
 
     Args:
         network: backbone, head and objective.
-        options: of the training.
+        options: options of the training.
         architecture: plain description saved in checkpoints, see `storage.checkpoints.load_network`.
     """
 
@@ -73,7 +73,7 @@ class HashingModule(L.LightningModule):
             self.evaluated_pairs, options.map_k, options.float_queries, options.kept_scores
         )
         self.evaluation = Evaluation({}, {})
-        """The last one."""
+        """The last evaluation."""
         self._epoch_sums: dict[str, Tensor] = {}
         self._epoch_steps = 0
 
@@ -81,7 +81,7 @@ class HashingModule(L.LightningModule):
     """See `RetrievalEvaluator`."""
 
     def encoders(self) -> dict[str, Encoder]:
-        """Encoders by the name that `evaluated_pairs` use."""
+        """Encoders by the names that `evaluated_pairs` uses."""
         return {IN_TRAINING: self.network}
 
     def setup(self, stage: str) -> None:
@@ -102,7 +102,7 @@ class HashingModule(L.LightningModule):
         for name, term in {**terms, "loss": loss}.items():
             self._note(name, term)
         self._epoch_steps += 1
-        if self.trainer.is_last_batch:  # not at epoch end: callbacks come first there, and look for these values
+        if self.trainer.is_last_batch:  # not at epoch end, where callbacks that read these values run first
             self._log_means()
         return loss
 
@@ -120,31 +120,31 @@ class HashingModule(L.LightningModule):
         return self._compiled(partial(hashing_losses, model, self.options.hashing_weight), [model])
 
     def _compiled(self, losses: Callable[..., Losses], parts: Sequence[nn.Module]) -> Callable[..., Losses]:
-        """The function itself or, if the options say so and its parts remember nothing, compiled for the device."""
+        """The function, compiled for the device if the options ask for it and its parts have no state."""
         compiles = self.options.compile_losses and not any(map(remembered, parts))
         return compiled_losses(losses, self.device) if compiles else losses
 
     def _noted(self, losses: Losses) -> dict[str, Tensor]:
-        """The terms; diagnostics go into the epoch's means."""
+        """Returns the terms, and adds the diagnostics to the epoch's means."""
         for name, value in losses.diagnostics.items():
             self._note(name, value)
         return losses.terms
 
     def _full_precision(self) -> torch.autocast:
-        """Losses run in float32: exponentials of cosine/tau leave half precision quickly."""
+        """Runs losses in float32, because exponentials of cosine/tau easily leave the range of half precision."""
         return torch.autocast(self.device.type, enabled=False)
 
     def _note(self, name: str, value: Tensor) -> None:
         """Adds to the epoch's mean of ``train/<name>``; `log` at every step would cost more than a step on features."""
         value = value.detach()
-        # A copy at first: the next replay of a CUDA graph overwrites what this one returned.
+        # Copies the first value, because the next replay of a CUDA graph overwrites the returned tensor.
         self._epoch_sums[name] = self._epoch_sums[name] + value if name in self._epoch_sums else value.clone()
 
     def _log_means(self) -> None:
         means = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_sums.items()}
         self._epoch_sums, self._epoch_steps = {}, 0
         loss = means.pop("train/loss")
-        # Means already; over processes too, unless each of them saw the whole batch.
+        # These are means already; they are averaged over processes too, unless each process saw the whole batch.
         log = partial(
             self.log, on_step=False, on_epoch=True, batch_size=1, sync_dist=not self.options.gather_distributed
         )

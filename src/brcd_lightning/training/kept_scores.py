@@ -1,4 +1,4 @@
-"""Scores of a test that no student changes, kept on disk by what they were computed from."""
+"""On-disk cache of test scores that do not depend on the student, keyed by their inputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Scores = dict[str, Tensor]
 class KeptScores:
     """Computes scores once for all runs that share a folder.
 
-    The name of a file is the digest of everything that its scores depend on: the inputs themselves and the source files
-    of metrics and search. So a file is never out of date.
+    The name of a file is the digest of everything that its scores depend on: the inputs and the source files of metrics
+    and search. A file is therefore never out of date.
 
     Args:
-        folder: of the files; None keeps nothing.
+        folder: folder of the files; None keeps nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,15 +34,15 @@ class KeptScores:
 
         Args:
             inputs: tensors on the CPU by name.
-            protocol: what else the scores depend on, such as K and the names of metrics.
-            compute: their function.
+            protocol: other settings that the scores depend on, such as K and the names of metrics.
+            compute: function that computes the scores.
         """
         if self._folder is None:
             return compute()
         path = self._folder / f"{_digest(inputs, protocol)}.safetensors"
         try:
             return load_file(path)
-        except (OSError, SafetensorError):  # not there, or cut short by another program
+        except (OSError, SafetensorError):  # missing, or truncated by another program
             scores = compute()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:

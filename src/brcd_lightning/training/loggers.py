@@ -1,4 +1,4 @@
-"""Experiment loggers of one stage of a run, and their end."""
+"""Creation and shutdown of the experiment loggers of a stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from brcd_lightning.metrics.declared import VALIDATED
 from brcd_lightning.options import Text, checked
 from brcd_lightning.results.identity import cell_options
 
-# By name: of several patterns that fit, wandb takes any.
+# By name, because wandb picks any of several matching patterns.
 METRICS_UP = tuple(f"val/{metric.key(pair)}" for metric in VALIDATED for pair in ("", "sshp", "ashp"))
 
 
@@ -30,9 +30,9 @@ class LogContext:
     Args:
         run_dir: folder of the run.
         stage: ``teacher`` or ``student``.
-        coordinates: of the run in the grid, see `config.grid_coordinates`.
+        coordinates: coordinates of the run in the grid, see `config.grid_coordinates`.
         bits: code length.
-        seed: of the stage.
+        seed: seed of the stage.
         config: the whole resolved configuration, plain.
     """
 
@@ -45,7 +45,7 @@ class LogContext:
 
     @property
     def group(self) -> str:
-        """The table cell without the seed, so that dashboards average over seeds, and over nothing else.
+        """The table cell without the seed, so that dashboards average over seeds only.
 
         It ends in a digest of all options of the cell.
         """
@@ -62,7 +62,7 @@ class LogContext:
 
     @property
     def id(self) -> str:
-        """Stable over restarts of the same stage in the same run folder."""
+        """Identifier that is stable over restarts of the same stage in the same run folder."""
         return hashlib.sha256(f"{self.run_dir.resolve()}/{self.stage}".encode()).hexdigest()[:16]
 
 
@@ -70,13 +70,13 @@ def lightning_logger(context: LogContext, logger: str, **options: Any) -> Logger
     """Any logger of Lightning, by the name of its class.
 
     Args:
-        context: of the stage.
-        logger: such as ``CSVLogger`` or ``MLFlowLogger``.
-        **options: of the class. A text may hold ``{run_dir}``, ``{stage}``, ``{name}``, ``{group}``, ``{id}``,
-            ``{seed}`` and ``{bits}``, see `LogContext`.
+        context: context of the stage.
+        logger: name of the class, such as ``CSVLogger`` or ``MLFlowLogger``.
+        **options: options of the class. Strings may contain ``{run_dir}``, ``{stage}``, ``{name}``, ``{group}``,
+            ``{id}``, ``{seed}`` and ``{bits}``, see `LogContext`.
 
     Raises:
-        InputError: for an unknown logger, an option that it does not have, or a library that is missing.
+        InputError: for an unknown logger, an option that it does not have, or a missing library.
     """
     kinds = [name for name in loggers.__all__ if name.endswith("Logger") and name != "Logger"]
     require_choice("logger", logger, kinds)

@@ -15,7 +15,7 @@ from brcd_lightning.errors import InputError
 from brcd_lightning.hashing.base import HashingModel, HashOutput
 
 COMPILERS = ("c++", "g++", "clang++")
-"""Names of C++ compilers; the environment variable ``CXX`` comes first."""
+"""Names of C++ compilers; the environment variable ``CXX`` takes precedence."""
 
 
 class Losses(NamedTuple):
@@ -31,7 +31,7 @@ def hashing_losses(model: HashingModel, weight: float, views: Sequence[HashOutpu
     Args:
         model: the hashing model.
         weight: factor of its objective.
-        views: outputs in float32, as many as the objective takes.
+        views: outputs in float32, as many as the objective needs.
     """
     terms = {f"hash_{name}": weight * term for name, term in model.objective(views).items()}
     return Losses(terms, _diagnostics(model, views))
@@ -51,9 +51,9 @@ def distillation_losses(
         model: the student's hashing model.
         weight: factor of its objective.
         kd_method: the distillation method.
-        views: see `hashing_losses`; empty where the objective is not computed.
-        anchor: described by the diagnostics where there are no views.
-        kd_input: of the method; None for a method without a loss.
+        views: see `hashing_losses`; empty if the objective is not computed.
+        anchor: output that the diagnostics describe if there are no views.
+        kd_input: input of the method; None for a method without a loss.
     """
     terms, diagnostics = hashing_losses(model, weight, views) if views else Losses({}, {})
     if anchor is not None and not views:
@@ -73,15 +73,15 @@ def _diagnostics(model: HashingModel, views: Sequence[HashOutput]) -> dict[str, 
 def compiled_losses(losses: Callable[..., Losses], device: torch.device) -> Callable[..., Losses]:
     """Compiles a function of this file with TorchInductor; on a GPU its kernels are replayed as one CUDA graph.
 
-    Compiled code is kept on disk by PyTorch (``TORCHINDUCTOR_CACHE_DIR``), so that later processes only trace. Random
-    numbers are those of the function itself.
+    PyTorch caches compiled code on disk (``TORCHINDUCTOR_CACHE_DIR``), so that later processes only trace. Random
+    numbers equal those of the uncompiled function.
 
     Args:
         losses: called with tensors of the same shapes at every step; new shapes are compiled again.
-        device: of the tensors.
+        device: device of the tensors.
 
     Raises:
-        InputError: where the machine has no C++ compiler.
+        InputError: if the machine has no C++ compiler.
     """
     require_compiler()
     options: dict[str, Any] = {"fallback_random": True}
@@ -91,7 +91,7 @@ def compiled_losses(losses: Callable[..., Losses], device: torch.device) -> Call
 
 
 def remembered(part: nn.Module) -> list[str]:
-    """Names of what a part changes in a step without training it, such as the memory of a distillation method."""
+    """Names of the state that a part changes in a step without training it, such as a distillation method's memory."""
     return sorted(part.state_dict().keys() - dict(part.named_parameters()).keys())
 
 

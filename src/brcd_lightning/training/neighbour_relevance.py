@@ -1,4 +1,4 @@
-"""The callback that judges results of a data set without labels: by the nearest images of a float search."""
+"""The callback that defines relevance for a data set without labels, by the nearest images of a float search."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROLES = {"val": ("val_query", "val_database"), "test": ("query", "database")}
 class NeighbourRelevance(L.Callback):
     """Makes the nearest database images of each query relevant, by cosine of features of the teacher's backbone.
 
-    The search is exact, once for each stage, before its first evaluation. While a teacher trains, the backbone is the
-    one that its training begins with: what is relevant does not move with the network that is judged. An interrupted
-    training is continued with the same lists.
+    The search is exact and runs once per stage, before the first evaluation. While a teacher trains, it uses the
+    backbone from the start of training, so that relevance does not change with the evaluated network. A resumed
+    training keeps the same lists.
 
     Args:
-        neighbours: of each query.
+        neighbours: number of relevant images per query.
     """
 
     def __init__(self, neighbours: PositiveInt) -> None:
@@ -45,16 +45,16 @@ class NeighbourRelevance(L.Callback):
         self._relevant = dict(state_dict)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judges the validations of a fit."""
+        """Sets the relevant images for the validations of a fit."""
         self._judge(trainer, pl_module, "val")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judges a validation without a fit."""
+        """Sets the relevant images for a validation without a fit."""
         if trainer.state.fn is TrainerFn.VALIDATING:
             self._judge(trainer, pl_module, "val")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judges the test."""
+        """Sets the relevant images for the test."""
         self._judge(trainer, pl_module, "test")
 
     def _judge(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:

@@ -12,7 +12,7 @@ _SECONDS_PER_DRAWING = 0.5
 
 
 class StageProgressBar(RichProgressBar):
-    """Lightning's progress bar, without the logger's version number, which here is only the stage's name.
+    """Lightning's progress bar without the logger's version number, which is only the stage's name.
 
     It draws at most every half second, since drawing takes longer than a step on stored features.
     """
@@ -22,7 +22,7 @@ class StageProgressBar(RichProgressBar):
         self._drawn = 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
-        """Draws when it is time."""
+        """Redraws the bar if it is due."""
         now = time.monotonic()
         last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
         if last or now - self._drawn > _SECONDS_PER_DRAWING:

@@ -1,4 +1,4 @@
-"""Continuing an interrupted run so that nothing tells it from an uninterrupted one."""
+"""Resumption of an interrupted run, with the same results as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from brcd_lightning.results.run_files import BEST
 
 @checked()
 class ResumePoint(L.Callback):
-    """Keeps a checkpoint that a stage of a run continues from: networks, optimiser, loops, memories and generators.
+    """Keeps a checkpoint from which a stage resumes: networks, optimiser, loops, memories and random generators.
 
-    It is written at the end of an epoch, when the last one is old enough, at the end of the stage, and after the
-    running step when a process is asked to end (SIGTERM). A non-finite loss aborts the run. The loss is checked every
+    It is written at the end of an epoch if the last one is old enough, at the end of the stage, and after the current
+    step when a process is asked to end (SIGTERM). A non-finite loss aborts the run. The loss is checked every
     ``trainer.log_every_n_steps`` steps, because a check waits for the device.
 
     Args:
-        path: of the checkpoint.
-        every_s: least time between two of them, in seconds.
+        path: path of the checkpoint.
+        every_s: minimum time between two checkpoints, in seconds.
     """
 
     def __init__(self, path: Path, every_s: NonNegative) -> None:
@@ -39,7 +39,7 @@ class ResumePoint(L.Callback):
         self._outside = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes SIGTERM over from Lightning; does not go on with a training that was told to stop."""
+        """Takes SIGTERM over from Lightning; does not resume a training that was told to stop."""
         if self._restored is not None and self._restored["stopped"]:
             trainer.should_stop = True
 
@@ -48,23 +48,23 @@ class ResumePoint(L.Callback):
             if trainer.world_size == 1:
                 trainer._signal_connector.received_sigterm = True
 
-        # Lightning's own handler has processes talk to each other wherever the signal meets them.
+        # Lightning's own handler makes processes communicate at any point where the signal arrives.
         signal.signal(signal.SIGTERM, note)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing to keep here: ends as outside of Lightning."""
+        """Lets SIGTERM end a test as it does outside of Lightning, because there is nothing to save."""
         signal.signal(signal.SIGTERM, self._outside)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """Looks at the loss, and whether any process was asked to end: all of them end after the same step."""
-        # After the last batch a validation may come, which cannot encode anything with NaN weights.
+        """Checks the loss, and whether any process was asked to end; all of them end after the same step."""
+        # The last batch may precede a validation, which cannot encode anything with NaN weights.
         if trainer.global_step % _log_every_n_steps(trainer) == 0 or trainer.is_last_batch:
             self._require_a_number(trainer, outputs["loss"])
         if trainer.world_size > 1 and not trainer.is_last_batch:  # after the last one, validation may come first
             self._agree(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes the checkpoint when it is time, which the first process decides for all."""
+        """Writes the checkpoint if it is due, which the first process decides for all."""
         self._require_a_number(trainer, trainer.callback_metrics.get("train/loss"))
         self._agree(trainer)
         old = time.monotonic() - self._written >= self.every_s
@@ -86,7 +86,7 @@ class ResumePoint(L.Callback):
             trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Writes the checkpoint when the process is asked to end inside an epoch; a validation starts anew."""
+        """Writes the checkpoint when the process is asked to end inside an epoch; a validation starts over."""
         inside = trainer.training and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if isinstance(exception, SIGTERMException) and inside:
             self._write(trainer)
@@ -105,11 +105,11 @@ class ResumePoint(L.Callback):
         return {"stopped": self._stopped, "cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state until training starts: what comes before that may draw."""
+        """Keeps the state until training starts, because earlier steps may draw random numbers."""
         self._restored = state_dict
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Puts the generators where they were."""
+        """Restores the state of the generators."""
         if self._restored is None:
             return
         torch.set_rng_state(self._restored["cpu"].cpu())
@@ -119,18 +119,18 @@ class ResumePoint(L.Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint of the best validation, which stays the best one where the run's folder was moved or copied.
+    """Keeps the checkpoint of the best validation, even if the run's folder is moved or copied.
 
-    Lightning forgets the best score when the folder has another path, and goes on to name the file in the old one.
+    Lightning forgets the best score when the path of the folder changes, and still refers to the file in the old one.
     """
 
     @property
     def state_key(self) -> str:
-        """That of Lightning's own, under which earlier runs have kept it."""
+        """The key of Lightning's own callback, under which earlier runs have saved the state."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the state with the files of this folder."""
+        """Loads the state, with its paths moved to this folder."""
 
         def here(path: str) -> str:
             return str(Path(self.dirpath or "", Path(path).name)) if path else path

@@ -25,15 +25,15 @@ from brcd_lightning.training.whole_split import collect, data_of
 class TeacherCodesCallback(L.Callback):
     """Encodes the training images with the teacher and hands the codes to the distillation method.
 
-    It runs at fit start, also on resume, for every method that asks anything of the teacher: images under the
-    evaluation transform, teacher in eval mode; clean anchors then need no teacher any more. The method clusters and
-    masks the codes (rank 0; the other ranks receive the result). What it returns is written to
-    ``teacher_codes.safetensors``, with codes of one view of each image where the method compares with views; its
-    scalars are logged.
+    It runs at fit start, also on resume, for every method that uses the teacher. The images are under the evaluation
+    transform and the teacher is in eval mode, so that clean anchors no longer need the teacher. The method clusters
+    and masks the codes on rank 0; the other ranks receive the result. The result is written to
+    ``teacher_codes.safetensors``, with codes of one view of each image if the method compares with views. Its scalars
+    are logged.
 
     Args:
         run_dir: folder of the run.
-        about: JSON-able provenance kept in the file (fingerprints of teacher and split, options of the method).
+        about: JSON-serialisable provenance in the file (fingerprints of teacher and split, options of the method).
     """
 
     def __init__(self, run_dir: Path | str, about: Mapping[str, Any]) -> None:
@@ -64,15 +64,15 @@ class TeacherCodesCallback(L.Callback):
                 logger.log_metrics(scalars, step=0)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The same for a method that solves: it is validated without a fit."""
+        """Prepares a method that solves for a head, which is validated without a fit."""
         if trainer.state.fn is TrainerFn.VALIDATING:
             self.on_fit_start(trainer, pl_module)
 
     def _encode_views(self, trainer: L.Trainer, module: DistillationModule) -> dict[str, Tensor]:
-        """Teacher codes of one augmentation of each training image, which tell how many positives are offset.
+        """Teacher codes of one augmentation of each training image, from which the offset positive rate follows.
 
-        The views are those of the first epoch, also where the run continues in a later one. An epoch leaves out the
-        images that fill no batch; ``view_index`` says which are there.
+        The views are those of the first epoch, even if the run resumes in a later one. An epoch leaves out the images
+        of an incomplete last batch; ``view_index`` lists the images that it contains.
         """
         table = CodeTable().to(module.device)
         loader = data_of(trainer).training_loader()

@@ -1,4 +1,4 @@
-"""Media of a wandb run beside scalars: pictures, tables, and artifacts for files. Other loggers get none."""
+"""Media of a wandb run besides scalars: pictures, tables, and artifacts for files. Other loggers receive none."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from brcd_lightning.results.run_files import CODES, GALLERY, STUDENT
 
 
 class LoggedFile(NamedTuple):
-    """A file that a stage read or made.
+    """A file that a stage read or wrote.
 
     Args:
-        name: of the artifact.
+        name: name of the artifact.
         kind: ``model``, ``dataset`` or ``codes``.
-        path: of the file.
-        facts: where it comes from.
+        path: path of the file.
+        facts: provenance of the file.
     """
 
     name: str
@@ -34,11 +34,11 @@ class LoggedFile(NamedTuple):
 
 
 def log_clusters(loggers: Sequence[Logger], kept: Mapping[str, Tensor]) -> None:
-    """Shows what a method keeps of the teacher's codes: masks as a picture, and a table of the clusters.
+    """Logs the masks of a method for the teacher's codes as a picture, and its clusters as a table.
 
     Args:
-        loggers: of the stage.
-        kept: what the method's `prepare` returned; nothing is shown without ``assignments``.
+        loggers: loggers of the stage.
+        kept: result of the method's `prepare`; nothing is logged without ``assignments``.
     """
     if "assignments" not in kept:
         return
@@ -55,11 +55,11 @@ def log_clusters(loggers: Sequence[Logger], kept: Mapping[str, Tensor]) -> None:
 
 
 def log_outcome(loggers: Sequence[Logger], results: Mapping[str, Any], run_dir: Path) -> None:
-    """Shows the results of a run as a table, its gallery, and its files with where they come from.
+    """Logs the results of a run as a table, its gallery, and its files with their provenance.
 
     Args:
-        loggers: of the student's stage.
-        results: of `record.make_results`.
+        loggers: loggers of the student's stage.
+        results: record from `record.make_results`.
         run_dir: folder of the run.
     """
     for run, wandb in _wandb_runs(loggers):
@@ -73,14 +73,14 @@ def log_outcome(loggers: Sequence[Logger], results: Mapping[str, Any], run_dir: 
 
 
 def log_files(loggers: Sequence[Logger], files: Iterable[LoggedFile], *, used: bool = False) -> None:
-    """Notes what a stage made or (`used`) works from, so that a dashboard draws store, teacher and student as one line.
+    """Logs the files that a stage wrote or (`used`) read, so that a dashboard links store, teacher and student.
 
-    wandb keeps no inputs while it is offline: there they stand among the outputs, and the facts tell where things come
-    from.
+    wandb records no inputs while it is offline. Inputs are then listed among the outputs, and the facts give their
+    provenance.
 
     Args:
-        loggers: of the stage.
-        files: those that are missing are left out.
+        loggers: loggers of the stage.
+        files: files to log; missing files are left out.
         used: whether the stage read them.
     """
     for run, wandb in _wandb_runs(loggers):

@@ -21,11 +21,11 @@ def collect(
     """Applies a function to the images of a role under the evaluation transform, each process to its share.
 
     Args:
-        trainer: in a fit or a validation.
-        module: on its device.
-        role: of the splits, such as ``train``.
-        function: from what a backbone takes, M images or rows, to values (M, c).
-        title: of the progress bar.
+        trainer: trainer in a fit or a validation.
+        module: module on its device.
+        role: role in the splits, such as ``train``.
+        function: maps the inputs of a backbone, M images or rows, to values (M, c).
+        title: title of the progress bar.
 
     Returns:
         Values (n, c) and labels of the whole role in index order, on the CPU of every process.
@@ -41,15 +41,15 @@ def collect(
 def collect_views(
     trainer: L.Trainer, module: L.LightningModule, function: Callable[[Tensor], Tensor], count: int
 ) -> tuple[Tensor, Tensor]:
-    """Applies a function to augmented views of the training images, as epochs of training would show them.
+    """Applies a function to augmented views of the training images, as in epochs of training.
 
-    An epoch shows two views of each image, and leaves out the images that fill no batch.
+    An epoch has two views of each image, and leaves out the images of an incomplete last batch.
 
     Args:
-        trainer: in a fit or a validation.
-        module: on its device.
-        function: from what a backbone takes, M images or rows, to values (M, c).
-        count: views of each image.
+        trainer: trainer in a fit or a validation.
+        module: module on its device.
+        function: maps the inputs of a backbone, M images or rows, to values (M, c).
+        count: number of views of each image.
 
     Returns:
         Values (r, c) and the positions (r,) of their images in the training split, on the CPU of every process.

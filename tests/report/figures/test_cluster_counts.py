@@ -37,7 +37,7 @@ def test_runs_of_older_versions_have_no_views(tmp_path):
     with pytest.raises(UnfilledError, match="compares images with their augmentations"):
         offset_positives(Records([tmp_path]))
     assert number_of_clusters(Records([tmp_path])).axes
-    with pytest.raises(UnfilledError, match="asks anything of the teacher"):
+    with pytest.raises(UnfilledError, match="a method that uses the teacher"):
         number_of_clusters(Records([]))
 
 

@@ -1,7 +1,8 @@
-"""The jobs of a multirun as processes of their own, on this machine.
+"""Launcher that runs the jobs of a multirun as separate processes on this machine.
 
-Jobs in one process share what a process has one of: torch.distributed's group, wandb's run, the seeds of generators.
-Here each has a process of its own, may use several devices, and may fail or hang alone; only imports are shared.
+Jobs in one process share its global state: torch.distributed's group, wandb's run, and the random generators. Here
+each job has its own process, may use several devices, and may fail or hang without affecting the others. Only imports
+are shared.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ from brcd_lightning.options import NonNegativeInt, Positive, PositiveInt, checke
 from brcd_lightning.results.run_files import SWEEP_STATUS
 
 LOG = "console.log"
-_Jobs = Annotated[int, Interval(ge=1, le=1024)]  # each has a thread here that waits for it
+_Jobs = Annotated[int, Interval(ge=1, le=1024)]  # a thread waits for each
 _GRACE_S = 30
-# What a data-parallel run leaves in the environment, and its children would take for their own.
+# Variables that a data-parallel run sets, and that its child processes must not inherit.
 _OF_A_RUN = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
 
 class ProcessLauncher(Launcher):
-    """Runs every job as ``python -m brcd_lightning.train`` in a session of its own, some of them at once.
+    """Runs every job as ``python -m brcd_lightning.train`` in its own session, several at once.
 
     Output goes to ``console.log`` in the job's folder, the state of all jobs to ``sweep_status.json`` in the sweep's.
-    A job that fails is listed there and stops no other one.
+    A failed job is listed there and does not stop the others.
 
     Args:
-        jobs: at once; None for one, or as many as `gpus` allow.
-        gpus: numbers of the GPUs to share out; None leaves all of them to every job.
-        gpus_per_job: how many each job gets of them.
-        timeout_s: a job is ended after so many seconds; None waits.
+        jobs: maximum number of concurrent jobs; None for one, or as many as `gpus` allow.
+        gpus: indices of the GPUs to distribute; None gives all GPUs to every job.
+        gpus_per_job: number of these GPUs per job.
+        timeout_s: time limit of a job in seconds; None for no limit.
 
     Raises:
-        InputError: for options that cannot be.
+        InputError: for invalid options.
     """
 
     @checked("hydra.launcher")
@@ -94,7 +95,7 @@ class ProcessLauncher(Launcher):
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 return list(pool.map(self._run, numbers, job_overrides, configs))
-            except BaseException:  # jobs have sessions of their own: no signal to this process reaches them
+            except BaseException:  # jobs have their own sessions, which signals to this process do not reach
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self._processes):
                     process.stop(_GRACE_S)
@@ -125,7 +126,7 @@ class ProcessLauncher(Launcher):
         self._say(f"#{number} {f'{what}, see {folder / LOG}' if code else f'finished in {seconds} s'}")
         from brcd_lightning.results.record import recorded_metric  # noqa: PLC0415 (as in `_note`)
 
-        # Completed also when it failed: Hydra would drop the results of all others.
+        # Completed even if it failed, because Hydra would drop the results of all other jobs.
         return JobReturn(
             overrides=list(overrides),
             cfg=config,
@@ -136,7 +137,7 @@ class ProcessLauncher(Launcher):
         )
 
     def _run_process(self, overrides: Sequence[str], folder: Path, gpus: Sequence[int] | None) -> int:
-        """Runs a job to its end in a process of its own; returns its exit code."""
+        """Runs a job to its end in its own process; returns its exit code."""
         arguments = [*overrides, f"hydra.run.dir={folder}", "hydra.mode=RUN", "hydra/launcher=basic"]
         log = folder / LOG
         log.unlink(missing_ok=True)  # a link would lead to a file somewhere else

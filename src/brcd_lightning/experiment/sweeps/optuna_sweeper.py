@@ -1,4 +1,4 @@
-"""Hyper-parameter search as a Hydra sweeper: every trial is a job, its values chosen by what the others reached."""
+"""Hyper-parameter search as a Hydra sweeper: every trial is a job with values chosen from the results of the others."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _EXAMPLE = "'kd_method.alpha=interval(0.1,1)'"
 
 
 class StudySweeper(Sweeper):
-    """Launches trials, as many at once as the launcher runs jobs, until enough have finished.
+    """Launches trials, as many at a time as the launcher runs jobs, until enough have finished.
 
-    What is maximised is the watched metric on validation queries, never a test metric. A trial that fails stops no
-    other one and does not count: the same command tries another in its place, also for what a killed search had begun.
+    The search maximises the watched metric on validation queries, never a test metric. A failed trial does not stop the
+    others and does not count. The same command replaces it by another trial, as it does for the unfinished trials of a
+    killed search.
 
     Args:
-        trials: that are to finish, those that are pruned among them.
-        seed: of what is tried.
+        trials: number of trials to finish, including pruned ones.
+        seed: seed of the sampler.
         prune: whether to end trials that fall below the median of the others.
-        startup_trials: that run to their end before any is pruned.
-        warmup_epochs: of the student before its trial is pruned.
-        params: overrides by key, as ``conf/sweep`` gives them; those of the command line come on top.
+        startup_trials: number of trials that run to their end before any is pruned.
+        warmup_epochs: number of student epochs before a trial can be pruned.
+        params: overrides by key, as in ``conf/sweep``; overrides of the command line take precedence.
 
     Raises:
-        InputError: for options that cannot be.
+        InputError: for invalid options.
     """
 
     @checked("hydra.sweeper")
@@ -65,7 +66,7 @@ class StudySweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the trials that are missing; `arguments` are the command's overrides."""
+        """Runs the remaining trials; `arguments` are the command's overrides."""
         try:
             from brcd_lightning.experiment.sweeps.study import Study, overrides_of, quiet  # noqa: PLC0415 (Hydra imports this file always)
         except ModuleNotFoundError as error:
@@ -74,7 +75,7 @@ class StudySweeper(Sweeper):
             raise InputError("hydra/sweeper=optuna needs optuna: pip install 'brcd_lightning[search]'.") from error
         parser = OverridesParser.create(config_loader=self._loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        given = {override.get_key_element(): override for override in parsed}  # the last of a key holds
+        given = {override.get_key_element(): override for override in parsed}  # the last override of a key wins
         space = {key: distribution(override) for key, override in given.items() if override.is_sweep_override()}
         if not space:
             raise InputError(f"a search needs an option to search, such as {_EXAMPLE}.")
@@ -90,7 +91,7 @@ class StudySweeper(Sweeper):
             quiet()
             with FileLock(sweep_dir / "study.lock", timeout=0):
                 study = Study(sweep_dir, written, space, self.seed, self.pruning)
-                study.settle()  # what a search left running that was killed
+                study.settle()  # trials that a killed search left running
                 missing = self.trials - study.finished()
                 while missing > 0:
                     batch = [study.ask() for _ in range(min(missing, getattr(self._launcher, "jobs", 1)))]
@@ -103,7 +104,7 @@ class StudySweeper(Sweeper):
             raise InputError(f"another search runs in {sweep_dir}; wait, or give another hydra.sweep.dir.") from error
 
     def _check(self, overrides: Sequence[str]) -> None:
-        """Refuses what would fail in every trial, before the study is begun."""
+        """Rejects options that would fail in every trial, before the study starts."""
         sweep = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if not isinstance(sweep, dict) or sweep["subdir"] != _SUBDIR:
             raise InputError("a search names the folders of its trials by number; leave hydra.sweep.subdir as it is.")
@@ -121,7 +122,7 @@ def distribution(override: Override) -> FloatDistribution | IntDistribution | Ca
     ``tag(log,...)`` makes an interval or a range logarithmic.
 
     Raises:
-        InputError: for any other tag, and for bounds that cannot be.
+        InputError: for any other tag, and for invalid bounds.
     """
     from optuna import distributions  # noqa: PLC0415 (an extra)
 
@@ -159,6 +160,6 @@ def _ends(one: FloatDistribution | IntDistribution | CategoricalDistribution) ->
 
 
 def _written(override: Override) -> str | None:
-    """The value of an override as the user wrote it; None where there is none."""
+    """The value of an override as the user wrote it; None if it has none."""
     _, equals, value = (override.input_line or "").partition("=")
     return value if equals else None

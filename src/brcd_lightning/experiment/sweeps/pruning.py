@@ -12,13 +12,13 @@ from brcd_lightning.storage.atomic import write_text
 
 
 class TrialReport(L.Callback):
-    """Reports what a trial reaches in each validation to its search, and ends the run when the trial is pruned.
+    """Reports each validation of a trial to its search, and ends the run if the trial is pruned.
 
-    The first process does, for all of its run. ``PRUNED`` in the folder of the run says that it was.
+    The first process reports for the whole run. The file ``PRUNED`` in the folder of the run marks a pruned trial.
 
     Args:
-        run_dir: folder of the run, in that of the search.
-        number: of the trial.
+        run_dir: folder of the run, inside that of the search.
+        number: number of the trial.
         monitor: the watched metric.
     """
 
@@ -26,13 +26,13 @@ class TrialReport(L.Callback):
         self.run_dir, self.number, self.monitor = run_dir, number, monitor
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports, and raises in all processes if this is the end."""
+        """Reports the metric, and raises in all processes if the trial ends here."""
         end = trainer.strategy.broadcast(self._report(trainer) if trainer.is_global_zero else None)
         if end is not None:
             raise end
 
     def _report(self, trainer: L.Trainer) -> RunEnded | InputError | None:
-        """The reason to end the run here; None to go on."""
+        """The reason to end the run here; None to continue."""
         from brcd_lightning.experiment.sweeps.study import report  # noqa: PLC0415 (needs an extra)
 
         value, epochs = trainer.callback_metrics[self.monitor].item(), trainer.current_epoch + 1

@@ -1,4 +1,4 @@
-"""The jobs of a multirun as jobs of SLURM, submitted by the plugin hydra-submitit-launcher."""
+"""Launcher that submits the jobs of a multirun to SLURM with the plugin hydra-submitit-launcher."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _OPTIONS: dict[str, Any] = {
 
 
 class SlurmLauncher(Launcher):
-    """Submits every job to SLURM and waits for all; one that runs out of time is queued again and continues.
+    """Submits every job to SLURM and waits for all; a job that times out is requeued and resumed.
 
-    With ``resume=never`` it would begin anew, and so it is not queued again.
+    With ``resume=never`` such a job would start over, so it is not requeued.
 
     Args:
         tasks_per_node: processes per node, for `trainer.devices`.
         gpus_per_node: None asks for one per process, unless the trainer is for CPUs; 0 asks for none.
-        max_num_timeout: how often a job that runs out of time is queued again.
-        options: the others of the plugin's launcher ``submitit_slurm``.
+        max_num_timeout: maximum number of times that a timed-out job is requeued.
+        options: other options of the plugin's launcher ``submitit_slurm``.
 
     Raises:
-        InputError: without the plugin, and for options that cannot be.
+        InputError: if the plugin is not installed, and for invalid options.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SlurmLauncher(Launcher):
     ) -> None:
         given = {"tasks_per_node (trainer.devices)": tasks_per_node, "gpus_per_node": gpus_per_node}
         for name, value in {**given, "max_num_timeout": max_num_timeout, **options}.items():
-            if name in _OPTIONS:  # the plugin knows others
+            if name in _OPTIONS:  # the plugin has further options
                 require_option(f"hydra.launcher.{name}", value, _OPTIONS[name])
         try:
             from hydra_plugins.hydra_submitit_launcher import submitit_launcher  # noqa: PLC0415 (an extra)
@@ -88,17 +88,17 @@ class SlurmLauncher(Launcher):
         try:
             done = self._plugin.launch(job_overrides, initial_job_idx)
         except FailedSubmissionError as error:
-            raise InputError(f"SLURM takes no such jobs: {' '.join(str(error).split())}") from error
+            raise InputError(f"SLURM rejected the jobs: {' '.join(str(error).split())}") from error
         except UncompletedJobError as error:
             raise RunEnded(
-                f"a job of SLURM ended without a result ({str(error).splitlines()[0]}); the others go on. What it said "
-                f"is in {logs}; what has not finished runs again by the same command with resume=auto."
+                f"a job of SLURM ended without a result ({str(error).splitlines()[0]}); the others go on. Its output "
+                f"is in {logs}; repeat the command with resume=auto to run the unfinished jobs again."
             ) from error
         for number, job in enumerate(done, initial_job_idx):
             if not self._has_finished(job):
                 self._exit_codes.append(ExitCode.CRASH)
                 sys.stdout.write(f"#{number} did not finish, see {logs}\n")
-                # Hydra would drop the results of all others.
+                # Otherwise Hydra would drop the results of all other jobs.
                 job.status, job.return_value = JobStatus.COMPLETED, None
         return done
 
@@ -107,7 +107,7 @@ class SlurmLauncher(Launcher):
 
         if self._dry_run:
             return True
-        if job.hydra_cfg is None:  # it did not come to its first line
+        if job.hydra_cfg is None:  # it did not even start
             return False
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
         return any((folder / name).exists() for name in (DONE, PRUNED))
@@ -116,8 +116,8 @@ class SlurmLauncher(Launcher):
 class _Task:
     """The task of one SLURM job, which submitit signals by SIGUSR2 some time before its limit.
 
-    submitit would queue it again at once, in the middle of a step. Here the run ends as for SIGTERM, with a checkpoint,
-    and then submitit has its way.
+    submitit would requeue it at once, in the middle of a step. Here the run first ends as for SIGTERM, with a
+    checkpoint, and submitit requeues it afterwards.
     """
 
     def __init__(self, function: TaskFunction) -> None:
@@ -137,7 +137,7 @@ class _Task:
             return self._function(cfg)
         except SystemExit as ended:
             if received and callable(requeue):
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which SLURM sends to a job that is queued again
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which SLURM sends to a requeued job
                 requeue(*received[0])  # does not return, in the first process
             elif ended.code == ExitCode.PREEMPTED:
                 raise  # cancelled, or pre-empted: then SLURM itself queues it again

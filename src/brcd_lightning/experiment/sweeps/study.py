@@ -1,6 +1,6 @@
-"""The study of a hyper-parameter search: what Optuna knows of its trials, in one file of the sweep's folder.
+"""The Optuna study of a hyper-parameter search, stored in one file in the sweep's folder.
 
-Trial n is the run in ``<sweep>/<n>``. Runs report what they reach in validation; only the search says how trials ended.
+Trial n is the run in ``<sweep>/<n>``. Runs report their validation metrics; only the search records how trials ended.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Study:
 
     Args:
         sweep_dir: folder of the search.
-        overrides: everything the command sets, by key, as written; a study belongs to one such set.
-        space: what is searched, by key.
-        seed: of what is tried; trial n of the same search tries the same after the same results.
+        overrides: all overrides of the command by key, as written; a study belongs to one such set.
+        space: distributions of the searched options, by key.
+        seed: seed of the sampler; after the same results, trial n of the same search tries the same values.
         pruning: ``prune``, ``startup_trials`` and ``warmup_epochs``, see `optuna_sweeper.StudySweeper`.
 
     Raises:
@@ -75,9 +75,9 @@ class Study:
         self._study.set_user_attr(_PRUNING, dict(pruning))
 
     def ask(self) -> tuple[int, dict[str, Any]]:
-        """Begins a trial: its number and the values to try, by key."""
+        """Starts a trial; returns its number and the values to try, by key."""
         number = len(self._study.trials)
-        # A generator for each trial: one for all would start anew, and try the same again, with every command.
+        # One generator per trial: a shared one would restart, and try the same values again, with every command.
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -86,7 +86,7 @@ class Study:
         return trial.number, trial.params
 
     def settle(self) -> None:
-        """Ends the trials that no process runs any more, by what lies in their folders, and writes ``study.csv``.
+        """Ends the trials that no process runs any more, based on their folders, and writes ``study.csv``.
 
         A run without ``DONE`` or ``PRUNED`` has failed or was killed.
         """
@@ -129,11 +129,11 @@ def quiet() -> None:
 
 
 def report(sweep_dir: Path, number: int, value: float, epochs: int) -> bool:
-    """Notes what a running trial reached after so many epochs; returns whether it should go on.
+    """Records the metric of a running trial after some epochs; returns whether it should continue.
 
     Raises:
         InputError: if there is no such trial.
-        RunEnded: if the search has ended the trial, because it was killed and begun again.
+        RunEnded: if the search was killed and restarted, which has ended the trial.
     """
     path = sweep_dir / STUDY
     if not path.exists():
@@ -153,7 +153,7 @@ def report(sweep_dir: Path, number: int, value: float, epochs: int) -> bool:
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
-    """Values by key as arguments of the command; None is for a key without a value (``~key``)."""
+    """Values by key as arguments of the command; None stands for a key without a value (``~key``)."""
     return [key if value is None else f"{key}={value}" for key, value in values.items()]
 
 
@@ -162,16 +162,16 @@ def _storage(sweep_dir: Path) -> JournalStorage:
     path = sweep_dir / STUDY
     try:
         return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # as its lines provoke
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:  # raised for damaged lines
         raise InputError(f"{path} cannot be read ({error}); give another hydra.sweep.dir.") from error
 
 
 def _require_whole(path: Path) -> None:
-    """Refuses a journal that ends inside a line: Optuna reads it, and damages it with the next line that it adds."""
+    """Rejects a journal that ends inside a line: Optuna reads it, but damages it by appending the next line."""
     if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
         raise InputError(
-            f"{path} ends inside a line, which was not written whole; remove that line, and what it told is tried "
-            "again, or give another hydra.sweep.dir."
+            f"{path} ends inside a line that was not written completely; remove that line to repeat its trial, or "
+            "give another hydra.sweep.dir."
         )
 
 
@@ -180,5 +180,5 @@ def _pruner(prune: bool, startup_trials: int, warmup_epochs: int) -> BasePruner:
 
 
 def _shown(key: str, overrides: Mapping[str, str | None]) -> str:
-    """An override as it was given, or that it was not."""
+    """An override as it was given, or ``no KEY`` if it was not."""
     return overrides_of({key: overrides[key]})[0] if key in overrides else f"no {key}"

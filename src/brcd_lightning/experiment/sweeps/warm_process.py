@@ -1,4 +1,4 @@
-"""Processes that start with the libraries of a run loaded: forks of one server that has imported them."""
+"""Processes that start with the libraries of a run loaded, as forks of one server that has imported them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from threading import Lock, Thread
 from typing import cast
 
 _FORKS = sys.platform == "linux"
-"""Elsewhere, system libraries do not survive a fork; a process then starts afresh and imports by itself."""
+"""Elsewhere, system libraries do not survive a fork, so each process starts from scratch and imports by itself."""
 _LOADED = ["brcd_lightning.cli.train", "brcd_lightning.cli.libraries", "brcd_lightning.experiment.run"]
-"""Imported by the server, and so by its processes."""
+"""Modules that the server imports for its processes."""
 _ENVIRONMENT_OF_SERVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""No import may start CUDA, which a fork cannot use."""
+"""Prevents imports from initialising CUDA, which a fork cannot use."""
 _changing = Lock()
-"""Held where multiprocessing starts a process or reads an exit code: it looks at all of them at once."""
+"""Held while multiprocessing starts a process or reads an exit code, because it polls all processes at once."""
 
 
 class WarmProcess:
-    """Runs ``python -m MODULE ARGUMENTS`` in a session of its own, without the seconds that imports take.
+    """Runs ``python -m MODULE ARGUMENTS`` in its own session, without the seconds that imports take.
 
-    Environment variables that libraries read when they are loaded, such as ``OMP_NUM_THREADS``, are those of the first
-    process that is started.
+    Environment variables that libraries read when they are loaded, such as ``OMP_NUM_THREADS``, keep the values of the
+    first process.
 
     Args:
-        module: with a main function that runs under ``__name__ == "__main__"``.
-        arguments: of the command line.
+        module: module with a main function that runs under ``__name__ == "__main__"``.
+        arguments: command-line arguments.
         folder: working directory.
         environment: all variables of the process.
-        stdout: file for standard output; it is emptied.
+        stdout: file for standard output; it is truncated.
         stderr: file for standard error; the same as `stdout` for both in one.
     """
 
@@ -62,7 +62,7 @@ class WarmProcess:
         """Waits for the end of the process.
 
         Args:
-            timeout_s: at most so many seconds; None waits.
+            timeout_s: maximum time to wait in seconds; None for no limit.
 
         Returns:
             The exit code, negative for a signal; None if the process still runs.
@@ -74,21 +74,21 @@ class WarmProcess:
             return cast(int, self._process.exitcode)
 
     def stop(self, grace_s: float) -> None:
-        """Asks the process to end (SIGTERM), so that it writes a checkpoint, and ends it when it does not."""
+        """Sends SIGTERM, so that the process writes a checkpoint and ends; kills it after `grace_s` seconds."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         self.wait(grace_s)
         self.end()
 
     def end(self) -> None:
-        """Ends what is left: all processes of the session."""
+        """Kills all remaining processes of the session."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
     @property
     def pid(self) -> int:
-        """Number of the process, which is that of its session too."""
+        """Process id, which is also the session id."""
         return cast(int, self._process.pid)
 
 
@@ -111,7 +111,7 @@ def _run(
     module: str, arguments: list[str], folder: Path, environment: dict[str, str], stdout: Path, stderr: Path
 ) -> None:
     """The process itself; `SystemExit` sets its exit code."""
-    gc.freeze()  # what is loaded never becomes garbage, see `cli.loading`
+    gc.freeze()  # loaded libraries never become garbage, see `cli.loading`
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
@@ -129,7 +129,7 @@ def _run(
 
 
 def _end_with_starter() -> None:
-    """Asks this process to end when the one that started it is gone, so that its folder becomes free."""
+    """Sends SIGTERM to this process when its parent is gone, so that its folder becomes free."""
     starter = multiprocessing.parent_process()
     if starter is not None:
         wait([starter.sentinel])

@@ -52,8 +52,8 @@ def number_of_clusters(records: Records) -> Figure:
     """Elbow (inertia) and silhouette of the teacher's training codes against the number of clusters."""
     runs = _teachers(records)
     if not runs:
-        raise UnfilledError("needs a run of a method that asks anything of the teacher")
-    drawing = new_figure(f"How many clusters the teacher's training codes have: {_datasets(runs)}", height=3.5)
+        raise UnfilledError("needs a run of a method that uses the teacher")
+    drawing = new_figure(f"Number of clusters in the teacher's training codes: {_datasets(runs)}", height=3.5)
     elbow, silhouette = panels(drawing, columns=2)
     for number, run in enumerate(runs):
         codes = run.teacher_codes["codes"]

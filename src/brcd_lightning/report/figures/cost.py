@@ -90,7 +90,7 @@ def draw_latency(latency: Latency) -> Figure:
 def _timed(records: Records, reference: Run) -> tuple[Latency, list[Cell]]:
     """The latency of the machine that timed most cells comparable with a run, and these cells.
 
-    Times of several machines do not compare.
+    Times of different machines are not comparable.
     """
     cells = records.of(dataset=reference.row["dataset"], hashing_model=reference.row["hashing_model"])
     cells = [cell for cell in cells if cell.first.row["bits"] == reference.row["bits"]]

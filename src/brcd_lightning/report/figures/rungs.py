@@ -13,7 +13,7 @@ from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import legend_below, line_look, new_figure, panels
 
 
-@figure("ladder", section=LADDER, order=1, caption="What closed forms and gradients reach; bars: 95 % over queries")
+@figure("ladder", section=LADDER, order=1, caption="Scores of closed forms and gradients; bars: 95 % over queries")
 def ladder_lines(records: Records) -> list[Figure]:
     """Draws the Hamming scores of each ladder."""
     return _draw_all(records, COLUMNS[0], "")

@@ -82,7 +82,7 @@ def map_by_backbones(records: Records) -> Figure:
 def map_by_options(records: Records) -> Figure:
     """Fig. 5b: mAP against each tuned option of the method with the largest grid, with the others fixed.
 
-    The fixed values are those at which most options have a line. Among these the best validation decides.
+    The fixed values are those at which most options have a line; the best validation breaks ties.
     """
     cells = _largest_grid(records)
     held = max(cells, key=lambda cell: (len(_neighbours(cell, cells)), cell.validation)).first.numbers

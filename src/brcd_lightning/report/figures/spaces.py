@@ -54,7 +54,7 @@ def alignment(records: Records) -> Figure:
 def shared_space(records: Records) -> Figure:
     """Fig. 7: t-SNE of teacher and student codes of the same queries, embedded together.
 
-    Of the methods at hand it shows the least aligned, the one in the middle, and the best aligned.
+    Of the available methods, it shows the least aligned, the middle one, and the best aligned.
     """
     cells = records.reference()
     require_labels(next(iter(cells.values())).first)
@@ -93,7 +93,7 @@ def _agreement(run: Run) -> tuple[float, float]:
 
 
 def _some_of_each_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the first images of up to ten classes, and their classes 0..9; of several labels the first counts."""
+    """Rows of the first images of up to ten classes, and their classes 0..9; the first of several labels counts."""
     classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
     names = classes.unique()[:_CLASSES]
     rows = torch.cat([(classes == name).nonzero().flatten()[: _POINTS // len(names)] for name in names])
