@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -37,7 +38,7 @@ from brcd_lightning.training.hashing_module import TrainingOptions
 from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 
 BITS, VIEWS, TEACHER = 64, 8, 768
-METHODS: dict[str, Callable[[], KDMethod]] = {"brcd": BRCD, "cosine": Cosine, "kl": KL, "sp": SP}
+METHODS: dict[str, Callable[[], KDMethod]] = {"brcd": partial(BRCD, n_init=2), "cosine": Cosine, "kl": KL, "sp": SP}
 
 
 class EpochTimes(L.Callback):
@@ -61,7 +62,10 @@ class Training:
     def __init__(self, options: argparse.Namespace, folder: Path, compiled: bool) -> None:
         torch.manual_seed(0)
         teacher, student = (
-            HashNetwork(Backbone(torch.nn.Identity(), width, IMAGENET, "full"), CIBHash(width, BITS, head=head))
+            HashNetwork(
+                Backbone(torch.nn.Identity(), width, IMAGENET, "full"),
+                CIBHash(width, BITS, head=head, hidden_features=options.hidden),
+            )
             for width, head in ((TEACHER, "linear"), (options.width, options.head))
         )
         splits = random_splits(2 * TRAIN)
@@ -116,6 +120,7 @@ def main() -> None:
     parser.add_argument("--method", choices=sorted(METHODS), default="brcd")
     parser.add_argument("--head", choices=("mlp", "linear"), default="mlp")
     parser.add_argument("--width", type=int, default=1280, help="features of the student")
+    parser.add_argument("--hidden", type=int, default=128, help="hidden units of an MLP head")
     parser.add_argument("--rounds", type=int, default=3, help="plain and compiled in turn")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each in a round")
     options = parser.parse_args()
