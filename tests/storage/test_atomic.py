@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from brcd_lightning.storage import atomic
 from brcd_lightning.storage.atomic import _HOST, atomic_path, remove_temporaries, sha256_of, write_text
 
 
@@ -99,10 +100,14 @@ def test_sha256(tmp_path):
 
 
 WRITER = """
-import os, sys, time
+import sys, torch
+from safetensors.torch import save_file
 from brcd_lightning.storage.atomic import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_text("half")
+    if temporary.suffix == ".safetensors":
+        save_file({"a": torch.ones(3)}, temporary)  # replaces the file, and with it the lock
+    else:
+        temporary.write_text("half")
     print(temporary, flush=True)
     sys.stdin.read()
 """
@@ -115,9 +120,10 @@ def writer(target):
     return process, Path(process.stdout.readline().strip())
 
 
-def test_the_next_writer_removes_what_the_killed_left_and_nothing_of_the_living(tmp_path):
-    killed, left = writer(tmp_path / "a.txt")
-    living, kept = writer(tmp_path / "b.txt")
+@pytest.mark.parametrize("suffix", ["txt", "safetensors"])
+def test_the_next_writer_removes_what_the_killed_left_and_nothing_of_the_living(tmp_path, suffix):
+    killed, left = writer(tmp_path / f"a.{suffix}")
+    living, kept = writer(tmp_path / f"b.{suffix}")
     killed.kill()
     killed.communicate()
     foreign = tmp_path / ".c.txt.tmp.txt"
@@ -127,11 +133,11 @@ def test_the_next_writer_removes_what_the_killed_left_and_nothing_of_the_living(
     assert set(tmp_path.iterdir()) == {kept, foreign, tmp_path / "d.txt"}
     living.communicate()
     assert living.returncode == 0
-    assert set(tmp_path.iterdir()) == {foreign, tmp_path / "b.txt", tmp_path / "d.txt"}
+    assert set(tmp_path.iterdir()) == {foreign, tmp_path / f"b.{suffix}", tmp_path / "d.txt"}
 
 
 def test_temporaries_of_another_host_are_removed_after_a_day(tmp_path):
-    young, old = (tmp_path / f".a.txt.0123abcd-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
+    young, old = (tmp_path / f".a.txt.0123abcd-1-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
     for path, age in ((young, 23), (old, 25)):
         path.touch()
         os.utime(path, times=(time.time() - age * 3600,) * 2)
@@ -140,8 +146,10 @@ def test_temporaries_of_another_host_are_removed_after_a_day(tmp_path):
 
 
 def test_a_temporary_that_was_taken_for_a_stale_one_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_runs", lambda process: False)  # of a host with the same name
+
     def flock(handle, operation, real=fcntl.flock):
-        monkeypatch.undo()
+        monkeypatch.setattr(fcntl, "flock", real)
         remove_temporaries(tmp_path)  # by another process, before this one has the lock
         real(handle, operation)
 
@@ -151,7 +159,7 @@ def test_a_temporary_that_was_taken_for_a_stale_one_is_made_anew(tmp_path, monke
 
 
 def test_pipes_and_links_are_no_temporaries(tmp_path):
-    pipe, link = (tmp_path / f".a.txt.{_HOST}-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
+    pipe, link = (tmp_path / f".a.txt.{_HOST}-{2**30}-{name}.tmp.txt" for name in ("0" * 16, "1" * 16))
     os.mkfifo(pipe)
     link.symlink_to(tmp_path / "elsewhere")
     remove_temporaries(tmp_path)

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{16}\.tmp(\.[^.]*)?")
-"""Name of a temporary file, which contains a digest of the host that writes it."""
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.tmp(\.[^.]*)?")
+"""Name of a temporary file, which contains a digest of the host and the number of the process that writes it."""
 _STALE_S = 24 * 3600
 """Age in seconds after which a temporary file of another host is removed, since its lock may not be visible here."""
 
@@ -57,7 +57,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 def _locked_temporary(target: Path) -> tuple[Path, int]:
     """Creates a file beside `target`; returns its path and the handle that holds its lock while this process runs."""
     while True:
-        name = f".{target.name}.{_HOST}-{secrets.token_hex(8)}.tmp{target.suffix}"
+        name = f".{target.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{target.suffix}"
         handle = os.open(target.parent / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # minus the umask
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -78,14 +78,29 @@ def _os_error(error: BaseException) -> int | None:
 def remove_temporaries(folder: Path) -> None:
     """Removes the temporary files in a folder that were left by processes killed while writing.
 
-    Files of running processes are kept, since each holds the lock of the file that it writes. Files of another host are
-    removed once they are a day old, since its locks may not be visible here.
+    Files of running processes are kept: the name says which process writes, and each also holds the lock of its file.
+    The lock alone does not suffice, because safetensors replaces the file that it is given. Files of another host are
+    removed once they are a day old, since neither is visible here.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if named := _TEMPORARY.fullmatch(entry.name):
+                here = named[1] == _HOST
+                if here and _runs(int(named[2])):
+                    continue
                 with suppress(OSError):  # already removed, owned by another user, or locked
-                    _remove_stale(entry.path, _STALE_S if named[1] != _HOST else 0)
+                    _remove_stale(entry.path, 0 if here else _STALE_S)
+
+
+def _runs(process: int) -> bool:
+    """True for a process of this host; also for one of another user."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _remove_stale(path: str, least_age_s: float) -> None:
