@@ -20,7 +20,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from training_cost import BATCH, TRAIN, random_splits, read_random_features
+from training_cost import BATCH, TRAIN, bare_trainer, random_splits, read_random_features
 
 from brcd_lightning.backbones import IMAGENET, Backbone
 from brcd_lightning.data.datamodule import HashingDataModule
@@ -35,7 +35,6 @@ from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.hashing.cibhash import CIBHash
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
-from brcd_lightning.training.teacher_codes import TeacherCodesCallback
 
 BITS, VIEWS, TEACHER = 64, 8, 768
 METHODS: dict[str, Callable[[], KDMethod]] = {"brcd": partial(BRCD, n_init=2), "cosine": Cosine, "kl": KL, "sp": SP}
@@ -76,17 +75,7 @@ class Training:
         self.module = DistillationModule(student, teacher, method, training, {})
         self.data = StoredDataModule(HashingDataModule(splits, natural_images(32, False), BATCH), {"views": VIEWS})
         self.times, self.head = EpochTimes(), student.hashing_model.head
-        self.trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=0,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            callbacks=[self.times, TeacherCodesCallback(folder, {})],
-        )
+        self.trainer = bare_trainer(folder, self.times, max_epochs=0)
 
     def epochs(self, count: int) -> None:
         """Trains for some more epochs."""

@@ -95,6 +95,21 @@ def read_random_features(networks: Sequence[HashNetwork], splits: Splits, views:
         network.backbone = StoredBackbone(network.backbone, table)
 
 
+def bare_trainer(folder: Path, times: L.Callback, **length: int) -> L.Trainer:
+    """A trainer of a student on a CPU that neither validates nor writes anything but the teacher's codes."""
+    return L.Trainer(
+        accelerator="cpu",
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[times, TeacherCodesCallback(folder, {})],
+        **length,
+    )
+
+
 def online_step(options: argparse.Namespace, workers: int) -> float:
     """Seconds of one step of a plain loop: no decoding, two augmentations, four forwards, losses, and a head step."""
     teacher, student = networks(options)
@@ -146,17 +161,7 @@ def stored(options: argparse.Namespace, workers: int, folder: Path) -> tuple[flo
     read_random_features([teacher, student], splits, options.views)
     times = StepTimes()
     module = DistillationModule(student, teacher, BRCD(num_clusters=10), TrainingOptions(1e-3, 1000), {})
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=200,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[times, TeacherCodesCallback(folder, {})],
-    )
+    trainer = bare_trainer(folder, times, max_steps=200)
     data = StoredDataModule(HashingDataModule(splits, transforms, BATCH), {"views": options.views})
     trainer.fit(module, datamodule=data)
     return per_image, times.seconds()
