@@ -5,7 +5,7 @@ Shapes: Q queries, N database items, b bits, K the cut of the ranking, C classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from brcd_lightning.metrics.lists import (
     relevant_totals,
 )
 from brcd_lightning.search import nearest_codes
+from brcd_lightning.search.popcounts import positions_at
 
 MEMORY_BUDGET = 1 << 27
 """Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
@@ -60,7 +61,7 @@ class RankingFunctions:
 
     Args:
         of_lists: by name.
-        of_ties: by name; they make the search go on to the end of the group of equal distances at the K-th place.
+        of_ties: by name; for them, the group of equal distances at the K-th place is counted to its end.
         need_totals: count the relevant items in the whole database for them.
     """
 
@@ -102,17 +103,21 @@ def values_per_query(
     counts = _no_counts(query, total) if functions.of_ties else None
     names = (*functions.of_lists, *functions.of_ties)
     values = {name: query.codes.new_empty(len(query.codes), dtype=torch.float64) for name in names}
-    for rows, distances, relevance in _ranked(query, database, k, whole_ties=counts is not None):
-        lists = RankedLists(relevance[:, :k], _at(total, rows), len(database.codes))
+    for rows in chunks(len(query.codes), _bytes_per_query(database, k), MEMORY_BUDGET):
+        some = query.at(rows)
+        distances, positions = nearest_codes(some.codes, database.codes, k)
+        relevance = relevance_of(some.labels, database.labels, positions)
+        lists = RankedLists(relevance, _at(total, rows), len(database.codes))
         for name, list_function in functions.of_lists.items():
-            values[name][rows] = one_value_each(name, list_function(lists, k), len(rows))
+            values[name][rows] = one_value_each(name, list_function(lists, k), len(relevance))
         if counts is not None:
-            counts.items[rows], counts.relevant[rows] = _counts_of_lists(distances, relevance, counts.items.shape[1])
+            _count_lists(counts.at(rows), distances, relevance)
+            _count_last_group(counts.at(rows), some, database, distances[:, -1])
     if counts is not None:  # all queries at once: a sum over one distance takes as long for few
         for part in chunks(len(query.codes), _BYTES_PER_GROUP * counts.items.shape[1], MEMORY_BUDGET):
-            some = counts.at(part)
+            counted = counts.at(part)
             for name, tie_function in functions.of_ties.items():
-                values[name][part] = one_value_each(name, tie_function(some, k), len(some.items))
+                values[name][part] = one_value_each(name, tie_function(counted, k), len(counted.items))
     return values
 
 
@@ -132,7 +137,7 @@ class _Side(NamedTuple):
     codes: Tensor
     labels: Tensor
 
-    def at(self, rows: slice | Tensor) -> _Side:
+    def at(self, rows: slice) -> _Side:
         return _Side(self.codes[rows], self.labels[rows])
 
     def packed(self) -> _Side:
@@ -144,37 +149,8 @@ def _checked_side(name: str, codes: Tensor, labels: Tensor) -> _Side:
     return _Side(codes, labels.to(codes.device))
 
 
-def _at(total: Tensor | None, rows: slice | Tensor) -> Tensor | None:
+def _at(total: Tensor | None, rows: slice) -> Tensor | None:
     return None if total is None else total[rows]
-
-
-def _ranked(query: _Side, database: _Side, k: int, *, whole_ties: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows of queries with distances and relevance (rows, depth) of their nearest items, in parts.
-
-    With `whole_ties` a list holds the whole group of equal distances at the K-th place, which may go on beyond it: the
-    search goes twice as deep, and deeper where it must.
-    """
-    unfinished = torch.arange(len(query.codes), device=query.codes.device)
-    cut, depth = min(k, len(database.codes)), 2 * k if whole_ties else k
-    while len(unfinished):
-        depth = min(depth, len(database.codes))
-        open_ended = []
-        for rows in chunks(len(unfinished), _bytes_per_query(database, depth), MEMORY_BUDGET):
-            part = unfinished[rows]
-            distances, relevance = _retrieve(query.at(part), database, depth)
-            if whole_ties and depth < len(database.codes):
-                whole = distances[:, -1] != distances[:, cut - 1]
-                open_ended.append(part[~whole])
-                part, distances, relevance = part[whole], distances[whole], relevance[whole]
-            yield part, distances, relevance
-        unfinished = torch.cat(open_ended) if open_ended else unfinished[:0]
-        depth *= 2
-
-
-def _retrieve(query: _Side, database: _Side, k: int) -> tuple[Tensor, Tensor]:
-    """Distances and relevance (Q, K) of the nearest items."""
-    distances, positions = nearest_codes(query.codes, database.codes, k)
-    return distances, relevance_of(query.labels, database.labels, positions)
 
 
 def _bytes_per_query(database: _Side, depth: int) -> int:
@@ -191,12 +167,29 @@ def _no_counts(query: _Side, total: Tensor | None) -> TieCounts:
     return TieCounts(items, items.clone(), total)
 
 
-def _counts_of_lists(distances: Tensor, relevance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Items and relevant items (Q, G) at each distance 0..G - 1, from distances (Q, D) that ascend."""
+def _count_lists(counts: TieCounts, distances: Tensor, relevance: Tensor) -> None:
+    """Counts items and relevant items at each distance, from lists of ascending distances (Q, K)."""
+    groups = counts.items.shape[1]
     bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
     items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
     hits = torch.nn.functional.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
-    return _differences(items), _differences(hits)
+    counts.items.copy_(_differences(items))
+    counts.relevant.copy_(_differences(hits))
+
+
+def _count_last_group(counts: TieCounts, query: _Side, database: _Side, last: Tensor) -> None:
+    """Counts the group at the last distance (Q,) of each list to its end, which may lie beyond the list.
+
+    One pass over the distances of a query takes less time than a search deep enough for the largest group.
+    """
+    items, relevant = [], []
+    groups = positions_at(query.codes, database.codes, last)
+    for label, positions in zip(query.labels[:, None], groups, strict=True):  # (1,) or (1, C)
+        items.append(len(positions))
+        relevant.append(relevance_of(label, database.labels, positions[None]).sum())
+    place = last[:, None].long()
+    counts.items.scatter_(1, place, place.new_tensor(items)[:, None])
+    counts.relevant.scatter_(1, place, torch.stack(relevant)[:, None])
 
 
 def _differences(sums: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 
 from brcd_lightning.errors import InputError, require_positive_int
 from brcd_lightning.search.exact import scan
+from brcd_lightning.search.popcounts import as_words, hamming_distances
 from brcd_lightning.search.values import best_places, exact_scores
 
 CANDIDATES_PER_RESULT = 10
@@ -85,12 +86,12 @@ def rescored_positions(
         (Q, k) int64.
     """
     positions = np.full((len(values), k), -1, dtype=np.int64)
-    database = _words(codes)
-    for query, words in enumerate(_words(queries).T):
-        distances = _distances(words, database)
-        found = _candidates_in_order(distances, candidates, ranking.scores[query], ranking.positions[query])
-        if found is not None and len(found) >= k:
-            positions[query] = found[:k]
+    database = as_words(codes)
+    for query, words in enumerate(as_words(queries).T):
+        distances = hamming_distances(words, database)
+        found = _candidates_in_order(distances, candidates, k, ranking.scores[query], ranking.positions[query])
+        if found is not None and len(found) == k:
+            positions[query] = found
     left = np.flatnonzero(positions[:, -1] < 0)
     if len(left):
         nearest = scan(queries[left], codes, candidates)[1]
@@ -100,34 +101,21 @@ def rescored_positions(
 
 
 def _candidates_in_order(
-    distances: np.ndarray, candidates: int, scores: np.ndarray, positions: np.ndarray
+    distances: np.ndarray, candidates: int, k: int, scores: np.ndarray, positions: np.ndarray
 ) -> np.ndarray | None:
-    """Positions of a query's ranking that are candidates; None if equal scores have to be ordered by distance."""
-    radii = range(int(distances.max()) + 1)
+    """Up to k first positions of a query's ranking that are candidates; None if equal scores are not in their order."""
+    complete = len(positions) == len(distances)
+    known = positions if complete else positions[: np.searchsorted(-scores, -scores[-1])]  # equals may follow the end
+    its_scores, its_distances = scores[: len(known)], distances.take(known)
+    equal = its_scores[1:] == its_scores[:-1]
+    if (equal & (its_distances[1:] < its_distances[:-1])).any():
+        return None
+    farthest = its_distances[:k].max(initial=0)
+    if np.count_nonzero(distances <= farthest) <= candidates:  # all codes as near as these are candidates
+        return known[:k]
+    radii = range(int(farthest) + 1)
     radius = bisect_left(radii, candidates, key=lambda each: int(np.count_nonzero(distances <= each)))
     at_radius = candidates - np.count_nonzero(distances < radius)
     last = np.flatnonzero(distances == radius)[at_radius - 1]  # candidates at the radius come in database order
-    its_distances = distances.take(positions)
-    equal = scores[1:] == scores[:-1]
-    if (equal & (its_distances[1:] < its_distances[:-1])).any():
-        return None
-    complete = len(positions) == len(distances)
-    known = positions if complete else positions[: np.searchsorted(-scores, -scores[-1])]  # equals may follow the end
-    its_distances = its_distances[: len(known)]
     found: np.ndarray = known[(its_distances < radius) | ((its_distances == radius) & (known <= last))]
-    return found
-
-
-def _words(codes: np.ndarray) -> np.ndarray:
-    """Packed codes (n, B) as words (W, n) uint64, padded with zeros."""
-    padded = np.zeros((len(codes), -(-codes.shape[1] // 8) * 8), dtype=np.uint8)
-    padded[:, : codes.shape[1]] = codes
-    return np.ascontiguousarray(padded.view(np.uint64).T)
-
-
-def _distances(query: np.ndarray, database: np.ndarray) -> np.ndarray:
-    """Hamming distances (N,) of one query (W,) from a database (W, N)."""
-    total: np.ndarray = np.bitwise_count(database[0] ^ query[0])
-    for word, column in zip(query[1:], database[1:], strict=True):
-        total = np.add(total, np.bitwise_count(column ^ word), dtype=np.uint16)
-    return total
+    return found[:k]
