@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from both_devices import DEVICES
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
 from brcd_lightning.search.exact import as_bytes
