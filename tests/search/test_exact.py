@@ -20,6 +20,15 @@ def test_equals_a_stable_sort_of_all_distances(bits, generator):
     assert torch.equal(positions, expected.indices[:, :50])
 
 
+@pytest.mark.parametrize("bits", [3, 16, 40, 72, 200, 520])
+def test_many_queries_are_counted_by_whole_words(bits, generator):
+    queries, database = random_codes(20, bits, generator), random_codes(120, bits, generator)
+    distances, positions = nearest_codes(queries, database, 50)
+    expected = hamming_distance(queries, database).sort(dim=1, stable=True)
+    assert torch.equal(distances.long(), expected.values[:, :50])
+    assert torch.equal(positions, expected.indices[:, :50])
+
+
 def test_matrix_products_give_the_same(generator):
     queries, database = random_codes(9, 12, generator), random_codes(120, 12, generator)
     for found, expected in zip(

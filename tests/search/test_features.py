@@ -1,8 +1,11 @@
+import faiss
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from brcd_lightning.errors import InputError
+from brcd_lightning.search import features as module
 from brcd_lightning.search.features import nearest_by_features
 
 
@@ -42,6 +45,33 @@ def test_quantised_features_come_near(generator, kind, d):
     coarse, fine = overlap(8), overlap(32)
     assert 20 / 600 < coarse < fine
     assert fine > 0.6
+
+
+@pytest.mark.parametrize("kind", ["pq", "opq"])
+def test_equal_distances_come_in_database_order(generator, kind):
+    query, database = material(generator)
+    thrice = torch.cat([database, database.flip(0), database])
+    found = nearest_by_features(query, thrice, database, kind=kind, bits=16, k=90)
+    row = torch.where(found < 600, found, torch.where(found < 1200, 1199 - found, found - 1200))
+    for positions, rows in zip(found.tolist(), row.tolist(), strict=True):
+        for one in set(rows):
+            copies = [position for position, its_row in zip(positions, rows, strict=True) if its_row == one]
+            assert copies == sorted(copies)
+            first = {0: one, 1: 1199 - one, 2: 1200 + one}
+            assert copies == [first[place] for place in range(len(copies))]
+
+
+@pytest.mark.parametrize("width", [8, 20])  # 20: centroids of five dimensions
+def test_quantised_distances_are_those_of_faiss(generator, width, monkeypatch):
+    monkeypatch.setattr(module, "_QUERIES", 7)
+    query, database = (each.numpy() for each in material(generator, d=width))
+    quantiser = faiss.ProductQuantizer(width, 4, 8)
+    quantiser.train(database)
+    codes = quantiser.compute_codes(database)
+    distances = np.square(query[:, None] - quantiser.decode(codes)[None]).sum(axis=2)
+    found = module._nearest_by_tables(quantiser, query, codes, 30)
+    its_distances = np.take_along_axis(distances, found, axis=1)
+    assert np.allclose(its_distances, np.sort(distances, axis=1)[:, :30], rtol=1e-5)
 
 
 def test_the_same_features_give_the_same_answer(generator):

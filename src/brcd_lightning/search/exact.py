@@ -29,6 +29,8 @@ _COUNTER_BYTES = 1 << 22
 """Bytes of counters that a thread fills at a time; the scan takes twice as long if they exceed its cache."""
 _SHARES_PER_THREAD = 4
 """Shares of the queries per thread, so that threads that finish early take another share."""
+_FAST_BYTES = (4, 8, 16, 20, 32, 64)
+"""Bytes of codes that faiss counts by whole words; others take up to twice as long."""
 _ROWS_PER_PART = 1 << 17
 """Fewest rows per part; a smaller part is scanned before a second thread has woken up."""
 
@@ -113,6 +115,8 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
     """
     distances = np.empty((len(queries), k), dtype=np.int32)
     positions = np.empty((len(queries), k), dtype=np.int64)
+    if len(queries) >= _QUERIES_PER_THREAD:  # for fewer, copying the database takes longer
+        queries, database = _padded(queries), _padded(database)
     threads = faiss.omp_get_max_threads()
     share = max(1, -(-len(queries) // (threads * _SHARES_PER_THREAD)))
     parts = [slice(start, start + share) for start in range(0, len(queries), share)]
@@ -125,6 +129,12 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
     else:
         list(_pool(threads).map(fill, parts))
     return distances, positions
+
+
+def _padded(codes: np.ndarray) -> np.ndarray:
+    """Codes (n, B) with zero bytes up to the next of `_FAST_BYTES`, which change no distance."""
+    missing = next((size for size in _FAST_BYTES if size >= codes.shape[1]), codes.shape[1]) - codes.shape[1]
+    return np.pad(codes, ((0, 0), (0, missing))) if missing else codes
 
 
 def _count(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

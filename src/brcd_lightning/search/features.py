@@ -8,8 +8,6 @@ Shapes: Q queries, N database items, n training images, d features.
 
 from __future__ import annotations
 
-from typing import Any
-
 import faiss
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.errors import InputError, require_choice, require_positive_int
+from brcd_lightning.search.values import best_places
 
 FEATURE_SEARCHES = ("features", "pq", "opq")
 """``features`` is exact; ``pq`` (Jegou et al. 2011) and ``opq`` (Ge et al. 2013) quantise only the database."""
@@ -24,6 +23,8 @@ QUANTISED = ("pq", "opq")
 CENTROIDS = 256
 _BYTE = 8
 _DIMENSIONS_PER_BYTE = 16
+_QUERIES = 64
+"""Queries whose distances to the whole database are held at a time."""
 
 
 def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind: str, bits: int, k: int) -> Tensor:
@@ -47,41 +48,58 @@ def nearest_by_features(query: Tensor, database: Tensor, train: Tensor, *, kind:
     require_positive_int("k", k)
     rows = {"query": query, "database": database, "train": train}
     unit = {name: F.normalize(each.detach().cpu().float(), dim=1).numpy() for name, each in rows.items()}
+    k = min(k, len(database))
     if kind == "features":
-        index: faiss.Index = faiss.IndexFlatIP(query.shape[1])
-    else:
-        require_bytes(bits, len(train))
-        parts = bits // _BYTE
-        unit = {name: _padded(each, parts) for name, each in unit.items()}
-        index = _product_quantiser(unit["train"], parts, rotates=kind == "opq")
-    index.add(unit["database"])
-    _, positions = index.search(unit["query"], min(k, len(database)))
-    return torch.from_numpy(positions)
+        index = faiss.IndexFlatIP(query.shape[1])
+        index.add(unit["database"])
+        return torch.from_numpy(index.search(unit["query"], k)[1])
+    require_bytes(bits, len(train))
+    parts = bits // _BYTE
+    unit = {name: _padded(each, parts) for name, each in unit.items()}
+    if kind == "opq":
+        rotation = _rotation(unit["train"], parts)
+        unit = {name: rotation.apply(each) for name, each in unit.items()}
+    quantiser = _quantiser(unit["train"].shape[1], parts)
+    quantiser.train(unit["train"])
+    return torch.from_numpy(_nearest_by_tables(quantiser, unit["query"], quantiser.compute_codes(unit["database"]), k))
 
 
-def _product_quantiser(train: np.ndarray, parts: int, *, rotates: bool) -> faiss.Index:
-    """An index of `parts` bytes, fitted on features (n, d) of a multiple of `parts` columns."""
-    width = train.shape[1]
-    # OPQ rotates into a few dimensions per byte, as faiss recommends, which also makes the fit fast.
-    rotated = min(width, _DIMENSIONS_PER_BYTE * parts)
-    # np: no polysemous training, which only renumbers the centroids and takes nine tenths of the time.
-    index: Any = faiss.index_factory(width, f"OPQ{parts}_{rotated},PQ{parts}np" if rotates else f"PQ{parts}np")
-    if rotates:
-        rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
-        its_own = faiss.ProductQuantizer(rotated, parts, _BYTE)
-        _accept_few_images(its_own)
-        rotation.pq = its_own
-    its_codes: Any = faiss.downcast_index(index.index) if rotates else index
-    _accept_few_images(its_codes.pq)
-    index.train(train)
-    if rotates:
-        rotation.pq = None  # it is freed by Python
-    return index
+def _rotation(train: np.ndarray, parts: int) -> faiss.OPQMatrix:
+    """OPQ's rotation into a few dimensions per byte, as faiss recommends, which also makes the fit fast."""
+    rotation = faiss.OPQMatrix(train.shape[1], parts, min(train.shape[1], _DIMENSIONS_PER_BYTE * parts))
+    its_own = _quantiser(rotation.d_out, parts)
+    rotation.pq = its_own
+    rotation.train(train)
+    rotation.pq = None  # it is freed by Python
+    return rotation
 
 
-def _accept_few_images(quantiser: faiss.ProductQuantizer) -> None:
-    """Disables a warning of faiss, for every byte and round, that recommends 39 points per centroid."""
-    quantiser.cp.min_points_per_centroid = 1
+def _quantiser(width: int, parts: int) -> faiss.ProductQuantizer:
+    quantiser = faiss.ProductQuantizer(width, parts, _BYTE)
+    quantiser.cp.min_points_per_centroid = 1  # no warning, for every byte and round, that recommends 39
+    return quantiser
+
+
+def _nearest_by_tables(quantiser: faiss.ProductQuantizer, query: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest quantised items of each query (Q, k); equal distances come in database order.
+
+    The distance from a real query is a sum over bytes, read from one table per byte. faiss reads them as fast, but
+    keeps k results in a heap, which takes three quarters of its time at k = 1,000.
+    """
+    centroids = faiss.vector_to_array(quantiser.centroids).reshape(quantiser.M, CENTROIDS, quantiser.dsub)
+    half_norms = np.square(centroids).sum(axis=2) / 2
+    columns = np.ascontiguousarray(codes.T).astype(np.intp)
+    positions = np.empty((len(query), k), dtype=np.int64)
+    scores = np.empty((_QUERIES, len(codes)), dtype=np.float32)
+    for start in range(0, len(query), _QUERIES):
+        part = query[start : start + _QUERIES].reshape(-1, quantiser.M, quantiser.dsub)
+        tables = np.einsum("qmd,mcd->qmc", part, centroids, optimize=True) - half_norms
+        for its_tables, its_scores in zip(tables, scores, strict=False):
+            its_scores[:] = 0
+            for table, column in zip(its_tables, columns, strict=True):
+                np.add(its_scores, table.take(column), out=its_scores)
+        positions[start : start + len(part)] = best_places(scores[: len(part)], k)
+    return positions
 
 
 def require_bytes(bits: int, images: int) -> None:
