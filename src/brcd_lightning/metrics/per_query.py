@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from brcd_lightning.codes import as_packed, require_same_bits
@@ -29,6 +30,7 @@ from brcd_lightning.search.popcounts import positions_at
 MEMORY_BUDGET = 1 << 27
 """Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
 _BYTES_PER_GROUP = 128  # of the sums over one distance
+_GROUPS = 64  # groups of equal distances that are held at a time
 
 
 class TieCounts(NamedTuple):
@@ -172,7 +174,7 @@ def _count_lists(counts: TieCounts, distances: Tensor, relevance: Tensor) -> Non
     groups = counts.items.shape[1]
     bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
     items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
-    hits = torch.nn.functional.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
+    hits = F.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
     counts.items.copy_(_differences(items))
     counts.relevant.copy_(_differences(hits))
 
@@ -182,14 +184,17 @@ def _count_last_group(counts: TieCounts, query: _Side, database: _Side, last: Te
 
     One pass over the distances of a query takes less time than a search deep enough for the largest group.
     """
-    items, relevant = [], []
-    groups = positions_at(query.codes, database.codes, last)
-    for label, positions in zip(query.labels[:, None], groups, strict=True):  # (1,) or (1, C)
-        items.append(len(positions))
-        relevant.append(relevance_of(label, database.labels, positions[None]).sum())
-    place = last[:, None].long()
-    counts.items.scatter_(1, place, place.new_tensor(items)[:, None])
-    counts.relevant.scatter_(1, place, torch.stack(relevant)[:, None])
+    for start in range(0, len(last), _GROUPS):
+        rows = slice(start, start + _GROUPS)
+        groups = list(positions_at(query.codes[rows], database.codes, last[rows]))
+        items = last.new_tensor([len(positions) for positions in groups]).long()
+        labels = query.labels[rows].repeat_interleave(items, dim=0)
+        relevance = relevance_of(labels, database.labels, torch.cat(groups)[:, None])  # (all, 1)
+        ends = items.cumsum(dim=0)
+        hits = F.pad(relevance[:, 0].cumsum(dim=0), (1, 0))
+        place = last[rows, None].long()
+        counts.items[rows].scatter_(1, place, items[:, None])
+        counts.relevant[rows].scatter_(1, place, (hits[ends] - hits[ends - items])[:, None])
 
 
 def _differences(sums: Tensor) -> Tensor:

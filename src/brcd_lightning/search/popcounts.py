@@ -44,8 +44,8 @@ def positions_at(queries: Tensor, database: Tensor, distances: Tensor) -> Iterat
 
 def as_words(codes: np.ndarray) -> np.ndarray:
     """Packed codes (n, B) as words (W, n) uint64, padded with zeros."""
-    padded = np.zeros((len(codes), -(-codes.shape[1] // 8) * 8), dtype=np.uint8)
-    padded[:, : codes.shape[1]] = codes
+    missing = -codes.shape[1] % 8
+    padded = np.pad(codes, ((0, 0), (0, missing))) if missing else codes
     return np.ascontiguousarray(padded.view(np.uint64).T)
 
 

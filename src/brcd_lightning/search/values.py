@@ -147,7 +147,7 @@ def _best_of_block(
     # b roundings of the sum, one of each value and one of the bound, each at most half a unit in the last place.
     error = (queries.shape[1] + 2) * np.finfo(np.float32).eps * np.abs(queries / _unit(queries)).sum(axis=1)
     for number, (row, bound) in enumerate(zip(estimates, _lower_bounds(estimates, k).tolist(), strict=True)):
-        # k codes have exact scores of at least bound - error; any such code is estimated at bound - 2 error or more.
+        # k codes have exact scores of at least the k-th estimate - error; each is estimated at that - 2 error or more.
         places = _reaching(row, bound, k, slack=2 * float(error[number]))
         exact = exact_scores(queries[number], block.take(places, axis=0))
         best = np.argsort(-exact, kind="stable")[:k]
@@ -174,9 +174,13 @@ def best_places(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _reaching(row: np.ndarray, bound: float, k: int, slack: float = 0.0) -> np.ndarray:
-    """Columns that reach a bound of `_lower_bounds` minus `slack`; all if fewer than k reach the bound itself."""
+    """Columns that come within `slack` of the k-th largest value; `bound` is a guess that saves time if it is lower."""
     columns = np.flatnonzero(row >= bound - slack)
-    return columns if np.count_nonzero(row.take(columns) >= bound) >= k else np.arange(len(row))
+    values = row.take(columns)
+    if np.count_nonzero(values >= bound) < k:
+        return np.arange(len(row))
+    found: np.ndarray = columns[values >= np.partition(values, -k)[-k] - slack]
+    return found
 
 
 def _lower_bounds(scores: np.ndarray, k: int) -> np.ndarray:
