@@ -1,9 +1,5 @@
 """Folders of codes as ``brcd encode`` writes them, without encoding; and a push that is killed."""
 
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import torch
 
@@ -16,7 +12,7 @@ from brcd_lightning.deployment.encoding.parts import (
     part_path,
     write_part,
 )
-from conftest import clustered_codes
+from conftest import StartedCommand, clustered_codes
 
 # Names that a careless program would take for SQL, for the end of a field, or for something else than text.
 HOSTILE = [
@@ -53,27 +49,9 @@ def write_codes(folder, codes, bits, *, names=None, unreadable=(), part_size=64,
     return folder
 
 
-SLOW_PUSH = """
-    import sys, time
-    from pathlib import Path
-    from brcd_lightning.deployment.databases import push
-
-    def slow(codes, batch=10, rows_of=push.rows_of):
-        for block in rows_of(codes, batch):
-            yield block
-            print("pushed", flush=True)
-            time.sleep(0.05)
-
-    push.rows_of = slow
-    push.push_codes(Path(sys.argv[1]), sys.argv[2], replace=True)
-"""
-
-
 def killed_push(folder, address, ending):
     """Pushes a folder of codes, and sends the process a signal after 50 rows."""
-    command = [sys.executable, "-c", textwrap.dedent(SLOW_PUSH), str(folder), address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for _ in range(5):
-            assert process.stdout.readline() == "pushed\n"
-        process.send_signal(ending)
-    assert process.returncode == -ending
+    process = StartedCommand(folder, address, cwd=folder, module="slow_push")
+    process.wait_for(lambda: process.stdout.count("pushed") >= 5)
+    process.send(ending)
+    assert process.wait() == -ending

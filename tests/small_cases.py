@@ -1,11 +1,15 @@
 """Every hashing model and every distillation method as a small training: a student, a frozen teacher, some batches."""
 
+from functools import cache
+from itertools import islice
+
 import torch
 import torch.distributed as dist
 
 from brcd_lightning.config import CONFIG_DIR, build
 from brcd_lightning.data.datamodule import ViewBatch
 from brcd_lightning.data.extra_views import Extras
+from brcd_lightning.data.fake import fake
 from brcd_lightning.hashing.base import HashNetwork
 from brcd_lightning.training.distillation_module import DistillationModule
 from brcd_lightning.training.hashing_module import TrainingOptions
@@ -37,11 +41,18 @@ def make_module(model, method, splits):
     return module
 
 
+@cache  # most cases see the same batches, and the views of a batch take longer than a step
+def loaded(extras):
+    """The batches of all steps, and the training images under the evaluation transform."""
+    data = make_datamodule(fake(), extras=extras)
+    batches = islice((batch for epoch in range(2) for batch in data.train_dataloader()), STEPS)
+    return list(batches), torch.cat([batch.image for batch in data.eval_dataloader("train")])
+
+
 def prepared_batches(module, splits):
     method = module.kd_method
-    data = make_datamodule(splits, extras=Extras(method.rotation_views, method.num_positives))
-    batches = [batch for epoch in range(2) for batch in data.train_dataloader()][:STEPS]
-    codes = module.teacher.encode(torch.cat([batch.image for batch in data.eval_dataloader("train")]))
+    batches, images = loaded(Extras(method.rotation_views, method.num_positives))
+    codes = module.teacher.encode(images)
     torch.manual_seed(1)
     if method.needs:
         method.prepare(codes.float(), splits.labels("train") if "training_labels" in method.needs else None)

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from itertools import pairwise
@@ -279,10 +277,18 @@ def test_later_mistakes_end_in_one_line_too(tmp_path, arguments, message):
     assert not list((tmp_path / "outputs").rglob("DONE"))
 
 
-def test_a_full_disk_ends_a_run_in_one_line(tmp_path):
-    limited = ["bash", "-c", 'ulimit -f 30; exec "$@"', "bash", sys.executable, "-m", "brcd_lightning.train"]
-    command = [*limited, *TINY, "hydra.run.dir=run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+LIMITED = """
+import resource
+from brcd_lightning.cli.main import train
+resource.setrlimit(resource.RLIMIT_FSIZE, (30 << 10, 30 << 10))
+train()
+"""
+
+
+def test_a_full_disk_ends_a_run_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "limited.py").write_text(LIMITED)
+    done = run_command(*TINY, "hydra.run.dir=run", cwd=tmp_path, module="limited")
     assert_one_line(done)
     assert f"{tmp_path}/run/checkpoints/teacher/best.ckpt cannot be written: File too large" in done.stderr
     assert not list(tmp_path.rglob("DONE")) + list(tmp_path.rglob("*.ckpt")) + list(tmp_path.rglob(".*.tmp*"))

@@ -1,16 +1,13 @@
 """The check of machines with a GPU, in the form that runs without one."""
 
 import json
-import signal
-import subprocess
 import sys
-import time
 from importlib import import_module
 
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, StartedCommand, run_command
 
 sys.path.append(str(ROOT))  # the benchmarks are no part of the package
 
@@ -56,16 +53,13 @@ def test_the_source_is_part_of_what_results_hold_for():
 @pytest.mark.slow
 def test_the_small_form_is_interrupted_continues_and_is_not_run_again(tmp_path):
     path = tmp_path / "gpu.json"
-    command = [sys.executable, "-m", "benchmarks.gpu", "--small", "--out", str(path)]
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 300
-    while len(kept(path)) < 2 and time.monotonic() < until and first.poll() is None:
-        time.sleep(0.2)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    command = ["--small", "--out", path]
+    first = StartedCommand(*command, cwd=ROOT, module="benchmarks.gpu")
+    first.wait_for(lambda: len(kept(path)) >= 2)
+    first.kill()
     done = kept(path)
     assert 2 <= len(done) < len(PARTS)
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    second = run_command(*command, cwd=ROOT, module="benchmarks.gpu")
     assert second.returncode == 0, second.stdout + second.stderr
     parts = kept(path)
     assert list(parts) == [part.name for part in PARTS]
@@ -75,7 +69,7 @@ def test_the_small_form_is_interrupted_continues_and_is_not_run_again(tmp_path):
     if not torch.cuda.is_available():
         assert parts["tests"]["reason"] == "torch sees no GPU here"
         assert parts["steps"]["findings"]["skipped"]["CUDA graph"] == "measured on a GPU alone"
-    third = subprocess.run([*command, "--part", "cell"], cwd=ROOT, capture_output=True, text=True, check=False)
+    third = run_command(*command, "--part", "cell", cwd=ROOT, module="benchmarks.gpu")
     assert third.returncode == 0
     assert third.stdout.startswith("cell: passed before")
 

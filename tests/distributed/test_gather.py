@@ -2,26 +2,17 @@
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from brcd_lightning.distributed.gather import gather
+from conftest import StartedCommand
 from small_cases import CASES, trained
-
-
-def on_rank(rank, world, folder, splits):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.save({case: trained(case, splits, rank, world) for case in CASES}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    from brcd_lightning.data.fake import fake
-
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(on_rank, args=(2, folder, fake()), nprocs=2)
+    processes = [StartedCommand(rank, 2, folder, cwd=folder, module="one_rank") for rank in range(2)]
+    assert [process.wait() for process in processes] == [0, 0], [process.stderr for process in processes]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

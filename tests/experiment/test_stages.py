@@ -72,6 +72,7 @@ def test_a_memory_needs_the_batch_of_all_devices(tmp_path):
 @pytest.mark.slow
 def test_two_processes_asked_to_end_continue_as_if_they_had_not_been(tmp_path):
     two = [*TWO, "trainer.strategy.timeout_s=100"]  # on a busy machine a process starts slowly
+    two += ["teacher.max_epochs=4", "student.max_epochs=6"]
     whole = started(tmp_path / "whole", *two, **ENVIRONMENT)
     assert whole.wait(timeout=120) == 0, whole.stderr
     folder = tmp_path / "resumed"

@@ -4,6 +4,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from brcd_lightning.data.sources import ArrayImages
 from brcd_lightning.results.gallery import HIT, MISS, choose_queries, save_gallery
 from conftest import random_codes
 
@@ -60,3 +61,15 @@ def test_the_best_some_and_the_worst_queries_are_shown():
     assert choose_queries(scores, 6) == kinds
     for count in range(1, 8):
         assert len(choose_queries(scores, count)) == count
+
+
+def test_images_keep_their_shape_and_colours(tmp_path, splits):
+    source = splits.source
+    pixels = torch.zeros(len(source.ids), 3, 8, 16, dtype=torch.uint8)
+    pixels[:, 2] = 200
+    codes = (torch.ones(3, 8, dtype=torch.int8), torch.tensor([0, 1, 2]))
+    tables = dict.fromkeys(("student_query", "student_database", "teacher_database"), codes)
+    wide = replace(splits, source=ArrayImages(pixels, source.ids, source.labels))
+    save_gallery(tmp_path / "g.png", wide, tables, torch.zeros(3), "test", num_queries=1, top=1)
+    colors = {color: count for count, color in Image.open(tmp_path / "g.png").convert("RGB").getcolors(1 << 20)}
+    assert colors[0, 0, 200] == 4 * 64 * 32  # a query and a result, twice, inside frames of 72 pixels

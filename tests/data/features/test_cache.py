@@ -142,15 +142,29 @@ def test_the_digest_is_of_names_and_values():
     assert state_digest(one) != state_digest(same)
 
 
+@pytest.fixture(scope="module")
+def stored_run(tmp_path_factory):
+    """The folder of one run of stored features, and what it said."""
+    folder = tmp_path_factory.mktemp("stored")
+    done = run_command(*STORED, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def outputs(stored_run, tmp_path):
+    """What this run has left, copied to where the test runs."""
+    return shutil.copytree(stored_run[0] / "outputs", tmp_path / "outputs")
+
+
 @pytest.mark.slow
-def test_a_stored_run_repeats_byte_for_byte_and_the_next_reuses_everything(tmp_path):
-    first = run_command(*STORED, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+def test_a_stored_run_repeats_byte_for_byte_and_the_next_reuses_everything(stored_run, outputs, tmp_path):
+    _, first = stored_run
     assert "Features: teacher stored, student stored (stored: 4 views" in first.stdout
     assert first.stdout.count("View store:") == 2
     second = run_command(*STORED, cwd=tmp_path)
     assert "View store:" not in second.stdout
-    students = [path.read_bytes() for path in sorted((tmp_path / "outputs" / "runs").glob("*/student.safetensors"))]
+    students = [path.read_bytes() for path in outputs.glob("runs/*/student.safetensors")]
     assert len(students) == 2
     assert students[0] == students[1]
 
@@ -202,9 +216,8 @@ def test_a_job_killed_while_building_is_completed_by_the_next(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_stops_a_run_with_one_line(tmp_path):
-    assert run_command(*STORED, cwd=tmp_path).returncode == 0
-    part = next((tmp_path / "outputs" / "features").glob("*/evaluation"))
+def test_a_flipped_byte_stops_a_run_with_one_line(outputs, tmp_path):
+    part = next(outputs.glob("features/*/evaluation"))
     content = bytearray(part.read_bytes())
     content[100] ^= 4
     part.write_bytes(content)
@@ -246,9 +259,8 @@ def test_what_another_job_is_building_counts_under_the_cap(tmp_path, splits):
 
 
 @pytest.mark.slow
-def test_a_test_alone_may_have_to_train_its_teacher_again(tmp_path):
-    assert run_command(*STORED, cwd=tmp_path).returncode == 0
-    (student,) = (tmp_path / "outputs" / "runs").glob("*/student.safetensors")
-    shutil.rmtree(tmp_path / "outputs" / "teachers")
+def test_a_test_alone_may_have_to_train_its_teacher_again(outputs, tmp_path):
+    (student,) = outputs.glob("runs/*/student.safetensors")
+    shutil.rmtree(outputs / "teachers")
     done = run_command(*STORED, "stage=test", f"student.checkpoint={student}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """Worker processes of Daft write the files of threads, and what happens to them is told in one line."""
 
 import os
-import subprocess
 import sys
 from functools import partial
 
@@ -15,6 +14,7 @@ from brcd_lightning.deployment.encoding.daft_engine import DaftEngine
 from brcd_lightning.deployment.encoding.encoder import HashEncoder
 from brcd_lightning.deployment.encoding.parts import part_path
 from brcd_lightning.errors import InputError, RunEnded
+from conftest import run_command
 from small_encoder import make_encoder, write_images
 
 OPTIONS = EncodeOptions(batch_size=4, part_size=6, progress=False)
@@ -95,11 +95,11 @@ def test_a_worker_that_fails_takes_one_line_and_the_same_command_continues(place
 def test_the_command_writes_the_files_of_threads(place, runner):
     if runner == "ray":
         pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    command = [sys.executable, "-m", "brcd_lightning", "encode", "model", "photos", "--part-size", "6", "--out"]
-    environment = {**os.environ, "DAFT_RUNNER": runner, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    subprocess.run([*command, "threads"], cwd=place, check=True, capture_output=True)
+    command = ["encode", "model", "photos", "--part-size", "6", "--out"]
+    environment = {"DAFT_RUNNER": runner, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert run_command(*command, "threads", cwd=place, module="brcd_lightning").returncode == 0
     command += ["daft", "--engine", "daft", "--workers", "2"]
-    done = subprocess.run(command, cwd=place, env=environment, check=False, capture_output=True, text=True)
+    done = run_command(*command, cwd=place, module="brcd_lightning", env=environment)
     assert done.returncode == 0, done.stderr
     assert "Encoded 33 of 33 images" in done.stdout
     assert content(place / "daft") == content(place / "threads")
