@@ -90,12 +90,13 @@ def test_a_score_metric_needs_values(split):
 
 def counted_searches(monkeypatch):
     calls = []
+    for name in ("nearest_codes", "nearest_groups"):
 
-    def search(*arguments):
-        calls.append(arguments[-1])
-        return nearest_codes(*arguments)
+        def search(*arguments, its_own=getattr(per_query, name)):
+            calls.append(arguments[-1])
+            return its_own(*arguments)
 
-    monkeypatch.setattr(per_query, "nearest_codes", search)
+        monkeypatch.setattr(per_query, name, search)
     return calls
 
 

@@ -5,8 +5,9 @@ import torch
 
 from brcd_lightning.codes import hamming_distance, pack
 from brcd_lightning.errors import InputError
+from brcd_lightning.search import popcounts as module
 from brcd_lightning.search.exact import as_bytes
-from brcd_lightning.search.popcounts import as_words, hamming_distances, positions_at
+from brcd_lightning.search.popcounts import as_words, hamming_distances, nearest_groups
 from conftest import random_codes
 
 
@@ -20,18 +21,44 @@ def test_distances_are_those_of_all_pairs(bits, generator):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_positions_at_a_distance_ascend_and_are_all(packed, generator):
+@pytest.mark.parametrize("k", [1, 10, 89, 90, 500])
+def test_lists_end_with_the_whole_group_of_the_kth(packed, k, generator):
     queries, database = random_codes(5, 6, generator), random_codes(90, 6, generator)
-    distances, at = hamming_distance(queries, database), torch.tensor([0, 1, 2, 3, 6])
-    expected = [(row == distance).nonzero().flatten().tolist() for row, distance in zip(distances, at, strict=True)]
+    ordered = hamming_distance(queries, database).sort(dim=1, stable=True)
     if packed:
         queries, database = pack(queries), pack(database)
-    assert [positions.tolist() for positions in positions_at(queries, database, at)] == expected
+    distances, positions = nearest_groups(queries, database, k)
+    lengths = (ordered.values <= ordered.values[:, min(k, 90) - 1, None]).sum(dim=1)
+    assert distances.shape == positions.shape == (5, lengths.max())
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.equal(distances[row, :length], ordered.values[row, :length])
+        assert torch.equal(positions[row, :length], ordered.indices[row, :length])
+        assert (distances[row, length:] > 6).all()
+        assert (positions[row, length:] == 0).all()
 
 
-def test_each_query_needs_a_distance_and_codes_of_the_same_length(generator):
+@pytest.mark.parametrize("bits", [4, 64, 300])
+def test_the_guess_from_a_sample_is_corrected(bits, generator):
+    database = random_codes(2000, bits, generator)
+    database[::16] = database[0]  # the sample sees one code only
+    for query in (database[:1], -database[:1], random_codes(1, bits, generator)):
+        for k in (1, 120, 130, 1999):
+            found, _ = nearest_groups(query, database, k)
+            ordered = hamming_distance(query, database)[0].sort().values
+            assert torch.equal(found[0], ordered[ordered <= ordered[k - 1]])
+
+
+def test_matrix_products_give_the_same(generator):
+    queries, database = random_codes(9, 12, generator), random_codes(120, 12, generator)
+    for row, (distances, positions) in enumerate(module._lists_by_products(queries, database, 50)):
+        expected = nearest_groups(queries[row : row + 1], database, 50)
+        assert torch.equal(distances, expected[0][0])
+        assert torch.equal(positions, expected[1][0])
+
+
+def test_wrong_codes_and_k_are_refused(generator):
     queries, database = random_codes(2, 6, generator), random_codes(9, 6, generator)
-    with pytest.raises(ValueError, match="zip"):
-        list(positions_at(queries, database, torch.tensor([1])))
     with pytest.raises(InputError, match="bits"):
-        list(positions_at(queries[:, :5], database, torch.tensor([1, 1])))
+        nearest_groups(queries[:, :5], database, 3)
+    with pytest.raises(InputError, match="k must be a positive integer"):
+        nearest_groups(queries, database, 0)

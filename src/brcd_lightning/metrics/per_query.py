@@ -25,12 +25,12 @@ from brcd_lightning.metrics.lists import (
     relevant_totals,
 )
 from brcd_lightning.search import nearest_codes
-from brcd_lightning.search.popcounts import positions_at
+from brcd_lightning.search.popcounts import nearest_groups
 
 MEMORY_BUDGET = 1 << 27
 """Bytes of working memory; with more, fetching it from the system takes longer than the sums in it."""
 _BYTES_PER_GROUP = 128  # of the sums over one distance
-_GROUPS = 64  # groups of equal distances that are held at a time
+_LONGEST = 16  # assumed length of a list with whole groups of ties, in multiples of K
 
 
 class TieCounts(NamedTuple):
@@ -105,16 +105,15 @@ def values_per_query(
     counts = _no_counts(query, total) if functions.of_ties else None
     names = (*functions.of_lists, *functions.of_ties)
     values = {name: query.codes.new_empty(len(query.codes), dtype=torch.float64) for name in names}
-    for rows in chunks(len(query.codes), _bytes_per_query(database, k), MEMORY_BUDGET):
+    for rows in chunks(len(query.codes), _bytes_per_query(database, k, whole_ties=counts is not None), MEMORY_BUDGET):
         some = query.at(rows)
-        distances, positions = nearest_codes(some.codes, database.codes, k)
+        distances, positions = (nearest_codes if counts is None else nearest_groups)(some.codes, database.codes, k)
         relevance = relevance_of(some.labels, database.labels, positions)
-        lists = RankedLists(relevance, _at(total, rows), len(database.codes))
+        lists = RankedLists(relevance[:, :k], _at(total, rows), len(database.codes))
         for name, list_function in functions.of_lists.items():
             values[name][rows] = one_value_each(name, list_function(lists, k), len(relevance))
         if counts is not None:
-            _count_lists(counts.at(rows), distances, relevance)
-            _count_last_group(counts.at(rows), some, database, distances[:, -1])
+            counts.items[rows], counts.relevant[rows] = _counts_of_lists(distances, relevance, counts.items.shape[1])
     if counts is not None:  # all queries at once: a sum over one distance takes as long for few
         for part in chunks(len(query.codes), _BYTES_PER_GROUP * counts.items.shape[1], MEMORY_BUDGET):
             counted = counts.at(part)
@@ -155,11 +154,11 @@ def _at(total: Tensor | None, rows: slice) -> Tensor | None:
     return None if total is None else total[rows]
 
 
-def _bytes_per_query(database: _Side, depth: int) -> int:
-    """Working memory of one ranked list of `depth` places."""
+def _bytes_per_query(database: _Side, k: int, *, whole_ties: bool) -> int:
+    """Working memory of one ranked list of K places, or of one that may be far longer for a whole group of ties."""
     width = 1 if database.labels.ndim == 1 else database.labels.shape[1]
     per_label = width * (database.labels.element_size() + 2)  # gathered, as bool, and compared
-    return min(depth, len(database.labels)) * (64 + per_label)
+    return min(_LONGEST * k if whole_ties else k, len(database.labels)) * (64 + per_label)
 
 
 def _no_counts(query: _Side, total: Tensor | None) -> TieCounts:
@@ -169,32 +168,12 @@ def _no_counts(query: _Side, total: Tensor | None) -> TieCounts:
     return TieCounts(items, items.clone(), total)
 
 
-def _count_lists(counts: TieCounts, distances: Tensor, relevance: Tensor) -> None:
-    """Counts items and relevant items at each distance, from lists of ascending distances (Q, K)."""
-    groups = counts.items.shape[1]
+def _counts_of_lists(distances: Tensor, relevance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Items and relevant items (Q, G) at each distance 0..G - 1, from distances (Q, D) that ascend."""
     bounds = torch.arange(groups, dtype=distances.dtype, device=distances.device).expand(len(distances), groups)
     items = torch.searchsorted(distances, bounds.contiguous(), right=True)  # (Q, G) up to each distance
     hits = F.pad(relevance.cumsum(dim=1, dtype=torch.int32), (1, 0)).gather(1, items).long()
-    counts.items.copy_(_differences(items))
-    counts.relevant.copy_(_differences(hits))
-
-
-def _count_last_group(counts: TieCounts, query: _Side, database: _Side, last: Tensor) -> None:
-    """Counts the group at the last distance (Q,) of each list to its end, which may lie beyond the list.
-
-    One pass over the distances of a query takes less time than a search deep enough for the largest group.
-    """
-    for start in range(0, len(last), _GROUPS):
-        rows = slice(start, start + _GROUPS)
-        groups = list(positions_at(query.codes[rows], database.codes, last[rows]))
-        items = last.new_tensor([len(positions) for positions in groups]).long()
-        labels = query.labels[rows].repeat_interleave(items, dim=0)
-        relevance = relevance_of(labels, database.labels, torch.cat(groups)[:, None])  # (all, 1)
-        ends = items.cumsum(dim=0)
-        hits = F.pad(relevance[:, 0].cumsum(dim=0), (1, 0))
-        place = last[rows, None].long()
-        counts.items[rows].scatter_(1, place, items[:, None])
-        counts.relevant[rows].scatter_(1, place, (hits[ends] - hits[ends - items])[:, None])
+    return _differences(items), _differences(hits)
 
 
 def _differences(sums: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def scan(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np.ndarray,
     if threads == 1:
         fill(slice(None))
     else:
-        list(_pool(threads).map(fill, parts))
+        list(thread_pool(threads).map(fill, parts))
     return distances, positions
 
 
@@ -156,7 +156,7 @@ def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np
     if parts <= len(queries):
         return scan(queries, database, k)
     starts = [len(database) * part // parts for part in range(parts + 1)]
-    scans = _pool(parts).map(lambda i: _count(queries, database[starts[i] : starts[i + 1]], k), range(parts))
+    scans = thread_pool(parts).map(lambda i: _count(queries, database[starts[i] : starts[i + 1]], k), range(parts))
     found = list(scans)  # faiss releases the GIL while it scans
     distances = np.concatenate([part[0] for part in found], axis=1)
     positions = np.concatenate([part[1] + start for part, start in zip(found, starts, strict=False)], axis=1)
@@ -166,14 +166,15 @@ def scan_in_parts(queries: np.ndarray, database: np.ndarray, k: int) -> tuple[np
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def thread_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that share the scans of a process."""
     # One OpenMP thread for each of ours: on a busy machine, a team waits for its slowest thread at the end of every
     # call, and deep scans consist of many short calls.
     return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=thread_pool.cache_clear)  # threads do not survive a fork
 
 
 def scan_radius(queries: np.ndarray, database: np.ndarray, radius: int) -> RadiusHits:

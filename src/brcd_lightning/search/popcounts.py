@@ -1,45 +1,93 @@
 """Hamming distances of one query from a whole database, by counting the bits of 64-bit words.
 
-Shapes: Q queries, N database codes, b bits, B bytes and W words per code.
+Shapes: Q queries, N database codes, D places of a list, b bits, B bytes and W words per code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import faiss
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from brcd_lightning.codes import hamming_distance, require_same_bits
-from brcd_lightning.search.exact import as_bytes
+from brcd_lightning.errors import require_positive_int
+from brcd_lightning.search.exact import as_bytes, thread_pool
+
+_SAMPLED = 16
+"""Sampling step of the distances that a guess reads."""
 
 
-def positions_at(queries: Tensor, database: Tensor, distances: Tensor) -> Iterator[Tensor]:
-    """Positions of all database codes at exactly the given Hamming distance of each query.
+def nearest_groups(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest database codes of each query and all others at the distance of the k-th.
 
     Args:
-        queries: (Q, b) codes in {-1, +1}, or packed (Q, B) uint8.
+        queries: (Q, b) codes in {-1, +1}, or packed (Q, B) uint8; at least one.
         database: (N, b) codes, the same form.
-        distances: (Q,) integers.
+        k: neighbours per query; the whole database when larger than N.
 
-    Yields:
-        (n,) int64 for each query, ascending, on the queries' device.
+    Returns:
+        distances and database positions (Q, D) int64, on the queries' device; equal distances come in database order.
+        D is the length of the longest list; a shorter list ends in distances above every real one and positions 0.
 
     Examples:
         >>> import torch
-        >>> database = torch.tensor([[1, -1], [1, 1], [-1, 1]])
-        >>> [positions.tolist() for positions in positions_at(torch.tensor([[1, 1]]), database, torch.tensor([1]))]
-        [[0, 2]]
+        >>> database = torch.tensor([[1, -1], [1, 1], [-1, 1], [-1, -1]])
+        >>> distances, positions = nearest_groups(torch.tensor([[1, 1]]), database, k=2)
+        >>> distances.tolist(), positions.tolist()
+        ([[0, 1, 1]], [[1, 0, 2]])
     """
+    require_positive_int("k", k)
     require_same_bits(queries, database)
+    k = min(k, len(database))
     if queries.is_cuda:
-        for query, distance in zip(queries, distances, strict=True):
-            yield (hamming_distance(query[None], database)[0] == distance).nonzero().flatten()
-        return
-    words = as_words(as_bytes(database))
-    for code, distance in zip(as_words(as_bytes(queries)).T, distances.numpy(), strict=True):
-        yield torch.from_numpy(np.flatnonzero(hamming_distances(code, words) == distance))
+        lists = _lists_by_products(queries, database, k)
+    else:
+        lists = _lists_by_counting(as_words(as_bytes(queries)), as_words(as_bytes(database)), k)
+    beyond = queries.shape[1] * (8 if queries.dtype == torch.uint8 else 1) + 1
+    distances = pad_sequence([distances for distances, _ in lists], batch_first=True, padding_value=beyond)
+    return distances, pad_sequence([positions for _, positions in lists], batch_first=True)
+
+
+def _lists_by_products(queries: Tensor, database: Tensor, k: int) -> list[tuple[Tensor, Tensor]]:
+    """Distances and positions of each query, by matrix products, for a GPU."""
+    lists = []
+    for distances in hamming_distance(queries, database):
+        ordered, positions = distances.sort(stable=True)
+        length = int((ordered <= ordered[k - 1]).sum())
+        lists.append((ordered[:length], positions[:length]))
+    return lists
+
+
+def _lists_by_counting(queries: np.ndarray, database: np.ndarray, k: int) -> list[tuple[Tensor, Tensor]]:
+    """Distances and positions of each query, from words (W, Q) and (W, N), on as many threads as faiss has."""
+
+    def found(code: np.ndarray) -> tuple[Tensor, Tensor]:
+        return _list_by_counting(hamming_distances(code, database), k)
+
+    threads = faiss.omp_get_max_threads()
+    return list(map(found, queries.T) if threads == 1 else thread_pool(threads).map(found, queries.T))
+
+
+def _list_by_counting(distances: np.ndarray, k: int) -> tuple[Tensor, Tensor]:
+    """Distances and positions of one query, from all its distances (N,)."""
+    positions = np.flatnonzero(distances <= _kth_smallest(distances, k))
+    found = distances.take(positions)
+    order = np.argsort(found, kind="stable")  # sorts small integers by counting
+    return torch.from_numpy(found[order].astype(np.int64)), torch.from_numpy(positions[order])
+
+
+def _kth_smallest(distances: np.ndarray, k: int) -> int:
+    """The k-th smallest distance: a guess from a sample, corrected by counting."""
+    sample = distances[::_SAMPLED]
+    place = min(k // _SAMPLED, len(sample) - 1)
+    radius = int(np.partition(sample, place)[place])
+    while np.count_nonzero(distances <= radius) < k:
+        radius += 1
+    while radius and np.count_nonzero(distances < radius) >= k:
+        radius -= 1
+    return radius
 
 
 def as_words(codes: np.ndarray) -> np.ndarray:
