@@ -1,4 +1,4 @@
-"""A picture of search: queries with their nearest images, relevant ones framed green and others red."""
+"""A picture of search: queries with their nearest images and their classes, relevant ones framed green, others red."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from brcd_lightning.data.names import label_text, printable, shortened
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.metrics import relevance_of
 from brcd_lightning.search import nearest_codes
 from brcd_lightning.storage.atomic import atomic_path
 
 HIT, MISS, QUERY = "#1a9641", "#d7191c", "#404040"
-_STEP_X, _STEP_Y = 1.12, 1.42  # distance between cells of width and height 1; the rest is for the caption
+_STEP_X, _STEP_Y = 1.12, 1.62  # distance between cells of width and height 1; the rest is for the caption
+_LONGEST_NAME = 12  # that fits below a cell
 PARADIGMS = {"SSHP": ("student_query", "student_database"), "ASHP": ("student_query", "teacher_database")}
 
 
@@ -34,7 +36,7 @@ def save_gallery(
 
     Args:
         path: target file.
-        splits: data set that holds the images.
+        splits: data set that holds the images. Captions name their classes, or their files if there are no labels.
         codes: codes and labels by ``<encoder>_<side>``, as `DistillationModule.codes`.
         scores: (Q,) how well each query is answered, such as its average precision.
         title: printed above the picture.
@@ -46,9 +48,12 @@ def save_gallery(
     rows = torch.tensor(list(kinds))
     top = min(top, len(codes["student_database"][0]))
     width, height = (top + 1) * _STEP_X, len(rows) * _STEP_Y  # of one panel, in cells
-    figure = Figure(figsize=(0.55 * len(PARADIGMS) * width, 0.55 * height + 0.9), dpi=130, layout="constrained")
+    figure = Figure(figsize=(0.55 * len(PARADIGMS) * width, 0.55 * height + 1.1), dpi=130, layout="constrained")
     green = "relevant" if splits.has_labels else f"one of {splits.relevance}"
-    figure.suptitle(f"{title}: nearest images in Hamming space (green: {green}, red: not, number: distance)")
+    named = "class" if splits.has_labels else "file"
+    figure.suptitle(
+        f"{title}: nearest images in Hamming space\ngreen: {green}, red: not; captions: distance, {named}", fontsize=11
+    )
     for axes, (name, (query_key, database_key)) in zip(
         figure.subplots(1, len(PARADIGMS)), PARADIGMS.items(), strict=True
     ):
@@ -57,12 +62,12 @@ def save_gallery(
         distances, positions = nearest_codes(query_codes[rows], database_codes, top)
         relevance = relevance_of(query_labels[rows], database_labels, positions)
         for row, (query, kind) in enumerate(kinds.items()):
-            _draw(axes, 0, row, splits.source.load(int(splits.query[query])), QUERY, kind)
+            _draw(axes, 0, row, splits, int(splits.query[query]), QUERY, kind)
             for rank, (place, distance) in enumerate(
                 zip(positions[row].tolist(), distances[row].tolist(), strict=True)
             ):
-                image = splits.source.load(int(splits.database[place]))
-                _draw(axes, rank + 1, row, image, HIT if relevance[row, rank] else MISS, str(distance))
+                color = HIT if relevance[row, rank] else MISS
+                _draw(axes, rank + 1, row, splits, int(splits.database[place]), color, str(distance))
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         axes.set_title(f"{name}: {relevance.float().mean():.0%} of these results are relevant", fontsize=11)
         axes.set_axis_off()
@@ -86,12 +91,22 @@ def choose_queries(scores: Tensor, count: int) -> dict[int, str]:
     return kinds | dict.fromkeys(reversed(worst), "worst")
 
 
-def _draw(axes: Axes, column: int, row: int, pixels: Tensor, color: str, text: str) -> None:
+def _name(splits: Splits, position: int) -> str:
+    """The classes of an image, or the name of its file in a data set without labels; a long one is shortened."""
+    if splits.has_labels:
+        return shortened(label_text(splits.source.labels[position], splits.source.classes), _LONGEST_NAME)
+    name = printable(splits.source.ids[position].rpartition("/")[2])
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"  # numbers are at the end
+
+
+def _draw(axes: Axes, column: int, row: int, splits: Splits, position: int, color: str, text: str) -> None:
     """Draws one framed image with its caption; a cell is one unit wide, the image keeps its shape inside it."""
+    pixels = splits.source.load(position)
     left, top = column * _STEP_X, row * _STEP_Y + _STEP_Y - 1
     _, height, width = pixels.shape
     half_x, half_y = (width / max(width, height) / 2, height / max(width, height) / 2)
     extent = (left + 0.5 - half_x, left + 0.5 + half_x, top + 0.5 + half_y, top + 0.5 - half_y)
     axes.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
     axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=color, linewidth=2.5, clip_on=False))
-    axes.text(left + 0.5, top - 0.06, text, ha="center", va="bottom", fontsize=8)
+    axes.text(left + 0.5, top - 0.29, text, ha="center", va="bottom", fontsize=8)
+    axes.text(left + 0.5, top - 0.06, _name(splits, position), ha="center", va="bottom", fontsize=5.5, parse_math=False)
