@@ -45,9 +45,21 @@ def noisy(labels, bits, flips, seed):
 
 
 def write_run(
-    folder, kd_method="brcd", seed=0, bits=16, sshp=0.5, codes=True, config=None, split="s", epochs=3, more=(), **row
+    folder,
+    kd_method="brcd",
+    seed=0,
+    bits=16,
+    sshp=0.5,
+    codes=True,
+    config=None,
+    split="s",
+    epochs=3,
+    more=(),
+    classes=(),
+    options=None,
+    **row,
 ):
-    """Writes a run as `run.py` does; further arguments are coordinates."""
+    """Writes a run as `run.py` does; `options` are those of the data set, further arguments coordinates."""
     (folder / ".hydra").mkdir(parents=True)
     method = {"type": "x", "weight": 1.0, "seed": 0, **(config or {})}
     outcome = Outcome(
@@ -62,8 +74,9 @@ def write_run(
         method=method,
         uses_labels=kd_method == "packd",
         seed=seed,
-        config={"map_k": 20, "bits": bits, "seed": seed, "kd_method": method},
-        sizes={"train": TRAIN},
+        config={"map_k": 20, "bits": bits, "seed": seed, "kd_method": method, "dataset": options or {}},
+        sizes={"train": TRAIN, "query": QUERIES, "database": DATABASE},
+        classes=classes,
         fingerprints={"split": split, "teacher": f"t{seed}"},
     )
     results = make_results(outcome, subject)

@@ -2,7 +2,7 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from brcd_lightning.config import build, check, explain
+from brcd_lightning.config import build, check, explain, grid_coordinates
 from brcd_lightning.errors import InputError
 from test_configs import composed
 
@@ -70,6 +70,17 @@ def test_wrong_values_are_refused_before_anything_is_built(override, message):
     with pytest.raises(InputError) as error:
         check(composed([override]))
     assert message in str(error.value)
+
+
+def test_a_folder_of_a_user_is_a_coordinate_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for options, name in (
+        (["dataset=images", "dataset.root=/home/someone/cats"], "cats"),
+        (["dataset=image_folder", "dataset.root=."], tmp_path.name),
+        (["dataset=image_folder"], "image_folder"),
+        (["dataset=cifar10", "dataset.root=/home/someone/cats"], "cifar10"),
+    ):
+        assert grid_coordinates(composed(options))["dataset"] == name
 
 
 def test_what_a_launcher_refuses_is_said_in_its_own_words():

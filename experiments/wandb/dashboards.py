@@ -44,7 +44,7 @@ def outline(board: ws.Workspace | wr.Report) -> str:
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:
-    """What to watch while runs train."""
+    """Panels for runs that train: validation, scores, masks, losses and retrieved images."""
     sections = [
         ws.Section(name="Validation", panels=[curve("val/map_sshp"), curve("val/map_ashp")], is_open=True),
         ws.Section(name="SSHP against ASHP", panels=[*scores(), paradigms(), options()], is_open=True),
@@ -54,7 +54,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         ),
         ws.Section(name="Distillation", panels=[curve("train/kd_agreement"), curve("train/kd_offset_positives")]),
         ws.Section(name="Losses", panels=[curve("train/loss")]),
-        ws.Section(name="What is found", panels=[media("test/gallery"), media("test/table")]),
+        ws.Section(name="Retrieval", panels=[media("test/gallery"), media("test/table")]),
     ]
     students = ws.RunsetSettings(filters="Metric('JobType') = 'student'", groupby=[ws.Metric("Group")])
     return ws.Workspace(entity=entity, project=project, name="Methods", sections=sections, runset_settings=students)
@@ -70,7 +70,9 @@ def report(entity: str, project: str) -> wr.Report:
         wr.P("Means over seeds of mAP on test queries; the epoch and all options are chosen on validation queries."),
         wr.PanelGrid(runsets=[cells], panels=[*scores(), paradigms()]),
         wr.H1("Options"),
-        wr.P("Validation mAP by the options of the distillation method: what a search or a sweep has tried."),
+        wr.P(
+            "Validation mAP against the options of the distillation method, one line for each run of a sweep or search."
+        ),
         wr.PanelGrid(runsets=[runs], panels=[options()]),
         wr.H1("Clusters, bits and pictures"),
         wr.PanelGrid(runsets=[runs], panels=[media("teacher/bit_masks"), media("test/gallery")]),

@@ -14,6 +14,7 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from brcd_lightning.data.names import dataset_name
 from brcd_lightning.errors import InputError, did_you_mean, require_choice
 from brcd_lightning.options import OptionError, require_arguments, require_option
 from brcd_lightning.storage.option_types import typed_options
@@ -209,7 +210,7 @@ def hashing_model_of(config: Mapping[Any, Any], role: str) -> Any:
 
 
 def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
-    """The coordinates of a run in the grid, by the names of the chosen options.
+    """The coordinates of a run in the grid, by the names of the chosen options; for the data set see `dataset_name`.
 
     Raises:
         InputError: for a configuration without chosen options, such as one saved by a run.
@@ -221,10 +222,9 @@ def grid_coordinates(cfg: DictConfig) -> dict[str, str]:
             ".hydra/overrides.yaml of its folder; to continue it, also hydra.run.dir=FOLDER resume=auto."
         )
 
-    def backbone(role: str) -> str:
-        return cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"]
-
-    coordinates = {group: choices[group] for group in _CHOSEN} | {role: backbone(role) for role in NETWORKS}
+    coordinates = {group: choices[group] for group in _CHOSEN}
+    coordinates |= {role: cfg[role].backbone.get("name") or choices[f"backbone@{role}.backbone"] for role in NETWORKS}
+    coordinates["dataset"] = dataset_name(choices["dataset"], cfg.dataset, str(Path.cwd()))
     models = choices.get("hashing_model@teacher.hashing_model"), choices["hashing_model"]
     return coordinates | {"hashing_model": ">".join(dict.fromkeys(filter(None, models)))}  # or teacher>student
 

@@ -15,6 +15,7 @@ def test_it_prints_what_it_found(tmp_path, name):
     done = check(f"dataset={name}", *overrides, "data.batch_size=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "annotations/" in done.stdout
+    assert {"mscoco": "3 classes: apple, car, zebra", "mirflickr25k": "2 classes: sea, sky"}[name] in done.stdout
     assert "val_query" in done.stdout
     assert "training images are in the database" in done.stdout
     assert list((tmp_path / "outputs" / "splits").glob("*.json"))

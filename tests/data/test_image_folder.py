@@ -28,6 +28,7 @@ def tree(tmp_path):
 def test_train_and_test_folders(tree):
     splits = image_folder(str(tree), **COUNTS)
     assert splits.sizes() == {"train": 6, "query": 4, "database": 12, "val_query": 2, "val_database": 10}
+    assert splits.source.classes == ["cat", "dog"]
     assert {splits.source.ids[i].split("/")[0] for i in splits.query.tolist()} == {"test"}
     assert {splits.source.ids[i].split("/")[0] for i in splits.database.tolist()} == {"train"}
     for position in splits.query.tolist():
@@ -121,6 +122,7 @@ def test_cifar10_official_archive(tmp_path, monkeypatch):
             count = 60 if train else 20
             self.data = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
             self.targets = [i % 10 for i in range(count)]
+            self.classes = [*"abcdefghij"]
 
         def __len__(self):
             return len(self.data)
@@ -129,6 +131,7 @@ def test_cifar10_official_archive(tmp_path, monkeypatch):
     splits = cifar10(str(tmp_path), **COUNTS)
     assert splits.sizes() == {"train": 30, "query": 20, "database": 60, "val_query": 10, "val_database": 50}
     assert splits.source.load(0).shape == (3, 32, 32)
+    assert splits.source.classes == [*"abcdefghij"]
     assert {splits.source.ids[i].split("/")[0] for i in splits.query.tolist()} == {"test"}
 
 

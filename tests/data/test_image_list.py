@@ -48,6 +48,21 @@ def test_lists_that_disagree_are_refused(tmp_path):
         image_list(**options)
 
 
+@pytest.mark.parametrize("heads", [("cat,dog", "cat,dog"), ("cat,dog", "dog,cat")])
+def test_columns_of_labels_are_the_classes_and_the_same_in_all_lists(tmp_path, heads):
+    options = roles(tmp_path)
+    for role in ("train", "query", "database"):
+        lines = [line.split() for line in (tmp_path / f"{role}.txt").read_text().splitlines()]
+        rows = [f"{name},{int(label != '1')},{int(label != '0')}" for name, label in lines]
+        write_lines(tmp_path / f"{role}.csv", [f"path,{heads[role == 'query']}", *rows])
+        options[role] = f"{role}.csv"
+    if heads[0] == heads[1]:
+        assert image_list(**options).source.classes == ["cat", "dog"]
+    else:
+        with pytest.raises(InputError, match="must have the same columns of labels in the same order"):
+            image_list(**options)
+
+
 def test_a_listed_image_that_is_absent_is_named(tmp_path):
     options = stand_ins.image_list(tmp_path)
     (tmp_path / "pictures" / "7.png").unlink()

@@ -21,6 +21,7 @@ def test_the_hundred_classes_are_those_of_the_protocol():
 def test_validation_images_are_the_queries(options):
     splits = imagenet100(**options)
     assert splits.sizes() == {"train": 100, "query": 100, "database": 300, "val_query": 100, "val_database": 200}
+    assert splits.source.classes[:3] == ["cock", "indigo bunting", "bulbul"]
     for position in splits.query.tolist():
         name = splits.source.ids[position]
         assert name.startswith(f"val/{CLASSES[splits.source.labels[position]]}/")

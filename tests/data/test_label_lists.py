@@ -13,8 +13,9 @@ def written(tmp_path, text, name="list.txt"):
 
 
 def test_text_with_labels_of_zeros_and_ones(tmp_path):
-    names, labels = read_list(written(tmp_path, "a/1.jpg 0 1 1\n\n  b/2.jpg  1 0 0  \n"), 3)
+    names, labels, classes = read_list(written(tmp_path, "a/1.jpg 0 1 1\n\n  b/2.jpg  1 0 0  \n"), 3)
     assert names == ["a/1.jpg", "b/2.jpg"]
+    assert classes == ()
     assert labels.tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
@@ -25,10 +26,11 @@ def test_text_with_class_indices(tmp_path):
 
 
 def test_tables(tmp_path):
-    _, single = read_list(written(tmp_path, "path,label\n1.jpg,2\n2.jpg,0\n", "one.csv"))
+    _, single, none = read_list(written(tmp_path, "path,label\n1.jpg,2\n2.jpg,0\n", "one.csv"))
     assert single.tolist() == [2, 0]
-    names, several = read_list(written(tmp_path, "cat,path,dog\n1,1.jpg,0\n0,2.jpg,1\n", "many.csv"), 2)
+    names, several, classes = read_list(written(tmp_path, "cat,path,dog\n1,1.jpg,0\n0,2.jpg,1\n", "many.csv"), 2)
     assert (names, several.tolist()) == (["1.jpg", "2.jpg"], [[1, 0], [0, 1]])
+    assert (none, classes) == ((), ["cat", "dog"])
 
 
 def test_parquet_says_what_it_needs_or_reads(tmp_path):
@@ -114,7 +116,7 @@ def test_paths_of_which_too_little_would_be_left_are_refused(tmp_path):
 def test_many_rows_are_read_as_they_were_written(tmp_path, generator):
     rows = (torch.rand(2000, 80, generator=generator) < 0.04).long()
     lines = [f"i/{number}.jpg {' '.join(map(str, row))}\n" for number, row in enumerate(rows.tolist())]
-    names, labels = read_list(written(tmp_path, "".join(lines)), 80)
+    names, labels, _ = read_list(written(tmp_path, "".join(lines)), 80)
     assert names[-1] == "i/1999.jpg"
     assert torch.equal(labels, rows)
 

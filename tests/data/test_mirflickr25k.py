@@ -10,6 +10,7 @@ def test_its_own_files(tmp_path):
     splits = mirflickr25k(**stand_ins.mirflickr25k(tmp_path))
     assert splits.sizes() == {"train": 6, "query": 4, "database": 26, "val_query": 3, "val_database": 23}
     assert splits.source.labels.sum(dim=0).tolist() == [11, 15]  # sea, sky; the stricter file is left out
+    assert splits.source.classes == ["sea", "sky"]
     assert splits.labels("query").any(dim=1).all()
     assert splits.labels("val_query").any(dim=1).all()
     assert (~splits.labels("database").any(dim=1)).sum() == 10

@@ -25,7 +25,8 @@ def test_both_years_are_the_same_images_and_labels(tmp_path):
 
 def test_columns_are_categories_by_name_and_rows_images_by_number(tmp_path):
     stand_ins.mscoco(tmp_path)
-    names, labels = read_annotations(tmp_path, 3)
+    names, labels, classes = read_annotations(tmp_path, 3)
+    assert classes == ["apple", "car", "zebra"]
     numbers = [int(name[-16:-4]) for name in names]
     assert numbers == sorted(numbers)
     order = [1, 2, 0]  # apple, car, zebra, which the files number 1, 2, 0
@@ -43,6 +44,7 @@ def test_hashnets_lists_lose_the_queries_from_the_database(tmp_path):
     splits = mscoco(**options, protocol="hashnet")
     assert splits.sizes() == {"train": 6, "query": 5, "database": 11, "val_query": 3, "val_database": 8}
     assert {splits.source.ids[p] for p in splits.query.tolist()} == set(names[:5])
+    assert splits.source.classes == ["apple", "car", "zebra"]
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -15,6 +15,7 @@ def test_its_own_files(tmp_path):
     splits = nuswide21(**stand_ins.nuswide21(tmp_path))
     # 30 of 40 images have one of the two frequent concepts; 2 queries and 3 training images for each
     assert splits.sizes() == {"train": 6, "query": 4, "database": 26, "val_query": 2, "val_database": 24}
+    assert splits.source.classes == ["sea", "sky"]
     assert set(numbers(splits, "database")) | set(numbers(splits, "query")) == set(range(30))
     for role, count in (("query", 2), ("train", 3)):
         assert torch.all(splits.labels(role).sum(dim=0) >= count)

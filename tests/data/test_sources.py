@@ -54,6 +54,13 @@ def test_images_in_memory_are_known_by_their_pixels():
     assert images.digest(1) == hashlib.sha256(pixels[1].numpy().tobytes()).digest()
 
 
+def test_names_of_classes_are_one_line_each():
+    images = ArrayImages(
+        torch.zeros(1, 3, 4, 4, dtype=torch.uint8), ["a"], torch.tensor([0]), ["a\x1b[0m\n cat", "dog"]
+    )
+    assert images.classes == ["a [0m cat", "dog"]
+
+
 def test_every_image_needs_a_label():
     with pytest.raises(InputError, match="one label per image, got 2 images and 3 labels"):
         ArrayImages(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), ["a", "b"], torch.tensor([0, 1, 1]))

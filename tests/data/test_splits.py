@@ -13,6 +13,12 @@ def test_fingerprint_follows_labels_and_pixels():
     assert len({draw().fingerprint, relabelled.fingerprint, repainted.fingerprint}) == 3
 
 
+def test_fingerprint_ignores_the_names_of_classes():
+    named = draw()
+    named.source.classes = ["cat", "dog", "emu"]
+    assert named.fingerprint == draw().fingerprint
+
+
 def test_queries_that_the_database_holds_too_are_named():
     def distinct():
         made = draw()

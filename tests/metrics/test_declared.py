@@ -90,13 +90,12 @@ def test_a_score_metric_needs_values(split):
 
 def counted_searches(monkeypatch):
     calls = []
+
+    def counted(search):
+        return lambda *arguments: calls.append(arguments[-1]) or search(*arguments)
+
     for name in ("nearest_codes", "nearest_groups"):
-
-        def search(*arguments, its_own=getattr(per_query, name)):
-            calls.append(arguments[-1])
-            return its_own(*arguments)
-
-        monkeypatch.setattr(per_query, name, search)
+        monkeypatch.setattr(per_query, name, counted(getattr(per_query, name)))
     return calls
 
 

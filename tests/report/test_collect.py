@@ -42,6 +42,17 @@ def test_names_are_shown_as_they_are(tmp_path, capsys):
     assert "[/b]0" in text
 
 
+def test_folders_of_the_same_name_are_told_apart(tmp_path, capsys):
+    for job, split in enumerate(("1" * 8, "2" * 8)):
+        options = {"type": "images", "root": f"/{job}/photos"}
+        write_run(tmp_path / str(job), split=split, options=options, dataset="images", codes=False)
+    assert main.run(["collect", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "photos (split 111111)" in text
+    assert "photos (split 222222)" in text
+    assert "photos (split 111111)" in (tmp_path / "summary.csv").read_text()
+
+
 @pytest.mark.parametrize(
     "table",
     [b"\xff", b"trial,state\n0,complete\n", b"trial,state,validation,overrides\n0,complete,abc,x\n"],

@@ -142,6 +142,8 @@ def test_float_queries_have_tables_of_their_own(tmp_path):
     assert [cell(by_score, "KL", head) for head in heads] == [None] * 4, "an old record has no such scores"
     assert cell(by_score, "teacher, both sides", heads[0]).mean == 0.8
     assert "5 cells missing" in by_score.note
+    protocol = "Protocol of digits: mAP@20, 24 queries, 80 database images, relevant: images that share a label"
+    assert all(table.note.count(protocol) == 1 for table in (main, by_score, runs_table(records)))
     table = runs_table(records)
     assert table.columns[-4:-1] == [f"{pair} mAP@K, float queries, rescored" for pair in ("SSHP", "ASHP", "teacher")]
     assert [len(row) for row in table.rows] == [len(table.columns)] * 2

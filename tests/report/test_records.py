@@ -47,6 +47,30 @@ def test_other_splits_are_other_data(tmp_path):
     assert names == {"digits (split 111111)", "digits (split 222222)", "fake"}
 
 
+def folder_run(folder, name, split, seed=0, kind="image_folder", **more):
+    options = {"type": kind, "root": f"/home/someone/{name}"}
+    return write_run(folder, split=split, seed=seed, options=options, dataset=kind, codes=False, **more)
+
+
+def test_folders_have_names_of_their_own_and_are_not_merged(tmp_path):
+    folder_run(tmp_path / "a", "cats", "1" * 8)
+    folder_run(tmp_path / "b", "one/photos", "2" * 8)
+    folder_run(tmp_path / "c", "two/photos", "3" * 8, seed=1)
+    records = Records([tmp_path])
+    assert [run.row["dataset"] for run in records.runs] == ["cats", "photos (split 222222)", "photos (split 333333)"]
+    assert len(records.cells) == 3
+
+
+def test_a_folder_of_the_same_images_is_the_same_data_set_elsewhere(tmp_path):
+    folder_run(tmp_path / "a", "cats", "1" * 8)
+    folder_run(tmp_path / "b", "copy_of_cats", "1" * 8, seed=1)
+    folder_run(tmp_path / "c", "copy_of_cats", "1" * 8)
+    records = Records([tmp_path])
+    assert [run.row["dataset"] for run in records.runs] == ["cats", "cats"]
+    assert len(records.cells) == 1
+    assert any("/c repeats " in problem for problem in records.problems)
+
+
 def test_names_tell_apart_what_shares_a_name(tmp_path):
     write_run(tmp_path / "a", kd_method="none")
     write_run(tmp_path / "b", kd_method="brcd_wo_bm")

@@ -2,7 +2,17 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from brcd_lightning.report.style import bar_look, bars, legend_below, line_look, new_figure, panels, save_figure, styled
+from brcd_lightning.report.style import (
+    axis_limit,
+    bar_look,
+    bars,
+    legend_below,
+    line_look,
+    new_figure,
+    panels,
+    save_figure,
+    styled,
+)
 
 
 @styled
@@ -31,6 +41,25 @@ def test_bars_stand_in_groups_with_gaps_for_what_is_missing():
     (axes,) = draw().axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [patch.get_width() for patch in axes.patches] == pytest.approx([0.1, 0.0, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [
+        ([0.08, 0.03], 0.08),
+        ([0.081, None], 0.1),
+        ([0.16], 0.2),
+        ([0.3933], 0.4),
+        ([0.61], 0.8),
+        ([0.81], 1.0),
+        ([1.0], 1.0),
+        ([1.2], 1.0),
+        ([0.0], 0.0001),
+        ([], 0.0001),
+    ],
+)
+def test_limits_are_the_largest_value_rounded_up(values, limit):
+    assert axis_limit(values) == limit
 
 
 def test_lines_and_bars_differ_without_colour():

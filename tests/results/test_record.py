@@ -100,6 +100,24 @@ def test_what_is_relevant_is_said_wherever_it_is_no_label(tmp_path):
     ]
 
 
+def test_names_of_classes_are_kept_and_earlier_records_have_none(tmp_path):
+    write_results(tmp_path, results())
+    assert read_results(tmp_path)["classes"] == []
+    old = results()
+    del old["classes"]
+    write_results(tmp_path, old)
+    assert read_results(tmp_path)["classes"] == []
+
+
+def test_earlier_records_of_a_folder_get_its_name(tmp_path):
+    for root, name in (("/home/someone/cats", "cats"), (".", "image_folder"), (None, "image_folder")):
+        old = results()
+        old["row"]["dataset"] = "image_folder"
+        old["config"]["dataset"] = {"type": "image_folder", "root": root}
+        write_results(tmp_path, old)
+        assert read_results(tmp_path)["row"]["dataset"] == name
+
+
 def test_records_from_before_are_judged_by_labels(tmp_path):
     old = results()
     del old["metric_protocol"]["relevance"]

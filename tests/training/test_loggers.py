@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -36,6 +37,15 @@ def test_wandb_offline_keeps_what_dashboards_group_by(tmp_path):
     watched = next(metric for metric in metrics if metric.name == "val/map_sshp")
     assert watched.summary.max
     assert [record for record in records if record.HasField("exit")]
+
+
+def test_a_long_name_fits_a_tag_of_wandb(tmp_path):
+    named = replace(context(tmp_path), coordinates=LABELS | {"dataset": "x" * 100})
+    wandb_logger(named, project="p", offline=True)
+    close_loggers()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    run = next(record.run for record in read_records(folder) if record.HasField("run"))
+    assert max(map(len, run.tags)) == 64
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,10 @@ def check_data(cfg: DictConfig) -> None:
     for role in SPLITS:
         table.add_row(role, f"{found['sizes'][role]:,}", f"{found['without_label'][role]:,}")
     console.print(table)
-    judged = f"{found['classes']} classes" if splits.has_labels else f"No labels; relevant items are {splits.relevance}"
+    classes = splits.source.classes
+    named = f": {', '.join(classes[:_SHOWN])}{', …' if len(classes) > _SHOWN else ''}" if classes else ""
+    counted = f"{found['classes']} classes{named}"
+    judged = counted if splits.has_labels else f"No labels; relevant items are {splits.relevance}"
     console.print(f"{judged}; {found['train_in_database']:,} training images are in the database.")
     if repetition := splits.repetition:
         console.print(f"Repeated: {repetition}.")

@@ -136,7 +136,7 @@ def _official_images(folder: Path, download: bool) -> ArrayImages:
     train, test = (_official(folder, part, download) for part in (True, False))
     pixels = torch.from_numpy(np.concatenate([train.data, test.data])).permute(0, 3, 1, 2).contiguous()
     ids = [f"train/{i}" for i in range(len(train))] + [f"test/{i}" for i in range(len(test))]
-    return ArrayImages(pixels, ids, torch.tensor(train.targets + test.targets))
+    return ArrayImages(pixels, ids, torch.tensor(train.targets + test.targets), train.classes)
 
 
 def _official(folder: Path, train: bool, download: bool) -> Any:

@@ -25,10 +25,12 @@ class HubImages(ImageSource):
         parts: data sets by the name of their split.
         image_column: column of the images.
         labels: see `ImageSource`.
+        classes: see `ImageSource`.
     """
 
-    def __init__(self, parts: dict[str, Any], image_column: str, labels: Tensor) -> None:
-        super().__init__([f"{split}/{row}" for split, part in parts.items() for row in range(len(part))], labels)
+    def __init__(self, parts: dict[str, Any], image_column: str, labels: Tensor, classes: Sequence[str] = ()) -> None:
+        ids = [f"{split}/{row}" for split, part in parts.items() for row in range(len(part))]
+        super().__init__(ids, labels, classes=classes)
         self._rows = [(part, row) for part in parts.values() for row in range(len(part))]
         self._image_column = image_column
 
@@ -80,7 +82,7 @@ def huggingface(
         )
     parts = {split: _load(name, data_dir, split, (image_column, label_column)) for split in (train_split, query_split)}
     labels = _labels([label for part in parts.values() for label in part[label_column]])
-    source = HubImages(parts, image_column, labels)
+    source = HubImages(parts, image_column, labels, _classes(parts[train_split].features[label_column]))
     everything = torch.arange(len(source))
     database, query = everything.split([len(part) for part in parts.values()])
     if labels.ndim == 1:
@@ -116,6 +118,12 @@ def _load(name: str, data_dir: str | None, split: str, columns: Sequence[str]) -
         if column not in part.column_names:
             raise InputError(f"{name}, {split}: no column {column!r}.{did_you_mean(column, part.column_names)}")
     return part
+
+
+def _classes(column: Any) -> Sequence[str]:
+    """Names of the classes of a label column; empty if it holds plain numbers."""
+    each = column[0] if isinstance(column, list) else getattr(column, "feature", column)  # of a column of lists
+    return getattr(each, "names", None) or ()
 
 
 def _labels(values: list[Any]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.data.image_files import image_files
+from brcd_lightning.data.names import names_of_folders
 from brcd_lightning.data.sources import FileImages, readable_images, require_folder
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.data.splitting import PerClass, draw_splits
@@ -84,7 +85,7 @@ def folder_images(
     listed = [list_class_images(folder, part, classes) for part in parts]
     names = [name for part_names, _ in listed for name in part_names]
     labels = torch.cat([part_labels for _, part_labels in listed])
-    return readable_images(folder, names, labels, skip_corrupt)
+    return readable_images(folder, names, labels, skip_corrupt, names_of_folders(classes))
 
 
 def class_folders(root: Path) -> list[str]:

@@ -58,7 +58,7 @@ def image_list(
     _require_lists(images, given)
     paths = {"images": images} if images is not None else given
     read = {split: read_list(_find(folder, path), num_classes) for split, path in paths.items() if path is not None}
-    lists = {split: LabelledNames(below(folder, each.names), each.labels) for split, each in read.items()}
+    lists = {split: LabelledNames(below(folder, each.names), each.labels, each.classes) for split, each in read.items()}
     if images is None:
         return given_roles(
             folder,
@@ -93,7 +93,10 @@ def given_roles(
         for name, row in zip(each.names, each.labels, strict=True):
             if not torch.equal(labels.setdefault(name, row), row):
                 raise InputError(f"{name} has different labels in another list.")
-    everything = LabelledNames(list(labels), torch.stack(list(labels.values())))
+    classes = {tuple(each.classes): None for each in lists.values() if each.classes}
+    if len(classes) > 1:
+        raise InputError(f"the lists of {folder} must have the same columns of labels in the same order.")
+    everything = LabelledNames(list(labels), torch.stack(list(labels.values())), next(iter(classes), ()))
     source = load_images(folder, everything, skip_corrupt)
     places = {name: position for position, name in enumerate(source.ids)}
     train, query, database = (
@@ -121,7 +124,7 @@ def load_images(folder: Path, listed: LabelledNames, skip_corrupt: bool) -> File
     if listed.labels.ndim == 2 and not bool(listed.labels.any(dim=0).all()):
         empty = int((~listed.labels.any(dim=0)).nonzero()[0])
         raise InputError(f"no image of {folder} has label {empty} of 0 to {listed.labels.shape[1] - 1}; leave it out.")
-    return readable_images(folder, listed.names, listed.labels, skip_corrupt)
+    return readable_images(folder, listed.names, listed.labels, skip_corrupt, listed.classes)
 
 
 def _require_lists(images: str | None, roles: Mapping[str, str | None]) -> None:

@@ -27,6 +27,8 @@ class LabelledNames(NamedTuple):
     """Relative paths with forward slashes."""
     labels: Tensor
     """(n,) int64 class indices, or (n, C) multi-hot."""
+    classes: Sequence[str] = ()
+    """Names of the C classes; empty if the list has none."""
 
 
 def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
@@ -46,9 +48,9 @@ def read_list(path: Path, num_classes: int | None = None) -> LabelledNames:
     if not path.is_file():
         raise InputError(f"list {path} does not exist.")
     kind = path.suffix.lower()
-    names, labels = _read_columns(path, _TABLES[kind](path)) if kind in _TABLES else _read_text(path)
+    names, labels, classes = _read_columns(path, _TABLES[kind](path)) if kind in _TABLES else (*_read_text(path), ())
     check_names(path, names)
-    return LabelledNames(names, check_labels(path, labels, num_classes))
+    return LabelledNames(names, check_labels(path, labels, num_classes), classes)
 
 
 def check_labels(path: Path, labels: np.ndarray, num_classes: int | None) -> Tensor:
@@ -169,7 +171,7 @@ _TABLES = {".csv": _csv_columns, ".parquet": _parquet_columns}
 """Readers of tables by suffix; each returns the values of every column by name."""
 
 
-def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray]:
+def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], np.ndarray, Sequence[str]]:
     if "path" not in columns:
         raise InputError(f"{path} needs a column 'path', got {', '.join(columns)}.")
     classes = ["label"] if "label" in columns else [name for name in columns if name != "path"]
@@ -179,7 +181,7 @@ def _read_columns(path: Path, columns: Mapping[str, list]) -> tuple[list[str], n
         labels = np.stack([np.array(columns[name], dtype=np.int64) for name in classes], axis=1)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: labels must be whole numbers ({error}).") from error
-    return [str(name) for name in columns["path"]], labels
+    return [str(name) for name in columns["path"]], labels, classes if len(classes) > 1 else ()
 
 
 def check_names(origin: Path, names: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ def mirflickr25k(
     )
     listed = _ready(folder, num_labels) if (folder / "targets.txt").is_file() else _own(folder, num_images, num_labels)
     prefix = "mirflickr/" if (folder / "mirflickr").is_dir() else ""
-    listed = LabelledNames([prefix + name for name in listed.names], listed.labels)
+    listed = LabelledNames([prefix + name for name in listed.names], listed.labels, listed.classes)
     source = load_images(folder, listed, skip_corrupt)
     return draw_at_random(
         source,
@@ -96,4 +96,5 @@ def _own(folder: Path, num_images: int, num_labels: int) -> LabelledNames:
             found = f"{int(numbers.min())} to {int(numbers.max())}"
             raise InputError(f"{file} must name images 1 to {num_images}, got {found}.")
         labels[numbers - 1, column] = 1
-    return LabelledNames([f"im{number}.jpg" for number in range(1, num_images + 1)], labels)
+    names = [f"im{number}.jpg" for number in range(1, num_images + 1)]
+    return LabelledNames(names, labels, [file.stem for file in files])

@@ -66,7 +66,7 @@ def mscoco(
         if not names.keys() >= set(wanted):
             raise InputError(f"{folder / file} names images that the annotations do not have.")
         listed = [names[name] for name in wanted]
-        lists[role] = LabelledNames(listed, torch.stack([rows[name] for name in listed]))
+        lists[role] = LabelledNames(listed, torch.stack([rows[name] for name in listed]), annotated.classes)
     return given_roles(folder, lists, num_val_query=num_val_query, skip_corrupt=skip_corrupt, seed=seed)
 
 
@@ -106,7 +106,7 @@ def read_annotations(folder: Path, num_categories: int = CATEGORIES) -> Labelled
         name, categories = images[number]
         names.append(name)
         labels[row, [columns[category] for category in categories]] = 1
-    return LabelledNames(names, labels)
+    return LabelledNames(names, labels, [names_of[category] for category in columns])
 
 
 def _file(folder: Path, part: str, year: str) -> Path:

@@ -102,7 +102,8 @@ def _own_files(folder: Path, num_concepts: int) -> LabelledNames:
     labels = check_labels(folder / LABEL_FOLDER, table[:, frequent], num_concepts)
     labelled = labels.any(dim=1)
     kept = [name for name, keep in zip(names, labelled.tolist(), strict=True) if keep]
-    return LabelledNames(below(folder, kept), labels[labelled])
+    classes = [files[place].stem.removeprefix("Labels_") for place in frequent]
+    return LabelledNames(below(folder, kept), labels[labelled], classes)
 
 
 def _draw(labels: Tensor, count: int, generator: np.random.Generator, taken: Tensor, what: str) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from brcd_lightning.data.image_scan import read_image, scan_files
+from brcd_lightning.data.names import printable
 from brcd_lightning.errors import InputError
 
 
@@ -22,17 +23,25 @@ class ImageSource(ABC):
         labels: (N,) int64 class indices or (N, C) multi-hot; used for relevance in evaluation, and by
             distillation methods that declare it.
         skipped: reasons of images skipped as unreadable, by name.
+        classes: names of the classes, in the order of the labels; empty if they have none.
     """
 
     one_size: bool = False
     """True if all images have the same height and width."""
 
-    def __init__(self, ids: Sequence[str], labels: Tensor, skipped: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        ids: Sequence[str],
+        labels: Tensor,
+        skipped: Mapping[str, str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
         if len(ids) != len(labels):
             raise InputError(f"a data set needs one label per image, got {len(ids)} images and {len(labels)} labels.")
         self.ids = list(ids)
         self.labels = labels
         self.skipped = dict(skipped or {})
+        self.classes = [printable(str(name)) for name in classes]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,12 +62,13 @@ class ArrayImages(ImageSource):
         pixels: (N, 3, H, W) uint8.
         ids: see `ImageSource`.
         labels: see `ImageSource`.
+        classes: see `ImageSource`.
     """
 
     one_size = True
 
-    def __init__(self, pixels: Tensor, ids: Sequence[str], labels: Tensor) -> None:
-        super().__init__(ids, labels)
+    def __init__(self, pixels: Tensor, ids: Sequence[str], labels: Tensor, classes: Sequence[str] = ()) -> None:
+        super().__init__(ids, labels, classes=classes)
         self.pixels = pixels
 
     def load(self, position: int) -> Tensor:
@@ -79,6 +89,7 @@ class FileImages(ImageSource):
         labels: see `ImageSource`.
         digests: SHA-256 of each file.
         skipped: see `ImageSource`.
+        classes: see `ImageSource`.
     """
 
     def __init__(
@@ -88,8 +99,9 @@ class FileImages(ImageSource):
         labels: Tensor,
         digests: Sequence[bytes],
         skipped: Mapping[str, str] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
-        super().__init__(names, labels, skipped)
+        super().__init__(names, labels, skipped, classes)
         self.root = root
         self.digests = list(digests)
 
@@ -105,7 +117,9 @@ class FileImages(ImageSource):
         return self.digests[position]
 
 
-def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool) -> FileImages:
+def readable_images(
+    root: Path, names: Sequence[str], labels: Tensor, skip_corrupt: bool, classes: Sequence[str] = ()
+) -> FileImages:
     """Readable images, in the order of `names`.
 
     Args:
@@ -113,6 +127,7 @@ def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corru
         names: relative paths, without duplicates.
         labels: one row per name, see `ImageSource`.
         skip_corrupt: see `scan_files`.
+        classes: see `ImageSource`.
 
     Raises:
         InputError: if no image can be read.
@@ -131,6 +146,7 @@ def readable_images(root: Path, names: Sequence[str], labels: Tensor, skip_corru
         labels[torch.tensor(rows, dtype=torch.long)],
         [digest for _, digest in kept],
         scan.unreadable,
+        classes,
     )
 
 

@@ -54,6 +54,7 @@ def write_outcome(
         uses_labels=about.get("uses_labels", False),
         transductive=about.get("transductive", False),
         relevance=context.splits.relevance,
+        classes=context.splits.source.classes,
         seed=about["seed"],
         config=context.kept_config,
         sizes=context.splits.sizes(),

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from brcd_lightning.errors import InputError
-from brcd_lightning.report.runs import Run, read_run, run_folders
+from brcd_lightning.report.runs import Run, named_by_data, read_run, run_folders
 from brcd_lightning.results.run_files import SUMMARY, TRIALS
 from brcd_lightning.results.summary_table import results_tables
 from brcd_lightning.storage.atomic import write_text
@@ -27,7 +27,7 @@ def collect(sweep_dir: Path) -> tuple[list[Run], list[str]]:
             runs.append(read_run(folder))
         except InputError as error:
             missing.append(str(error))
-    return runs, missing
+    return named_by_data(runs), missing
 
 
 def summarise(sweep_dir: Path) -> None:

@@ -8,10 +8,11 @@ from itertools import product
 from typing import Any
 
 from brcd_lightning.metrics.declared import FLOAT_COLUMNS, ReportedMetric
+from brcd_lightning.report.protocol import protocol_lines
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import SETTING, Cell, mean_and_deviation
 from brcd_lightning.report.table import Number, Table, Value, ranked
-from brcd_lightning.results.record import marks, notes, relevance_notes
+from brcd_lightning.results.record import mark_notes, marks
 from brcd_lightning.results.summary_table import PARADIGMS, columns_of
 
 _NAMES = {"dataset": "data set", "hashing_model": "hashing model"}
@@ -109,7 +110,8 @@ def _pivot(records: Records, kind: _Pivot, cells: Sequence[Cell]) -> Table:
     rows += [[f"{label}{marked[label]}", *body[label]] for label in order]
     missing = sum(value is None for values in body.values() for value in values)
     title = f"{kind.title}: {_fixed(cells[0], across)}"
-    explained = notes(cell.first.results for cell in cells)
+    explained = [f"{text}." for text in mark_notes(_records_of(cells))]
+    explained += protocol_lines(run for cell in cells for run in cell.runs)
     return Table(kind.name, title, heads, rows, _note(metrics, cuts, explained, missing))
 
 
@@ -125,7 +127,7 @@ def _note(metrics: Sequence[ReportedMetric], cuts: Sequence[int], explained: Seq
     titles = ", ".join(metric.title.format(k="/".join(map(str, cuts))) for metric in metrics)
     note = f"{titles} on test queries; mean ± standard deviation over seeds. Options chosen on validation queries. "
     note += "Bold: best, underlined: second, among distilled students."
-    note += "".join(f" {text}." for text in explained)
+    note += "".join(f" {text}" for text in explained)
     return f"{note} {missing} cells missing." if missing else note
 
 
@@ -181,8 +183,7 @@ def runs_table(records: Records) -> Table:
         alone = len(by_distance) == 1 and metric in by_distance
         heads.append(pair if alone else f"{pair} {metric.title.format(k='K')}")
     heads.append("folder")
-    note = "".join(f"{text}. " for text in relevance_notes(run.results for run in records.runs)).strip()
-    return Table("runs", "All runs", heads, body, note)
+    return Table("runs", "All runs", heads, body, " ".join(protocol_lines(records.runs)))
 
 
 def _shown(value: Any) -> Value:

@@ -9,10 +9,11 @@ from itertools import product
 
 from brcd_lightning.metrics.declared import COLUMNS, FLOAT_COLUMNS, ReportedMetric
 from brcd_lightning.report.comparisons import score
+from brcd_lightning.report.protocol import protocol_lines
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import Cell
 from brcd_lightning.report.table import Number, Table, Value
-from brcd_lightning.results.record import marks, notes
+from brcd_lightning.results.record import mark_notes, marks
 from brcd_lightning.results.summary_table import PARADIGMS
 from brcd_lightning.search.features import FEATURE_SEARCHES
 
@@ -129,12 +130,14 @@ def _table(ladder: Ladder, name: str, title: str, metric: ReportedMetric) -> Tab
     k = next(iter((*ladder.codes, *ladder.students)[0].cells.values())).first.results["metric_protocol"]["k"]
     note = f"{metric.title_at(k)} on test queries; mean ± standard deviation over seeds. "
     note += "For codes, SSHP is an undistilled student; for features, the student's. Seconds: mean time of a student. "
-    note += " ".join([*lessons(ladder, metric), *(f"{text}." for text in _notes(ladder))])
+    note += " ".join([*lessons(ladder, metric), *_notes(ladder)])
     return Table(name, title, columns, rows, note.strip())
 
 
 def _notes(ladder: Ladder) -> list[str]:
-    return notes(cell.first.results for rung in ladder.students for cell in rung.cells.values())
+    rungs = (*ladder.codes, *ladder.students)
+    runs = [run for rung in rungs for cell in rung.cells.values() for run in cell.runs]
+    return [*(f"{text}." for text in mark_notes(run.results for run in runs)), *protocol_lines(runs)]
 
 
 def lessons(ladder: Ladder, metric: ReportedMetric = COLUMNS[0]) -> list[str]:

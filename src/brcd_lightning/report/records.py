@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.latencies import find_latencies
-from brcd_lightning.report.runs import SETTING, Cell, Run, UnfilledError, read_run, run_folders
+from brcd_lightning.report.runs import SETTING, Cell, Run, UnfilledError, named_by_data, read_run, run_folders
 from brcd_lightning.results.record import method_name
 
 
@@ -29,20 +28,18 @@ class Records:
         folders = list(folders)
         self.runs: list[Run] = []
         self.problems: list[str] = []
-        seen: dict[tuple[Any, ...], Path] = {}
+        found: list[Run] = []
         for folder in run_folders(folders):
             try:
-                run = read_run(folder)
+                found.append(read_run(folder))
             except InputError as error:
                 self.problems.append(str(error))
-                continue
-            key = run.identity
-            if key in seen:
-                self.problems.append(f"{folder} repeats {seen[key]} (same options, same seed).")
-                continue
-            seen[key] = folder
-            self.runs.append(run)
-        self.runs = _named_by_split(self.runs)
+        seen: dict[tuple[Any, ...], Path] = {}
+        for run in named_by_data(found):
+            if (first := seen.setdefault(run.identity, run.folder)) != run.folder:
+                self.problems.append(f"{run.folder} repeats {first} (same options, same seed).")
+            else:
+                self.runs.append(run)
         self.latencies, damaged = find_latencies(folders)
         self.problems += damaged
 
@@ -129,17 +126,3 @@ class Records:
             counts[run.row["bits"]] += run.setting == setting
         bits = max(counts, key=lambda length: (counts[length], length))
         return self.chosen(self.of(**dict(zip(SETTING, setting, strict=True)), bits=bits), "sshp")
-
-
-def _named_by_split(runs: Sequence[Run]) -> list[Run]:
-    """Appends the split to the name of each data set with several splits, because their scores are not comparable."""
-    splits: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        splits[run.row["dataset"]].add(run.split)
-    named = []
-    for run in runs:
-        name = run.row["dataset"]
-        if len(splits[name]) > 1:
-            name = f"{name} (split {run.split[:6]})"
-        named.append(replace(run, results={**run.results, "row": {**run.row, "dataset": name}}))
-    return named

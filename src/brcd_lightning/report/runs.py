@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from brcd_lightning.data.names import OWN_NAMES, class_names
 from brcd_lightning.errors import InputError
 from brcd_lightning.report.saved_codes import Side, TensorFile, read_teacher_codes
 from brcd_lightning.results.identity import cell_options
 from brcd_lightning.results.record import has_labels, read_results
 from brcd_lightning.results.run_files import CODES, CONFIG, DONE, PRUNED, RESULTS, TEACHER_CODES
+from brcd_lightning.storage.component_names import TYPE
 
 SETTING = ("dataset", "hashing_model", "teacher", "student")
 """Coordinates that are fixed in one table, next to the code length."""
@@ -58,6 +61,10 @@ class Run:
     def split(self) -> str:
         """Fingerprint of the split."""
         return str(self.results["fingerprints"].get("split"))
+
+    def class_names(self, count: int) -> list[str]:
+        """Names of its first `count` classes; numbers where they have none."""
+        return class_names(self.results["classes"], count)
 
     @property
     def pair(self) -> str:
@@ -177,6 +184,28 @@ def read_run(folder: Path) -> Run:
     return Run(folder, results)
 
 
+def named_by_data(runs: Sequence[Run]) -> list[Run]:
+    """The same runs with one name for each data set.
+
+    Folders with the same images are one data set, under the name of the first. Data sets of the same name with several
+    splits get the split as part of their name, because their scores are not comparable.
+    """
+    first: dict[tuple[str, str], str] = {}
+    names = []
+    for run in runs:
+        options, name = run.results["config"].get("dataset"), run.row["dataset"]
+        kind = options.get(TYPE) if isinstance(options, dict) else None
+        names.append(first.setdefault((kind, run.split), name) if kind in OWN_NAMES else name)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for run, name in zip(runs, names, strict=True):
+        splits[name].add(run.split)
+    named = []
+    for run, name in zip(runs, names, strict=True):
+        shown = f"{name} (split {run.split[:6]})" if len(splits[name]) > 1 else name
+        named.append(replace(run, results={**run.results, "row": {**run.row, "dataset": shown}}))
+    return named
+
+
 def _problem(results: Mapping[str, Any]) -> str:
     """The first value that tables or figures cannot use; empty if all are valid."""
     for part in ("row", "method", "metrics", "fingerprints", "metric_protocol", "config", "sizes"):
@@ -196,6 +225,9 @@ def _problem(results: Mapping[str, Any]) -> str:
         if value is not None and not (_is_number(value) and math.isfinite(value)):
             return f"has {value!r} as its {key}"
     absent = [key for key in ("uses_labels", "validation", "epochs") if key not in results]
+    classes = results["classes"]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        absent.append("names of its classes")
     if absent or not isinstance(results["fingerprints"].get("teacher"), str):
         return f"has no {', '.join(absent) or 'fingerprint of its teacher'}"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -106,6 +106,16 @@ def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float |
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+
+
+def axis_limit(values: Iterable[float | None]) -> float:
+    """The end of an axis from 0 that fits some shares, such as precisions: their maximum, rounded up; at most 1.
+
+    Panels that are compared take one limit, from the values of all of them.
+    """
+    largest = max((value for value in values if value is not None), default=0.0)
+    steps = (step * 10.0**power for power in (-4, -3, -2, -1) for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+    return next((round(limit, 6) for limit in steps if largest <= limit), 1.0)
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:

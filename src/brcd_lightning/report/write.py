@@ -17,12 +17,12 @@ from brcd_lightning.report.comparisons import comparison_tables, runs_table
 from brcd_lightning.report.ladder import ladder_tables
 from brcd_lightning.report.latencies import latency_table
 from brcd_lightning.report.page import Section, page
+from brcd_lightning.report.protocol import protocol_lines
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.render import RENDERINGS
 from brcd_lightning.report.runs import UnfilledError
 from brcd_lightning.report.style import save_figure
 from brcd_lightning.report.table import Table
-from brcd_lightning.results.record import relevance_notes
 from brcd_lightning.results.run_files import GALLERY
 from brcd_lightning.storage.atomic import atomic_path, source_commit, write_text
 
@@ -161,5 +161,4 @@ def _summary(records: Records, folders: Sequence[Path]) -> list[str]:
         lines.append(f"{len(records.problems)} folders or files are left out; the last section says why.")
     if records.runs:
         lines.append(f"Runs made at commit {', '.join(commits)} on {', '.join(devices)}.")
-    lines += [f"{text}." for text in relevance_notes(run.results for run in records.runs)]
-    return [*lines, f"Report made at commit {str(source_commit())[:_SHORT]}."]
+    return [*lines, *protocol_lines(records.runs), f"Report made at commit {str(source_commit())[:_SHORT]}."]

@@ -1,4 +1,4 @@
-"""A picture of search: queries with their nearest images, relevant ones framed green and others red."""
+"""A picture of search: queries with their nearest images and their classes, relevant ones framed green, others red."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.transforms import IdentityTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from brcd_lightning.data.names import label_text, printable, shortened
 from brcd_lightning.data.splits import Splits
 from brcd_lightning.metrics import relevance_of
 from brcd_lightning.search import nearest_codes
@@ -20,8 +21,9 @@ from brcd_lightning.storage.atomic import atomic_path
 HIT, MISS, QUERY = "#1a9641", "#d7191c", "#404040"
 # Pixels. The images are put together as an array, because matplotlib takes a second to draw hundreds of them.
 _SIDE, _LINE = 72, 4  # of a framed image and of its frame
-_STEP_X, _STEP_Y = 80, 102  # between framed images; the rest is for the caption
-_ABOVE, _DPI = 120, 130  # space for the titles
+_STEP_X, _STEP_Y = 80, 116  # between framed images; the rest is for the captions
+_ABOVE, _DPI = 140, 130  # space for the titles
+_LONGEST_NAME = 12  # that fits above an image
 PARADIGMS = {"SSHP": ("student_query", "student_database"), "ASHP": ("student_query", "teacher_database")}
 
 
@@ -38,7 +40,7 @@ def save_gallery(
 
     Args:
         path: target file.
-        splits: data set that holds the images.
+        splits: data set that holds the images. Captions name their classes, or their files if there are no labels.
         codes: codes and labels by ``<encoder>_<side>``, as `DistillationModule.codes`.
         scores: (Q,) how well each query is answered, such as its average precision.
         title: printed above the picture.
@@ -53,7 +55,10 @@ def save_gallery(
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     canvas = torch.full((3, height, width), 255, dtype=torch.uint8)
     green = "relevant" if splits.has_labels else f"one of {splits.relevance}"
-    figure.suptitle(f"{title}: nearest images in Hamming space (green: {green}, red: not, number: distance)")
+    named = "class" if splits.has_labels else "file"
+    figure.suptitle(
+        f"{title}: nearest images in Hamming space\ngreen: {green}, red: not; captions: distance, {named}", fontsize=11
+    )
     for panel, (name, (query_key, database_key)) in enumerate(PARADIGMS.items()):
         query_codes, query_labels = codes[query_key]
         database_codes, database_labels = codes[database_key]
@@ -61,15 +66,15 @@ def save_gallery(
         relevance = relevance_of(query_labels[rows], database_labels, positions)
         first = panel * (top + 2)
         for row, (query, kind) in enumerate(kinds.items()):
-            _draw(figure, canvas, first, row, splits.source.load(int(splits.query[query])), QUERY, kind)
+            _draw(figure, canvas, (first, row), splits, int(splits.query[query]), QUERY, kind)
             for rank, (place, distance) in enumerate(
                 zip(positions[row].tolist(), distances[row].tolist(), strict=True)
             ):
-                image = splits.source.load(int(splits.database[place]))
                 color = HIT if relevance[row, rank] else MISS
-                _draw(figure, canvas, first + rank + 1, row, image, color, str(distance))
+                cell = first + rank + 1, row
+                _draw(figure, canvas, cell, splits, int(splits.database[place]), color, str(distance))
         about = f"{name}: {relevance.float().mean():.0%} of these results are relevant"
-        _write(figure, (first + (top + 2) / 2) * _STEP_X, _ABOVE - 35, about, 11)
+        _write(figure, (first + (top + 2) / 2) * _STEP_X, _ABOVE - 45, about, 11)
     figure.figimage(canvas.permute(1, 2, 0).numpy())
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -91,8 +96,19 @@ def choose_queries(scores: Tensor, count: int) -> dict[int, str]:
     return kinds | dict.fromkeys(reversed(worst), "worst")
 
 
-def _draw(figure: Figure, canvas: Tensor, column: int, row: int, pixels: Tensor, color: str, text: str) -> None:
-    """Puts one framed image on the canvas (3, H, W) and its caption above it; the image keeps its shape."""
+def _name(splits: Splits, position: int) -> str:
+    """The classes of an image, or the name of its file in a data set without labels; a long one is shortened."""
+    if splits.has_labels:
+        return shortened(label_text(splits.source.labels[position], splits.source.classes), _LONGEST_NAME)
+    name = printable(splits.source.ids[position].rpartition("/")[2])
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"  # numbers are at the end
+
+
+def _draw(
+    figure: Figure, canvas: Tensor, cell: tuple[int, int], splits: Splits, position: int, color: str, text: str
+) -> None:
+    """Puts one framed image on the canvas (3, H, W) and its captions above it; the image keeps its shape."""
+    pixels, (column, row) = splits.source.load(position), cell
     left, top = column * _STEP_X + _STEP_X // 2, _ABOVE + row * _STEP_Y
     frame = canvas[:, top : top + _SIDE, left : left + _SIDE]
     frame[:] = (255 * torch.tensor(to_rgb(color))).round()[:, None, None]
@@ -102,10 +118,12 @@ def _draw(figure: Figure, canvas: Tensor, column: int, row: int, pixels: Tensor,
     height, width = (max(1, round(scale * side)) for side in pixels.shape[1:])
     y, x = ((inside.shape[1] - side) // 2 for side in (height, width))
     inside[:, y : y + height, x : x + width] = interpolate(pixels[None], (height, width), mode="nearest-exact")[0]
-    _write(figure, left + _SIDE / 2, top - 4, text, 8)
+    _write(figure, left + _SIDE / 2, top - 15, text, 8)
+    _write(figure, left + _SIDE / 2, top - 3, _name(splits, position), 6)
 
 
 def _write(figure: Figure, x: float, y: float, text: str, size: int) -> None:
     """Writes text that ends y pixels below the upper edge, centred at x."""
     up = figure.bbox.height - y
-    figure.text(x, up, text, fontsize=size, ha="center", va="bottom", transform=IdentityTransform())
+    place = IdentityTransform()
+    figure.text(x, up, text, fontsize=size, ha="center", va="bottom", transform=place, parse_math=False)

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_lightning.codes import pack
+from brcd_lightning.data.names import OWN_NAMES, dataset_name
 from brcd_lightning.data.splits import BY_LABELS
 from brcd_lightning.errors import InputError
 from brcd_lightning.results.run_files import DONE, RESULTS
@@ -61,6 +62,7 @@ class Subject:
         fingerprints: fingerprints of split and teacher.
         transductive: whether that method saw unlabelled database images that are not training images.
         relevance: definition of the relevant items of a query, in words, see `Splits.relevance`.
+        classes: names of the classes, see `ImageSource`.
         commit: source commit when the run started, see `storage.atomic.source_commit`.
     """
 
@@ -73,6 +75,7 @@ class Subject:
     fingerprints: Mapping[str, str]
     transductive: bool = False
     relevance: str = BY_LABELS
+    classes: Sequence[str] = ()
     commit: str | None = None
 
 
@@ -102,6 +105,7 @@ def make_results(outcome: Outcome, subject: Subject) -> dict[str, Any]:
         "validation": outcome.validation,
         "epochs": outcome.epochs,
         "sizes": dict(subject.sizes),
+        "classes": list(subject.classes),
         "timings": {name: round(seconds, 3) for name, seconds in outcome.timings.items()},
         "fingerprints": dict(subject.fingerprints),
         "commit": subject.commit,
@@ -141,8 +145,8 @@ def read_results(run_dir: Path) -> dict[str, Any]:
 
 
 def _current(results: dict[str, Any]) -> dict[str, Any]:
-    """A record with current names, even if release 0.1.0 wrote it."""
-    found = {"transductive": False} | results
+    """A record with current names, even if an earlier version wrote it."""
+    found = {"transductive": False, "classes": []} | results
     if isinstance(results.get("metric_protocol"), dict):
         found["metric_protocol"] = {"relevance": BY_LABELS} | results["metric_protocol"]
     for part, prefix in (("config", ""), ("method", "kd_method")):
@@ -151,6 +155,10 @@ def _current(results: dict[str, Any]) -> dict[str, Any]:
     for part in ("metrics", "intervals"):
         if isinstance(results.get(part), dict):
             found[part] = {re.sub("_zero_hits$", "_zero_hit_rate", name): each for name, each in results[part].items()}
+    row, config = results.get("row"), results.get("config")
+    options = config.get("dataset") if isinstance(config, dict) else None
+    if isinstance(row, dict) and isinstance(options, dict) and row.get("dataset") in OWN_NAMES:
+        found["row"] = row | {"dataset": dataset_name(row["dataset"], options)}
     return found
 
 
@@ -182,12 +190,17 @@ def marks(results: Mapping[str, Any]) -> str:
 def notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
     """Explains the marks of some runs, and the definition of relevance in data sets without labels."""
     several = list(several)
+    return mark_notes(several) + relevance_notes(several)
+
+
+def mark_notes(several: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Explains the marks of some runs."""
     found = "".join(marks(results) for results in several)
     told = {
         LABELS: "uses labels of the training images",
         TRANSDUCTIVE: "trained on database images, without labels",
     }
-    return [f"{mark} {text}" for mark, text in told.items() if mark in found] + relevance_notes(several)
+    return [f"{mark} {text}" for mark, text in told.items() if mark in found]
 
 
 def has_labels(results: Mapping[str, Any]) -> bool:

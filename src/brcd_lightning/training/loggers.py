@@ -14,12 +14,14 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from brcd_lightning.data.names import shortened
 from brcd_lightning.errors import InputError, require_choice
 from brcd_lightning.metrics.declared import VALIDATED
 from brcd_lightning.options import Text, checked
 from brcd_lightning.results.identity import cell_options
 
 # By name, because wandb picks any of several matching patterns.
+_TAG = 64  # most characters of a tag
 METRICS_UP = tuple(f"val/{metric.key(pair)}" for metric in VALIDATED for pair in ("", "sshp", "ashp"))
 
 
@@ -106,7 +108,7 @@ def wandb_logger(context: LogContext, project: Text, entity: Text | None = None,
         name=context.name,
         id=context.id,
         resume="allow",
-        tags=[*dict.fromkeys(context.coordinates.values()), f"{context.bits}b"],
+        tags=[*dict.fromkeys(shortened(name, _TAG) for name in context.coordinates.values()), f"{context.bits}b"],
         save_dir=str(context.run_dir),
         config=dict(context.config),
         offline=offline,

@@ -72,6 +72,15 @@ def test_the_card_says_what_it_is(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["about"] == ABOUT
 
 
+def test_the_card_names_the_data_set_as_its_run_does(tmp_path):
+    import dataclasses
+
+    encoder = make_encoder()
+    about = ABOUT | {"row": {"dataset": "cats", "student": "small"}}
+    encoder.description = dataclasses.replace(encoder.description, about=about)
+    assert "| data set | cats |" in (encoder.save_pretrained(tmp_path) / "README.md").read_text()
+
+
 @pytest.mark.parametrize("wrong", [None, 5, ["a"], b"a"])
 def test_what_is_no_folder_is_said(wrong):
     with pytest.raises(InputError, match="folder must be text or a path, got"):

@@ -15,11 +15,17 @@ def test_bars_are_frequencies_and_dropped_bits_stand_out(tmp_path):
     labels = torch.arange(80) % 4
     expected = (noisy(labels, 16, 0.05, 7)[labels == 0][:, bits] > 0).double().mean(dim=0)
     assert [patch.get_height() for patch in in_class.patches] == pytest.approx(expected.tolist())
+    assert in_class.get_title() == "class 0 (20 database images)"
     kept = load_file(folder / "teacher_codes.safetensors")
     cluster = int(kept["assignments"].bincount().argmax())
     dropped = [container for container in in_cluster.containers if "dropped" in container.get_label()]
     places = sorted(round(patch.get_x() + patch.get_width() / 2) for group in dropped for patch in group)
     assert places == (kept["masks"][cluster][bits] == 0).nonzero().flatten().tolist()
+
+
+def test_the_class_is_named(tmp_path):
+    write_run(tmp_path / "a", classes=["cat", "dog", "emu", "fox"])
+    assert bit_frequencies(Records([tmp_path])).axes[0].get_title() == "cat (20 database images)"
 
 
 def test_masks_are_drawn_over_expectations(tmp_path):

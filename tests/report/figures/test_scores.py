@@ -18,6 +18,7 @@ def test_pairs_of_backbones_are_groups_of_bars(tmp_path):
     figure = map_by_backbones(Records([write_grid(tmp_path)]))
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["large →\nsmall", "large →\ntiny"]
+    assert [panel.get_xlim() for panel in figure.axes] == [(0, 0.8), (0, 0.8)]
 
 
 def test_options_are_lines_with_the_others_at_their_best_and_a_heat_map(tmp_path):

@@ -29,3 +29,12 @@ def test_both_encoders_share_one_space(tmp_path):
     assert first.get_title().startswith("NO KD, ISD")
     assert second.get_title().startswith("BRCD, ISD")
     assert sum(len(points.get_offsets()) for points in second.collections) == 2 * QUERIES
+
+
+def test_digits_are_explained_by_the_names_of_classes(tmp_path):
+    for name, kinds, count in (("old", [], 2), ("named", ["cat", "dog", "emu", "fox"], 6)):
+        write_run(tmp_path / name, classes=kinds)
+        (legend,) = shared_space(Records([tmp_path / name])).legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert len(texts) == count
+        assert texts[2:] == kinds

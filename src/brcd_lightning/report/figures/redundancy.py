@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from brcd_lightning.codes import as_signs
+from brcd_lightning.data.names import label_text, shortened
 from brcd_lightning.report.catalog import CLUSTERS, figure
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import Run, UnfilledError, require_labels
@@ -17,6 +18,7 @@ from brcd_lightning.report.saved_codes import memberships
 from brcd_lightning.report.style import bar_look, legend_below, new_figure, panels, styled
 
 _BITS = 8
+_LONGEST_NAME = 24
 
 
 @figure("bit_frequencies", section=CLUSTERS, order=1, caption="Bits inside a class and a cluster (Fig. 3)")
@@ -39,7 +41,8 @@ def bit_frequencies(records: Records) -> Figure:
     )
     left, right = panels(drawing, columns=2, sharey=True)
     _draw_frequencies(left, in_class, bits, torch.ones(in_class.shape[1]))
-    left.set(title=f"class {label} ({len(in_class):,} database images)", ylabel="share of codes")
+    name = label_text(torch.tensor(label), run.results["classes"])
+    left.set(title=f"{shortened(name, _LONGEST_NAME)} ({len(in_class):,} database images)", ylabel="share of codes")
     _draw_frequencies(right, in_cluster, bits, kept["masks"][cluster])
     right.set_title(f"cluster {cluster} ({len(in_cluster):,} training images)")
     left.set_ylim(0, 1.1)

@@ -14,7 +14,7 @@ from brcd_lightning.report.catalog import SCORES, figure
 from brcd_lightning.report.comparisons import score
 from brcd_lightning.report.records import Records
 from brcd_lightning.report.runs import SETTING, Cell, UnfilledError
-from brcd_lightning.report.style import bars, legend_below, line_look, new_figure, panels
+from brcd_lightning.report.style import axis_limit, bars, legend_below, line_look, new_figure, panels
 from brcd_lightning.results.summary_table import PARADIGMS
 
 _COLUMNS = 3
@@ -62,7 +62,8 @@ def map_by_backbones(records: Records) -> Figure:
     labels = list(dict.fromkeys(records.label(cell.first) for cell in inside))
     height = 1.2 + 0.16 * len(pairs) * len(labels)
     drawing = new_figure(f"Backbones: {setting['dataset']}, {setting['hashing_model']}, {bits} bits", height=height)
-    axes = panels(drawing, columns=2, sharey=True)
+    axes = panels(drawing, columns=2, sharex=True, sharey=True)
+    ends: list[float] = []
     for panel, paradigm in zip(axes, PARADIGMS, strict=True):
         chosen = {
             pair: records.chosen([cell for cell in inside if cell.first.pair == pair], paradigm) for pair in pairs
@@ -72,8 +73,10 @@ def map_by_backbones(records: Records) -> Figure:
             values = [score(chosen[p][label], f"map_{paradigm}") if label in chosen[p] else None for p in pairs]
             series[label] = [value.mean if value else None for value in values]
             series[f"{label} sd"] = [value.deviation if value else None for value in values]
+            ends += [value.mean + (value.deviation or 0.0) for value in values if value]
         bars(panel, [pair.replace(" → ", " →\n") for pair in pairs], series, errors=True)
         panel.set(title=paradigm.upper(), xlabel=_map_name(inside))
+    axes[0].set_xlim(0, axis_limit(ends))  # of both panels
     legend_below(drawing, axes[0])
     return drawing
 

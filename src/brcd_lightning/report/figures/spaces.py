@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from brcd_lightning.codes import as_signs
+from brcd_lightning.data.names import shortened
 from brcd_lightning.metrics import individual_sample_distance, neighbor_relevance_accuracy
 from brcd_lightning.report.catalog import SPACES, figure
 from brcd_lightning.report.records import Records
@@ -20,6 +21,7 @@ from brcd_lightning.report.style import bar_look, new_figure, panels
 
 _IMAGES, _NEIGHBORS = 2000, 100
 _POINTS, _CLASSES, _FEWEST = 300, 10, 4
+_LONGEST_NAME = 16
 
 
 @figure("alignment", section=SPACES, order=1, caption="ISD and NRA of every method (Fig. 5a)")
@@ -62,10 +64,10 @@ def shared_space(records: Records) -> Figure:
     shown = list(dict.fromkeys((order[0], order[len(order) // 2], order[-1])))
     first = cells[shown[0]].first
     title = f"t-SNE of codes: {first.row['dataset']}, {first.row['bits']} bits (digit: class)"
-    drawing = new_figure(title, width=3.6 * len(shown), height=4.2)
+    drawing = new_figure(title, width=max(3.6 * len(shown), 5.5), height=4.8)
     for panel, label in zip(panels(drawing, columns=len(shown)), shown, strict=True):
         student, teacher = (cells[label].first.codes(encoder, "query") for encoder in ("student", "teacher"))
-        rows, classes = _some_of_each_class(student.labels)
+        rows, classes, _ = _some_of_each_class(student.labels)
         codes = torch.cat([as_signs(teacher.packed[rows]), as_signs(student.packed[rows])])
         if len(codes.unique(dim=0)) < _FEWEST:
             raise UnfilledError(f"needs codes that differ; those of {cells[label].first.folder} have collapsed")
@@ -76,12 +78,18 @@ def shared_space(records: Records) -> Figure:
                 panel.scatter(here[:, 0], here[:, 1], marker=f"${place}$", s=22, color=color, linewidths=0.2, alpha=0.8)
         panel.set(title=f"{label}, ISD {_agreement(cells[label].first)[0]:.1f}", xticks=[], yticks=[])
         panel.grid(visible=False)
-    handles = [
-        Line2D([], [], linestyle="", marker="$1$", color=color, label=name)
-        for color, name in (("#0072b2", "teacher (darker)"), ("#d55e00", "student (lighter)"))
-    ]
-    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    drawing.legend(handles=_digits(first), loc="outside lower center", ncols=2 * len(shown), frameon=False, fontsize=8)
     return drawing
+
+
+def _digits(run: Run) -> list[Line2D]:
+    """The entries of a legend: colours of teacher and student, and the digits of classes with names."""
+    looks = [("1", "#0072b2", "teacher (darker)"), ("1", "#d55e00", "student (lighter)")]
+    if run.results["classes"]:
+        _, _, labels = _some_of_each_class(run.codes("student", "query").labels)
+        names = run.class_names(max(labels) + 1)
+        looks += [(str(place), "0.3", shortened(names[label], _LONGEST_NAME)) for place, label in enumerate(labels)]
+    return [Line2D([], [], linestyle="", marker=f"${mark}$", color=color, label=name) for mark, color, name in looks]
 
 
 def _agreement(run: Run) -> tuple[float, float]:
@@ -92,12 +100,15 @@ def _agreement(run: Run) -> tuple[float, float]:
     return individual_sample_distance(own, other).item(), nra.item()
 
 
-def _some_of_each_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the first images of up to ten classes, and their classes 0..9; the first of several labels counts."""
+def _some_of_each_class(labels: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """Rows of the first images of up to ten classes, their places 0..9 among these classes, and the labels of these.
+
+    The first of several labels counts.
+    """
     classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
     names = classes.unique()[:_CLASSES]
     rows = torch.cat([(classes == name).nonzero().flatten()[: _POINTS // len(names)] for name in names])
-    return rows, torch.searchsorted(names, classes[rows])
+    return rows, torch.searchsorted(names, classes[rows]), names.tolist()
 
 
 def _embed(codes: Tensor) -> Tensor:
