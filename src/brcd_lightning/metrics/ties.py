@@ -8,12 +8,15 @@ Shapes: Q queries, G distances (groups), K the cut.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from brcd_lightning.errors import require_choice, require_positive_int
 
 NORMALIZERS = ("topk", "min", "all")
+_TERMS = 1 << 18  # of sums over possible arrangements that are held at a time
 
 
 def expected_average_precision(
@@ -93,19 +96,31 @@ def _cut_group(
 
     m is hypergeometric; given m, the kept places hold a uniformly random arrangement of m relevant items.
     """
-    value = torch.zeros_like(complete)
     log_factorial = torch.lgamma(torch.arange(1, int(n.max()) + 2, dtype=torch.float64, device=n.device))
 
     def log_choose(n: Tensor, k: Tensor) -> Tensor:
         return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
 
-    log_all = log_choose(n, kept)
-    for m in range(int(p.minimum(kept).max()) + 1):
-        count = torch.full_like(p, m)
-        possible = (count <= p) & (count <= kept) & (kept - count <= n - p)
-        count = torch.where(possible, count, (p - (n - kept)).clamp(min=0))  # any possible one: it gets no weight
-        weight = (log_choose(p, count) + log_choose(n - p, kept - count) - log_all).exp()
-        gain = _group_gain(before, hits, kept, count, kept, harmonic)
-        share = (complete + gain) / (hits + count).clamp_min(1)
-        value += torch.where(possible, weight * share, 0.0)
-    return value
+    least = (p - (n - kept)).clamp(min=0)
+    possible = p.minimum(kept) - least + 1  # values of m
+    values = []
+    for rows in _parts(possible):
+        row = torch.arange(rows.start, rows.stop, device=n.device).repeat_interleave(possible[rows])
+        ends = possible[rows].cumsum(dim=0)
+        m = torch.arange(len(row), device=n.device) - (ends - possible[rows] - least[rows])[row - rows.start]
+        its_p, its_n, its_kept, its_hits = p[row], n[row], kept[row], hits[row]
+        log_weight = log_choose(its_p, m) + log_choose(its_n - its_p, its_kept - m) - log_choose(its_n, its_kept)
+        gain = _group_gain(before[row], its_hits, its_kept, m, its_kept, harmonic)
+        terms = log_weight.exp() * (complete[row] + gain) / (its_hits + m).clamp_min(1)
+        values.append(torch.segment_reduce(terms, "sum", lengths=possible[rows]))
+    return torch.cat(values)
+
+
+def _parts(terms: Tensor) -> Iterator[slice]:
+    """Slices of rows with at most `_TERMS` terms together, or of one row, from the terms of each row."""
+    ends, start = terms.cumsum(dim=0), 0
+    while start < len(terms):
+        limit = ends[start] - terms[start] + _TERMS
+        stop = max(start + 1, int(torch.searchsorted(ends, limit, right=True)))
+        yield slice(start, stop)
+        start = stop
