@@ -55,11 +55,11 @@ def test_positions_equal_a_slow_loop(bits, rows, candidates, k, depth, ties):
 
 
 @pytest.mark.parametrize("bits", [16, 64, 300])
-def test_a_deep_ranking_spares_the_scan(bits, generator, monkeypatch):
+def test_a_deep_ranking_spares_the_candidates(bits, generator, monkeypatch):
     codes = clustered_codes(2000, bits, generator)
     values = codes[:30] * torch.rand(30, bits, generator=generator)
     packed = pack(codes).numpy()
     nearest = scan(pack(sign(values).long()).numpy(), packed, 400)[1]
     expected = np.take_along_axis(nearest, rescore_candidates(as_values(values), packed, nearest, 40)[1], axis=1)
-    monkeypatch.setattr(module, "scan", None)
+    monkeypatch.setattr(module, "nearest_positions", None)
     assert (by_ranking(values, codes, 400, 40, 80) == expected).all()

@@ -64,18 +64,19 @@ def _lists_by_counting(queries: np.ndarray, database: np.ndarray, k: int) -> lis
     """Distances and positions of each query, from words (W, Q) and (W, N), on as many threads as faiss has."""
 
     def found(code: np.ndarray) -> tuple[Tensor, Tensor]:
-        return _list_by_counting(hamming_distances(code, database), k)
+        distances = hamming_distances(code, database)
+        positions = nearest_positions(distances, k)
+        return torch.from_numpy(distances.take(positions).astype(np.int64)), torch.from_numpy(positions)
 
     threads = faiss.omp_get_max_threads()
     return list(map(found, queries.T) if threads == 1 else thread_pool(threads).map(found, queries.T))
 
 
-def _list_by_counting(distances: np.ndarray, k: int) -> tuple[Tensor, Tensor]:
-    """Distances and positions of one query, from all its distances (N,)."""
+def nearest_positions(distances: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k smallest of the distances (N,) and of all others that equal the k-th, in stable order."""
     positions = np.flatnonzero(distances <= _kth_smallest(distances, k))
-    found = distances.take(positions)
-    order = np.argsort(found, kind="stable")  # sorts small integers by counting
-    return torch.from_numpy(found[order].astype(np.int64)), torch.from_numpy(positions[order])
+    order: np.ndarray = positions[np.argsort(distances.take(positions), kind="stable")]  # counts small integers
+    return order
 
 
 def _kth_smallest(distances: np.ndarray, k: int) -> int:

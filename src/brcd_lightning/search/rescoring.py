@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brcd_lightning.errors import InputError, require_positive_int
-from brcd_lightning.search.exact import scan
-from brcd_lightning.search.popcounts import as_words, hamming_distances
+from brcd_lightning.search.popcounts import as_words, hamming_distances, nearest_positions
 from brcd_lightning.search.values import best_places, exact_scores
 
 CANDIDATES_PER_RESULT = 10
@@ -71,8 +70,7 @@ def rescored_positions(
     """Positions of the k best codes by score among the `candidates` nearest codes by Hamming distance.
 
     Equal scores come in the order of the Hamming search: by distance, then by position. A ranking of the whole database
-    by score answers nearly every query, because most of its first ranks are candidates. Only the remaining queries are
-    scanned.
+    by score answers most queries, because its first ranks are candidates. For the others all candidates are scored.
 
     Args:
         values: (Q, b) float64, of `values.as_values`.
@@ -85,18 +83,16 @@ def rescored_positions(
     Returns:
         (Q, k) int64.
     """
-    positions = np.full((len(values), k), -1, dtype=np.int64)
+    positions = np.empty((len(values), k), dtype=np.int64)
     database = as_words(codes)
     for query, words in enumerate(as_words(queries).T):
         distances = hamming_distances(words, database)
         found = _candidates_in_order(distances, candidates, k, ranking.scores[query], ranking.positions[query])
-        if found is not None and len(found) == k:
-            positions[query] = found
-    left = np.flatnonzero(positions[:, -1] < 0)
-    if len(left):
-        nearest = scan(queries[left], codes, candidates)[1]
-        places = rescore_candidates(values[left], codes, nearest, k)[1]
-        positions[left] = np.take_along_axis(nearest, places, axis=1)
+        if found is None or len(found) < k:
+            nearest = nearest_positions(distances, candidates)[:candidates]
+            scores = exact_scores(values[query], codes.take(nearest, axis=0))
+            found = nearest[best_places(scores[None], k)[0]]
+        positions[query] = found
     return positions
 
 
