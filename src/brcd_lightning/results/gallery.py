@@ -107,5 +107,5 @@ def _draw(figure: Figure, canvas: Tensor, column: int, row: int, pixels: Tensor,
 
 def _write(figure: Figure, x: float, y: float, text: str, size: int) -> None:
     """Writes text that ends y pixels below the upper edge, centred at x."""
-    places = {"ha": "center", "va": "bottom", "transform": IdentityTransform()}
-    figure.text(x, figure.bbox.height - y, text, fontsize=size, **places)
+    above = figure.bbox.height - y
+    figure.text(x, above, text, fontsize=size, ha="center", va="bottom", transform=IdentityTransform())
