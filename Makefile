@@ -49,7 +49,8 @@ report-demo: $(STAMP)  ## Run a small grid and see its report: every table and f
 	$(BIN)/brcd report outputs/small_grid --out outputs/small_grid_report
 
 # One worker for each of two processors, with one thread each: more threads wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Files come in the order of tests/conftest.py: by their number of tests, the longest ones would come last.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: lint  ## Lint, check the environment and run all tests
 	$(BIN)/python -m pip check
 	$(PYTEST) --durations 10

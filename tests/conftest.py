@@ -50,6 +50,12 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests or commands come first, so that no worker is left with one of them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or "run_command" in vars(item.module)}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a GPU")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import run_command
 from test_architecture import FILES, SOURCE, name_of
 
 # Statements at the top of a file that do something, and why each is there.
@@ -92,13 +93,15 @@ def test_the_check_sees_what_it_is_for():
     assert all((Path(SOURCE) / f"{name}.py").exists() for name, _ in DOES_SOMETHING)
 
 
-def test_the_command_configures_the_libraries(tmp_path):
+def test_the_command_configures_the_libraries(tmp_path, monkeypatch):
     script = (
         "import logging, warnings, torch\nfrom brcd_lightning.cli.libraries import configure_libraries\n"
         "for _ in range(2):\n    configure_libraries()\n    print(len(warnings.filters))\n"
         "print(torch.utils.deterministic.fill_uninitialized_memory, logging.getLogger('lightning.pytorch').level)"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "configures.py").write_text(script)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run_command(cwd=tmp_path, module="configures")
     first, again, settings = done.stdout.splitlines()
     assert first == again
     assert settings == "False 30"

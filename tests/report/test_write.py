@@ -39,7 +39,7 @@ def test_an_incomplete_grid_is_shown_and_said_to_be_so(tmp_path):
 
 def test_only_what_an_earlier_report_wrote_is_removed(tmp_path):
     for seed in (0, 1):
-        write_run(tmp_path / "figures" / str(seed), seed=seed, bits=16 + 16 * seed)
+        write_run(tmp_path / "figures" / str(seed), seed=seed, bits=16 + 16 * seed, codes=False)
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "mine.txt").touch()
     write_report([tmp_path / "figures"], tmp_path)
@@ -59,7 +59,7 @@ def test_one_damaged_run_costs_its_figures_and_not_the_report(tmp_path):
 
 
 def test_a_damaged_gallery_and_a_damaged_list_of_files_do_not_end_a_report(tmp_path):
-    run = write_run(tmp_path / "runs" / "0")
+    run = write_run(tmp_path / "runs" / "0", codes=False)
     (run / "gallery.png").write_bytes(b"<script>")
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "files.txt").write_bytes(b"\xff\xfe\n")

@@ -134,4 +134,5 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
         for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             with atomic_path(folder / f"{name}.{kind}") as temporary:
                 figure.savefig(temporary, format=kind, dpi=140, metadata=metadata)
+            figure.set_layout_engine("none")  # laid out once, for both files
     return folder / f"{name}.png"

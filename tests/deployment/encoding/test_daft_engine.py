@@ -59,6 +59,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_files_of_one(place):
     expected = encoded(place, "threads")
     found = encoded(place, "daft", DaftEngine(partial(load, place), workers=2))
