@@ -16,7 +16,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md")
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 # Programs and modules of others, whose arguments are theirs.
-FOREIGN = {"[", "git", "scontrol"}
+FOREIGN = {"[", "git", "scontrol", "source"}
 FOREIGN_MODULES = {"http.server", "venv"}
 # A part of one's own in an example -> one that is there.
 MINE = {"kd_method": "cosine", "hashing_model": "cibhash", "dataset": "imagenet100", "logger": "csv"}
