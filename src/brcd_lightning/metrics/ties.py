@@ -111,7 +111,7 @@ def _cut_group(
         its_p, its_n, its_kept, its_hits = p[row], n[row], kept[row], hits[row]
         log_weight = log_choose(its_p, m) + log_choose(its_n - its_p, its_kept - m) - log_choose(its_n, its_kept)
         gain = _group_gain(before[row], its_hits, its_kept, m, its_kept, harmonic)
-        terms = log_weight.exp() * (complete[row] + gain) / (its_hits + m).clamp_min(1)
+        terms = log_weight.exp() * ((complete[row] + gain) / (its_hits + m).clamp_min(1))
         values.append(torch.segment_reduce(terms, "sum", lengths=possible[rows]))
     return torch.cat(values)
 
