@@ -48,7 +48,8 @@ def test_the_guess_from_a_sample_is_corrected(bits, generator):
             assert torch.equal(found[0], ordered[ordered <= ordered[k - 1]])
 
 
-def test_matrix_products_give_the_same(generator):
+def test_matrix_products_give_the_same(generator, monkeypatch):
+    monkeypatch.setattr(module, "PAIRS", 300)  # two queries at a time
     queries, database = random_codes(9, 12, generator), random_codes(120, 12, generator)
     for row, (distances, positions) in enumerate(module._lists_by_products(queries, database, 50)):
         expected = nearest_groups(queries[row : row + 1], database, 50)

@@ -21,7 +21,7 @@ from torch import Tensor
 from brcd_lightning.codes import as_packed, as_signs, hamming_distance, require_same_bits
 from brcd_lightning.errors import require_positive_int
 
-_PAIRS = 1 << 24
+PAIRS = 1 << 24
 """Distances that a GPU holds at a time."""
 _QUERIES_PER_THREAD = 16
 """Queries that share one read of the database; more queries need more counters."""
@@ -205,7 +205,7 @@ def sorted_hits(offsets: np.ndarray, distances: np.ndarray, positions: np.ndarra
 def _nearest_by_products(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`nearest_codes` by matrix products, for a GPU; one integer key sorts by distance, then by position."""
     positions = torch.arange(len(database), device=database.device)
-    step = max(1, _PAIRS // len(database))
+    step = max(1, PAIRS // len(database))
     parts = []
     for start in range(0, len(queries), step):
         keys = hamming_distance(queries[start : start + step], database) * len(database) + positions

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from brcd_lightning.codes import hamming_distance, require_same_bits
+from brcd_lightning.codes import as_signs, hamming_distance, require_same_bits
 from brcd_lightning.errors import require_positive_int
-from brcd_lightning.search.exact import as_bytes, thread_pool
+from brcd_lightning.search.exact import PAIRS, as_bytes, thread_pool
 
 _SAMPLED = 16
 """Sampling step of the distances that a guess reads."""
@@ -53,10 +53,12 @@ def nearest_groups(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, T
 def _lists_by_products(queries: Tensor, database: Tensor, k: int) -> list[tuple[Tensor, Tensor]]:
     """Distances and positions of each query, by matrix products, for a GPU."""
     lists = []
-    for distances in hamming_distance(queries, database):
-        ordered, positions = distances.sort(stable=True)
-        length = int((ordered <= ordered[k - 1]).sum())
-        lists.append((ordered[:length], positions[:length]))
+    queries, database = as_signs(queries), as_signs(database)
+    for some in queries.split(max(1, PAIRS // len(database))):
+        for distances in hamming_distance(some, database):
+            ordered, positions = distances.sort(stable=True)
+            length = int((ordered <= ordered[k - 1]).sum())
+            lists.append((ordered[:length], positions[:length]))
     return lists
 
 

@@ -20,8 +20,8 @@ from brcd_lightning.metrics.declared import VALIDATED
 from brcd_lightning.options import Text, checked
 from brcd_lightning.results.identity import cell_options
 
-# By name, because wandb picks any of several matching patterns.
 _TAG = 64  # most characters of a tag
+# By name, because wandb picks any of several matching patterns.
 METRICS_UP = tuple(f"val/{metric.key(pair)}" for metric in VALIDATED for pair in ("", "sshp", "ashp"))
 
 
